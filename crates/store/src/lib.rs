@@ -1,0 +1,4 @@
+//! The journal and its commit policy, segments, indexes, the memory store and recovery.
+//! All disk work leaves as [`disk::DiskRequest`] and comes back as [`disk::DiskCompletion`].
+
+pub mod disk;
