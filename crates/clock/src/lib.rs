@@ -3,7 +3,9 @@
 //! No crate below `host` reads a clock or draws entropy of its own. `host` (or the simulator)
 //! makes a [`Now`] for every input and seeds every [`Random`].
 
+pub mod go_duration;
 mod random;
+pub mod rfc3339;
 
 pub use random::Random;
 

@@ -42,7 +42,9 @@ impl Random {
     pub fn base62(&mut self, length: usize) -> String {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        (0..length).map(|_| ALPHABET[self.below(62) as usize] as char).collect()
+        (0..length)
+            .map(|_| ALPHABET[self.below(62) as usize] as char)
+            .collect()
     }
 }
 
