@@ -37,15 +37,27 @@ pub enum DiskOperation {
     /// Make a directory and its parents. Existing ones are fine.
     CreateDirectory { path: String },
     /// Create a file that must not exist, reserving `preallocate` bytes (0: none), and open it.
-    Create { file: FileId, path: String, preallocate: u64 },
+    Create {
+        file: FileId,
+        path: String,
+        preallocate: u64,
+    },
     /// Open an existing file for reading and writing. Answers [`DiskReply::Opened`] with its length.
     Open { file: FileId, path: String },
     /// Write all chunks one after the other, beginning at `offset`.
-    Write { file: FileId, offset: u64, chunks: Vec<Bytes> },
+    Write {
+        file: FileId,
+        offset: u64,
+        chunks: Vec<Bytes>,
+    },
     /// Make every earlier write to the file durable (fdatasync).
     Sync { file: FileId },
     /// Read up to `length` bytes at `offset`; fewer only at the end of the file.
-    Read { file: FileId, offset: u64, length: u32 },
+    Read {
+        file: FileId,
+        offset: u64,
+        length: u32,
+    },
     /// Cut the file to `length` bytes.
     Truncate { file: FileId, length: u64 },
     /// Close. The id is free afterwards.

@@ -1,0 +1,151 @@
+//! Who may connect: the authorization block, accounts and their users.
+
+use super::permissions::PermissionOptions;
+
+const AUTHORIZATION_TIMEOUT_NS: u64 = 2_000_000_000;
+
+/// Ways a client can be connected; a user may be limited to some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionType {
+    /// The client protocol on the client port.
+    Standard,
+    /// The client protocol over WebSocket.
+    Websocket,
+    /// A leaf node.
+    Leafnode,
+    /// A leaf node over WebSocket.
+    LeafnodeWebsocket,
+    /// MQTT.
+    Mqtt,
+    /// MQTT over WebSocket.
+    MqttWebsocket,
+    /// A client inside the process.
+    InProcess,
+}
+
+/// The top-level `authorization` block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthorizationOptions {
+    /// Name of the only user.
+    pub user: Option<String>,
+    /// Password of the only user, plain or bcrypt.
+    pub password: Option<String>,
+    /// Token all clients share, plain or bcrypt.
+    pub token: Option<String>,
+    /// Time from accept within which a client must have sent a valid CONNECT.
+    pub timeout_ns: u64,
+    /// Users of account `$G`.
+    pub users: Vec<UserOptions>,
+    /// Permissions of users that have none of their own.
+    pub default_permissions: Option<PermissionOptions>,
+    /// Only clients behind a trusted proxy may connect.
+    pub proxy_required: bool,
+}
+
+impl Default for AuthorizationOptions {
+    fn default() -> Self {
+        Self {
+            user: None,
+            password: None,
+            token: None,
+            timeout_ns: AUTHORIZATION_TIMEOUT_NS,
+            users: Vec::new(),
+            default_permissions: None,
+            proxy_required: false,
+        }
+    }
+}
+
+/// A user: known by name and password, or by an nkey.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserOptions {
+    /// Name; empty for an nkey user.
+    pub name: String,
+    /// Password, plain or bcrypt; empty if there is none.
+    pub password: String,
+    /// Public nkey (`U...`) instead of name and password.
+    pub nkey: Option<String>,
+    /// What the user may do; the default permissions are already filled in. `None` allows all.
+    pub permissions: Option<PermissionOptions>,
+    /// Connection types the user may use; empty means all.
+    pub allowed_connection_types: Vec<ConnectionType>,
+    /// The user must come through a trusted proxy.
+    pub proxy_required: bool,
+}
+
+/// One account of the `accounts` block.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AccountOptions {
+    /// Name, case kept.
+    pub name: String,
+    /// Public nkey of the account.
+    pub nkey: Option<String>,
+    /// Its users.
+    pub users: Vec<UserOptions>,
+    /// Permissions of users that have none of their own.
+    pub default_permissions: Option<PermissionOptions>,
+    /// JetStream for this account; `None` means off.
+    pub jetstream: Option<AccountJetStream>,
+    /// Limits of connections and their subscriptions.
+    pub limits: AccountLimits,
+}
+
+/// Limits of an account's connections; negative means no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// Most client connections.
+    pub max_connections: i64,
+    /// Most subscriptions of a connection.
+    pub max_subscriptions: i64,
+    /// Largest header plus payload in bytes.
+    pub max_payload: i64,
+    /// Most leaf nodes.
+    pub max_leafnodes: i64,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: -1,
+            max_subscriptions: -1,
+            max_payload: -1,
+            max_leafnodes: -1,
+        }
+    }
+}
+
+/// JetStream limits of an account; -1 means no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountJetStream {
+    /// Bytes in memory streams.
+    pub max_memory: i64,
+    /// Bytes in file streams.
+    pub max_file: i64,
+    /// Number of streams.
+    pub max_streams: i64,
+    /// Number of consumers of one stream.
+    pub max_consumers: i64,
+    /// Streams must say `max_bytes`.
+    pub max_bytes_required: bool,
+    /// Bytes of one memory stream.
+    pub memory_max_stream_bytes: i64,
+    /// Bytes of one file stream.
+    pub disk_max_stream_bytes: i64,
+    /// Unacknowledged messages of a consumer.
+    pub max_ack_pending: i64,
+}
+
+impl Default for AccountJetStream {
+    fn default() -> Self {
+        Self {
+            max_memory: -1,
+            max_file: -1,
+            max_streams: -1,
+            max_consumers: -1,
+            max_bytes_required: false,
+            memory_max_stream_bytes: -1,
+            disk_max_stream_bytes: -1,
+            max_ack_pending: -1,
+        }
+    }
+}
