@@ -1,1 +1,24 @@
-//! Placeholder: replaced by the first commit of its owner.
+//! JetStream as a state machine: accounts, streams, atomic batches, consumers and their API.
+//!
+//! [`engine::JetStream`] is the whole room: it takes an [`io::Input`] and the time, and gives
+//! back [`io::Effect`]s; deliveries leave at once through [`outbound::Outbound`], because what
+//! happens next may depend on whether somebody received them. Replication, the disk and sockets
+//! belong to others.
+
+pub mod batch;
+pub mod engine;
+pub mod entry;
+pub mod ids;
+pub mod io;
+pub mod outbound;
+pub mod publish;
+pub mod request;
+pub mod settings;
+pub mod stream;
+
+pub use engine::JetStream;
+pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, StreamId};
+pub use io::{Durability, Effect, Input, LogLevel, Message};
+pub use outbound::{ClientFacts, ClientHandle, Outbound};
+pub use request::{Outcome, PendingRequest};
+pub use settings::{AccountLimits, AccountSettings, BatchLimits, Settings};

@@ -1,0 +1,1 @@
+//! Log entries of the meta group and of streams, byte by byte.

@@ -1,0 +1,127 @@
+//! What goes into the room and what comes out: [`Input`] and [`Effect`].
+
+use bytes::Bytes;
+use millrace_store::disk::{DiskCompletion, DiskRequest};
+
+use crate::ids::{AccountRef, Endpoint, GroupId, JournalPosition};
+use crate::outbound::ClientHandle;
+
+/// A message that reached one of our endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub subject: Bytes,
+    /// Empty: none.
+    pub reply: Bytes,
+    /// The whole header block with its status line; empty: none.
+    pub headers: Bytes,
+    pub payload: Bytes,
+    /// The connection that published it, if it was a client.
+    pub client: Option<ClientHandle>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A message for an endpoint that was bound with [`Effect::Bind`].
+    Deliver {
+        account: AccountRef,
+        endpoint: Endpoint,
+        message: Message,
+    },
+    /// An entry of the group is committed (and durable here): apply it. Entries of a group come in
+    /// index order; empty entries (a new term's first) are passed on too.
+    Committed {
+        group: GroupId,
+        index: u64,
+        term: u64,
+        data: Bytes,
+        /// Where `data` begins in the journal; `None` in volatile groups.
+        position: Option<JournalPosition>,
+    },
+    /// The group's leadership changed on this server. Leading is reported only when all entries of
+    /// earlier terms are applied.
+    RoleChanged {
+        group: GroupId,
+        leader: bool,
+        term: u64,
+    },
+    /// A disk request of ours ended.
+    Disk(DiskCompletion),
+    /// Interest in a watched subject came or went.
+    InterestChanged { account: AccountRef, subject: Bytes },
+    /// A checkpoint record asked for with [`Effect::Checkpoint`] is durable.
+    CheckpointDurable { group: GroupId, index: u64 },
+    /// The time of [`crate::JetStream::next_deadline`] has come, or passed.
+    Tick,
+}
+
+/// When an entry must be durable (hard-parts 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Rides in the next frame, at the latest 250 ms later.
+    Lazy,
+    /// Synced before anything rests on it.
+    Now,
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warning,
+    Information,
+    Debug,
+}
+
+/// Something to be done by the rooms around.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Propose an entry to the group. Only sent while the group leads here.
+    Propose {
+        group: GroupId,
+        data: Bytes,
+        durability: Durability,
+    },
+    /// A stream came into being: make (or recover) its group. If the journal holds a checkpoint of
+    /// it, [`crate::JetStream::restore`] is called before its entries are handed in.
+    CreateGroup {
+        group: GroupId,
+        volatile: bool,
+    },
+    /// A stream is gone: remove its group, its log and checkpoint.
+    RemoveGroup {
+        group: GroupId,
+    },
+    /// Subscribe inside the account: messages come back as [`Input::Deliver`].
+    Bind {
+        account: AccountRef,
+        filter: Bytes,
+        endpoint: Endpoint,
+    },
+    Unbind {
+        account: AccountRef,
+        filter: Bytes,
+        endpoint: Endpoint,
+    },
+    /// Tell us with [`Input::InterestChanged`] when interest in this literal subject changes.
+    WatchInterest {
+        account: AccountRef,
+        subject: Bytes,
+    },
+    UnwatchInterest {
+        account: AccountRef,
+        subject: Bytes,
+    },
+    Disk(DiskRequest),
+    /// Write and sync a checkpoint record of the group; journal files up to `index` may then go.
+    Checkpoint {
+        group: GroupId,
+        index: u64,
+        term: u64,
+        state: Bytes,
+    },
+    Log {
+        level: LogLevel,
+        text: String,
+    },
+}

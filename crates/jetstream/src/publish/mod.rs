@@ -1,0 +1,1 @@
+//! Publishing into a stream: header checks in the reference's orders, and the answers.

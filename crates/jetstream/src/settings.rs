@@ -1,0 +1,116 @@
+//! What the server's configuration says about JetStream (spec jetstream/07 §1).
+
+use crate::ids::AccountRef;
+
+/// Limits of atomic batches: `jetstream { limits { batch { … } } }` (spec jetstream/03 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Staged batches of one stream.
+    pub max_inflight_per_stream: usize,
+    /// Staged batches of the server, over all accounts.
+    pub max_inflight_total: usize,
+    /// Messages in a batch, an `eob` message not counted.
+    pub max_messages: u64,
+    /// A batch without a message for this long is dropped.
+    pub timeout_ns: u64,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            max_inflight_per_stream: 50,
+            max_inflight_total: 1000,
+            max_messages: 1000,
+            timeout_ns: 10_000_000_000,
+        }
+    }
+}
+
+/// What an account may use. -1: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountLimits {
+    pub max_memory: i64,
+    pub max_storage: i64,
+    pub max_streams: i64,
+    pub max_consumers: i64,
+    pub max_ack_pending: i64,
+    pub memory_max_stream_bytes: i64,
+    pub storage_max_stream_bytes: i64,
+    pub max_bytes_required: bool,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self {
+            max_memory: -1,
+            max_storage: -1,
+            max_streams: -1,
+            max_consumers: -1,
+            max_ack_pending: -1,
+            memory_max_stream_bytes: -1,
+            storage_max_stream_bytes: -1,
+            max_bytes_required: false,
+        }
+    }
+}
+
+/// An account with JetStream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountSettings {
+    pub account: AccountRef,
+    pub name: String,
+    pub limits: AccountLimits,
+}
+
+/// Settings of the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub server_name: String,
+    pub domain: String,
+    /// Unknown JSON fields in requests are errors (`strict`, default true).
+    pub strict: bool,
+    /// Bytes of memory streams on this server.
+    pub max_memory_bytes: u64,
+    /// Bytes of file streams on this server.
+    pub max_file_bytes: u64,
+    /// Largest payload a client may send, bytes (counter results must stay below it too).
+    pub max_payload: u64,
+    /// Waiting publishes of a stream (`max_buffered_msgs`).
+    pub max_buffered_messages: usize,
+    /// Their bytes (`max_buffered_size`).
+    pub max_buffered_bytes: u64,
+    /// Upper bound of `duplicate_window`; 0: none.
+    pub max_duplicate_window_ns: u64,
+    /// Cap of consumers' `max_ack_pending`; 0: none.
+    pub max_ack_pending: i64,
+    /// Cap of a pull request's batch; 0: none.
+    pub max_request_batch: i64,
+    pub batch: BatchLimits,
+    /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
+    pub batch_memory_bytes: u64,
+    pub accounts: Vec<AccountSettings>,
+    /// Seed of names and hash keys; a new one for every server run.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server_name: String::new(),
+            domain: String::new(),
+            strict: true,
+            max_memory_bytes: u64::MAX,
+            max_file_bytes: u64::MAX,
+            max_payload: 1024 * 1024,
+            max_buffered_messages: 100_000,
+            max_buffered_bytes: 128 * 1024 * 1024,
+            max_duplicate_window_ns: 0,
+            max_ack_pending: 0,
+            max_request_batch: 0,
+            batch: BatchLimits::default(),
+            batch_memory_bytes: 64 * 1024 * 1024,
+            accounts: Vec::new(),
+            seed: 0,
+        }
+    }
+}
