@@ -1,1 +1,3 @@
+//! Placeholder until the bench is built.
+
 fn main() {}

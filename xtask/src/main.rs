@@ -1,1 +1,47 @@
-fn main() {}
+//! Every chore of the project behind one command: `cargo xtask <chore>`.
+
+mod ci;
+mod compat;
+mod source;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <chore>
+
+  ci       everything CI runs: fmt, clippy, tidy, tests, compatibility table
+  tidy     the rules of the house: dependency arrows, purity, sizes
+  compat   write docs/compatibility.md from docs/features.tsv
+           --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = project_root();
+    let result = match words.as_slice() {
+        ["ci"] => ci::run(&root),
+        ["tidy"] => tidy::run(&root),
+        ["compat"] => compat::write(&root),
+        ["compat", "--check"] => compat::check(&root, None),
+        ["compat", "--check", "--log", log] => compat::check(&root, Some(Path::new(log))),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn project_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
+}

@@ -145,8 +145,10 @@ impl Group {
         if !self.can_propose() {
             return Err(ProposeError::NotLeader);
         }
-        let mut entry = Entry::default();
-        entry.data = data;
+        let entry = Entry {
+            data,
+            ..Entry::default()
+        };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;

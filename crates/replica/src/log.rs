@@ -161,9 +161,10 @@ impl Storage for GroupLog {
 }
 
 fn to_raft(entry: LogEntry) -> Entry {
-    let mut raft_entry = Entry::default();
-    raft_entry.index = entry.index;
-    raft_entry.term = entry.term;
-    raft_entry.data = entry.data;
-    raft_entry
+    Entry {
+        index: entry.index,
+        term: entry.term,
+        data: entry.data,
+        ..Entry::default()
+    }
 }
