@@ -1,0 +1,224 @@
+//! What goes in and out of the broker besides bytes: facts about a new connection, effects that
+//! the host carries out, messages for receivers inside the server. No behaviour lives here.
+
+use core::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::ids::{AccountId, ConnectionId, EndpointId};
+
+/// By which door a connection came in; decides allowed connection types and `/connz` `type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// A client on the client port.
+    #[default]
+    Client,
+    /// A client inside the same process, without a socket.
+    InProcess,
+}
+
+/// What the host knows about a connection when it is accepted.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// Address of the peer; `None` for connections without one.
+    pub peer_ip: Option<IpAddr>,
+    /// Port of the peer.
+    pub peer_port: u16,
+    /// The door.
+    pub kind: ConnectionKind,
+    /// Whether the bytes already run inside TLS (handshake first).
+    pub tls: bool,
+}
+
+/// What is known about a TLS session once its handshake is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// As in `/connz`: `1.2` or `1.3`.
+    pub version: String,
+    /// IANA name of the cipher suite.
+    pub cipher_suite: String,
+    /// Certificates of the peer in DER, leaf first; empty without client certificates.
+    pub peer_certificates: Vec<Bytes>,
+}
+
+/// Why a connection ended; texts as in `/connz` and the disconnect event (spec core/03 §3.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseReason {
+    /// The peer closed the connection.
+    ClientClosed,
+    /// No CONNECT in time.
+    AuthenticationTimeout,
+    /// Wrong or missing credentials.
+    AuthenticationViolation,
+    /// The TLS handshake failed or took too long.
+    TlsHandshakeError,
+    /// Pending bytes above `max_pending`.
+    SlowConsumerPendingBytes,
+    /// A write did not finish within `write_deadline`.
+    SlowConsumerWriteDeadline,
+    /// The socket failed while writing.
+    WriteError,
+    /// The socket failed while reading.
+    ReadError,
+    /// Bytes that are no protocol.
+    ParseError,
+    /// Pings unanswered.
+    StaleConnection,
+    /// A malformed operation.
+    ProtocolViolation,
+    /// `protocol` in CONNECT is neither 0 nor 1.
+    BadClientProtocolVersion,
+    /// The account's connection limit.
+    MaxAccountConnectionsExceeded,
+    /// `max_connections`.
+    MaxConnectionsExceeded,
+    /// `max_payload`.
+    MaxPayloadExceeded,
+    /// `max_control_line`.
+    MaxControlLineExceeded,
+    /// The subscription limit was exceeded at login.
+    MaxSubscriptionsExceeded,
+    /// The server stops.
+    ServerShutdown,
+    /// The user's or account's time is over.
+    AuthenticationExpired,
+    /// The account is gone.
+    MissingAccount,
+    /// The user was revoked or changed by a reload.
+    Revocation,
+    /// `no_responders` without `headers`.
+    NoRespondersRequiresHeaders,
+    /// Closed on an operator's request.
+    Kicked,
+}
+
+impl CloseReason {
+    /// The text shown to operators.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "Client Closed",
+            Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::AuthenticationViolation => "Authentication Failure",
+            Self::TlsHandshakeError => "TLS Handshake Failure",
+            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
+            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
+            Self::WriteError => "Write Error",
+            Self::ReadError => "Read Error",
+            Self::ParseError => "Parse Error",
+            Self::StaleConnection => "Stale Connection",
+            Self::ProtocolViolation => "Protocol Violation",
+            Self::BadClientProtocolVersion => "Bad Client Protocol Version",
+            Self::MaxAccountConnectionsExceeded => "Maximum Account Connections Exceeded",
+            Self::MaxConnectionsExceeded => "Maximum Connections Exceeded",
+            Self::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
+            Self::MaxControlLineExceeded => "Maximum Control Line Exceeded",
+            Self::MaxSubscriptionsExceeded => "Maximum Subscriptions Exceeded",
+            Self::ServerShutdown => "Server Shutdown",
+            Self::AuthenticationExpired => "Authentication Expired",
+            Self::MissingAccount => "Missing Account",
+            Self::Revocation => "Credentials Revoked",
+            Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
+            Self::Kicked => "Kicked",
+        }
+    }
+}
+
+/// Severity of a log line, as the reference's `[INF]`, `[WRN]`, `[ERR]`, `[DBG]`, `[TRC]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `[TRC]`
+    Trace,
+    /// `[DBG]`
+    Debug,
+    /// `[INF]`
+    Info,
+    /// `[WRN]`
+    Warning,
+    /// `[ERR]`
+    Error,
+}
+
+/// Work that only the host can do, in the order in which it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerEffect {
+    /// Close the socket; with `after_flush` only when the outbound queue is empty or a short time
+    /// has passed. Then call [`crate::Broker::closed_by_peer`] once, as for every ended socket.
+    CloseConnection {
+        /// Which one.
+        id: ConnectionId,
+        /// Whether what waits in the outbound queue is still written.
+        after_flush: bool,
+        /// For the log; the broker already recorded it.
+        reason: CloseReason,
+    },
+    /// Flush, then do the server side of a TLS handshake on this socket, then call
+    /// [`crate::Broker::tls_established`] or [`crate::Broker::closed_by_peer`]. Bytes that
+    /// [`crate::Broker::receive`] did not consume belong to the handshake.
+    UpgradeTls {
+        /// Which one.
+        id: ConnectionId,
+    },
+    /// Compare a password with a bcrypt hash on the hashing pool; answer with
+    /// [`crate::Broker::password_checked`]. Do not read from the connection meanwhile.
+    HashPassword {
+        /// Who waits.
+        id: ConnectionId,
+        /// The clear text as sent in CONNECT.
+        password: String,
+        /// The stored bcrypt hash.
+        hash: String,
+    },
+    /// Do not read from this connection before `until_ns` on the monotonic clock (fast producer).
+    PauseRead {
+        /// Which one.
+        id: ConnectionId,
+        /// Monotonic time at which reading goes on by itself.
+        until_ns: u64,
+    },
+    /// A line for the server's log.
+    Log {
+        /// Severity.
+        level: LogLevel,
+        /// Text without time and level.
+        text: String,
+    },
+    /// Lame duck mode has closed its last client: shut down normally now.
+    LameDuckDone,
+}
+
+/// A message for a receiver inside the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who receives it.
+    pub endpoint: EndpointId,
+    /// The account in which it was published.
+    pub account: AccountId,
+    /// Published subject.
+    pub subject: Bytes,
+    /// Reply subject; empty when there is none.
+    pub reply: Bytes,
+    /// Header block through its blank line; empty when there is none.
+    pub headers: Bytes,
+    /// Payload without headers.
+    pub payload: Bytes,
+    /// The client that published it; `None` when the server itself did.
+    pub publisher: Option<ConnectionId>,
+}
+
+/// What became of a message published by the server itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Client connections that got the message (a queue group counts once).
+    pub clients: u32,
+    /// Receivers inside the server that got it.
+    pub endpoints: u32,
+}
+
+impl Delivered {
+    /// Whether anybody got the message.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.clients > 0 || self.endpoints > 0
+    }
+}
