@@ -24,7 +24,9 @@ impl Accounts {
     /// `$G` and the system account, in that order, then the configured ones.
     pub(crate) fn new(options: &millrace_config::Options) -> Self {
         let system = options.system_account.as_deref().unwrap_or("$SYS");
-        let mut accounts = Self { table: vec![Account::new("$G"), Account::new(system)] };
+        let mut accounts = Self {
+            table: vec![Account::new("$G"), Account::new(system)],
+        };
         for configured in &options.accounts {
             accounts.find_or_add(&configured.name);
         }

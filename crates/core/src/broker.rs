@@ -7,9 +7,7 @@ use millrace_clock::{Now, Random};
 use millrace_config::Options;
 
 use crate::account::Accounts;
-use crate::effects::{
-    BrokerEffect, CloseReason, ConnectionFacts, Delivered, Delivery, TlsFacts,
-};
+use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivered, Delivery, TlsFacts};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
 use crate::monitor::{AccountInfo, ConnectionInfo, ServerCounters, SubscriptionInfo};
 use crate::outbound::Outbound;

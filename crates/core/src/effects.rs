@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 
 use bytes::Bytes;
+use millrace_auth::HashCheck;
 
 use crate::ids::{AccountId, ConnectionId, EndpointId};
 
@@ -140,7 +141,7 @@ pub enum LogLevel {
 }
 
 /// Work that only the host can do, in the order in which it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum BrokerEffect {
     /// Close the socket; with `after_flush` only when the outbound queue is empty or a short time
     /// has passed. Then call [`crate::Broker::closed_by_peer`] once, as for every ended socket.
@@ -159,15 +160,13 @@ pub enum BrokerEffect {
         /// Which one.
         id: ConnectionId,
     },
-    /// Compare a password with a bcrypt hash on the hashing pool; answer with
+    /// Run [`HashCheck::verify`] on the hashing pool and answer with
     /// [`crate::Broker::password_checked`]. Do not read from the connection meanwhile.
     HashPassword {
         /// Who waits.
         id: ConnectionId,
-        /// The clear text as sent in CONNECT.
-        password: String,
-        /// The stored bcrypt hash.
-        hash: String,
+        /// The password and the hash it must match.
+        check: Box<HashCheck>,
     },
     /// Do not read from this connection before `until_ns` on the monotonic clock (fast producer).
     PauseRead {

@@ -8,42 +8,42 @@ pub const COMPATIBLE_VERSION: &str = "2.15.1";
 /// Our own version, beside the compatible one.
 pub const MILLRACE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Protocol level announced in INFO (spec core/01 §1.3).
-pub const PROTOCOL_LEVEL: i32 = 1;
+pub(crate) const PROTOCOL_LEVEL: i32 = 1;
 /// The JetStream API level announced in INFO when JetStream is on.
-pub const API_LEVEL: i32 = 5;
+pub(crate) const API_LEVEL: i32 = 5;
 /// Random bytes of a nonce; 15 characters of base64url (spec core/01 §1.3).
-pub const NONCE_BYTES: usize = 11;
+pub(crate) const NONCE_BYTES: usize = 11;
 
 /// Smallest chunk of an outbound buffer, in bytes.
-pub const OUTBOUND_CHUNK_MIN: usize = 1024;
+pub(crate) const OUTBOUND_CHUNK_MIN: usize = 1024;
 /// Largest chunk of an outbound buffer, in bytes; also the size above which payloads are shared.
-pub const OUTBOUND_CHUNK_MAX: usize = 64 * 1024;
+pub(crate) const OUTBOUND_CHUNK_MAX: usize = 64 * 1024;
 /// Payloads above this many bytes are kept once and shared by all recipients (hard-parts 1).
-pub const SHARED_PAYLOAD_MIN: usize = 64 * 1024;
+pub(crate) const SHARED_PAYLOAD_MIN: usize = 64 * 1024;
 
 /// Cached match results per connection; the cache is emptied when it is full.
-pub const MATCH_CACHE_ENTRIES: usize = 1024;
+pub(crate) const MATCH_CACHE_ENTRIES: usize = 1024;
 /// Subjects longer than this many bytes are matched without the cache.
-pub const MATCH_CACHE_SUBJECT_MAX: usize = 512;
+pub(crate) const MATCH_CACHE_SUBJECT_MAX: usize = 512;
 
 /// Pending share (in quarters of `max_pending`) above which publishers are held back.
-pub const STALL_QUARTERS: usize = 3;
+pub(crate) const STALL_QUARTERS: usize = 3;
 /// Hold-back for a receiver above the stall mark (spec core/03 §3.4).
-pub const STALL_ABOVE_MARK_NS: u64 = 2 * Now::MILLISECOND_NS;
+pub(crate) const STALL_ABOVE_MARK_NS: u64 = 2 * Now::MILLISECOND_NS;
 /// Hold-back for a receiver at or above `max_pending`.
-pub const STALL_FULL_NS: u64 = 5 * Now::MILLISECOND_NS;
+pub(crate) const STALL_FULL_NS: u64 = 5 * Now::MILLISECOND_NS;
 /// Most time one read batch can be held back.
-pub const STALL_MAX_NS: u64 = 10 * Now::MILLISECOND_NS;
+pub(crate) const STALL_MAX_NS: u64 = 10 * Now::MILLISECOND_NS;
 
 /// The first PING leaves this long after CONNECT (plus up to a fifth), or `ping_interval` if shorter.
-pub const FIRST_PING_NS: u64 = 2 * Now::SECOND_NS;
+pub(crate) const FIRST_PING_NS: u64 = 2 * Now::SECOND_NS;
 /// The round trip is measured at least this often, even on busy connections.
-pub const ROUND_TRIP_VALID_NS: u64 = 3600 * Now::SECOND_NS;
+pub(crate) const ROUND_TRIP_VALID_NS: u64 = 3600 * Now::SECOND_NS;
 /// Delay before a connection that is over its subscription limit at login is closed.
-pub const OVER_LIMIT_CLOSE_NS: u64 = 20 * Now::MILLISECOND_NS;
+pub(crate) const OVER_LIMIT_CLOSE_NS: u64 = 20 * Now::MILLISECOND_NS;
 /// Extra time for the authentication deadline when TLS is on, beyond `tls.timeout`.
-pub const TLS_AUTH_EXTRA_NS: u64 = Now::SECOND_NS;
+pub(crate) const TLS_AUTH_EXTRA_NS: u64 = Now::SECOND_NS;
 /// Longest pause between two closes of lame duck mode.
-pub const LAME_DUCK_STEP_MAX_NS: u64 = Now::SECOND_NS;
+pub(crate) const LAME_DUCK_STEP_MAX_NS: u64 = Now::SECOND_NS;
 /// Response permits are pruned when a connection holds more than this many.
-pub const PERMITS_PRUNE_ABOVE: usize = 256;
+pub(crate) const PERMITS_PRUNE_ABOVE: usize = 256;

@@ -98,7 +98,9 @@ impl Outbound {
             if rest.is_empty() {
                 continue;
             }
-            let Some(slot) = slices.get_mut(filled) else { break };
+            let Some(slot) = slices.get_mut(filled) else {
+                break;
+            };
             *slot = IoSlice::new(rest);
             filled += 1;
         }
@@ -139,7 +141,8 @@ impl Outbound {
 
     fn seal(&mut self) {
         if !self.open.is_empty() {
-            self.sealed.push_back(Bytes::from(std::mem::take(&mut self.open)));
+            self.sealed
+                .push_back(Bytes::from(std::mem::take(&mut self.open)));
         }
     }
 }
@@ -151,7 +154,10 @@ mod tests {
     fn contents(outbound: &Outbound) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); outbound.chunk_count()];
         let filled = outbound.io_slices(&mut slices);
-        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+        slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
     }
 
     #[test]
@@ -184,7 +190,10 @@ mod tests {
         let mut outbound = Outbound::default();
         outbound.push(&[1; 100_000]);
         outbound.consumed(100_000);
-        assert_eq!((outbound.open.capacity(), outbound.sealed.capacity()), (0, 0));
+        assert_eq!(
+            (outbound.open.capacity(), outbound.sealed.capacity()),
+            (0, 0)
+        );
     }
 
     #[test]
