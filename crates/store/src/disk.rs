@@ -6,17 +6,34 @@
 //!   completions of different files or lanes may arrive in any order;
 //! - a [`DiskOperation::Sync`] covers every write to that file submitted before it;
 //! - paths are relative to the store directory (`<store_dir>/millrace/`), use `/`, and never
-//!   contain `..`;
+//!   contain `..`; the empty path is the store directory itself;
+//! - bytes of a file that were never written read as zeros; `Create` makes the file `preallocate`
+//!   bytes long, and a failed `Create` leaves no file behind;
 //! - a failed write or sync leaves the file's content undefined from the first byte of the oldest
 //!   write that was not covered by a successful sync.
 
 use bytes::Bytes;
 
 /// Matches a completion to its request. Unique per server run; drawn by the room that asks.
+///
+/// The top byte says whose it is, so that completions find their way: journal [`Self::JOURNAL`],
+/// everything else 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
-/// An open file. Chosen by the room that opens it, unique per server run.
+impl Token {
+    /// Set in the tokens of the journal and its recovery.
+    pub const JOURNAL: u64 = 1 << 62;
+
+    /// The request was made by the journal or its recovery.
+    #[must_use]
+    pub const fn is_journal(self) -> bool {
+        self.0 & Self::JOURNAL != 0
+    }
+}
+
+/// An open file. Chosen by the room that opens it, unique per server run; ids of the journal have
+/// [`Token::JOURNAL`] set. Once its `Create` or `Open` has completed, every lane may name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u64);
 

@@ -2,3 +2,4 @@
 //! All disk work leaves as [`disk::DiskRequest`] and comes back as [`disk::DiskCompletion`].
 
 pub mod disk;
+pub mod journal;

@@ -1,0 +1,143 @@
+//! Reads the journal back at start and makes it fit to write again.
+
+use super::{GroupId, HardState, Journal, JournalPosition, JournalSettings};
+use crate::disk::{DiskCompletion, DiskRequest};
+use bytes::Bytes;
+use millrace_clock::Now;
+use std::collections::BTreeMap;
+
+/// What recovery needs to know.
+#[derive(Clone, Debug)]
+pub struct RecoverySettings {
+    pub journal: JournalSettings,
+    /// Written down when the store is new; otherwise the stored one counts.
+    pub server_id: String,
+    /// Seeds the epochs of new files.
+    pub seed: u64,
+    /// 0 for the first recovery of a server run, one more for each after a failed journal: keeps
+    /// tokens and file ids apart.
+    pub attempt: u16,
+}
+
+/// How far recovery is.
+#[derive(Debug)]
+pub enum Progress {
+    Working,
+    Done(Box<Recovered>),
+    Failed(RecoveryError),
+}
+
+/// Why the store cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryError {
+    #[error(
+        "the store has format {found}, this version reads up to {supported}: \
+         start the newer version, or restore a backup made by this one"
+    )]
+    NewerFormat { found: u64, supported: u64 },
+    #[error("the store's format file is unreadable: {reason}")]
+    FormatFile { reason: String },
+    #[error("disk: {step}: {reason}")]
+    Disk { step: String, reason: String },
+}
+
+/// The server's logs as the journal holds them, and the journal ready to write.
+#[derive(Debug)]
+pub struct Recovered {
+    pub server_id: String,
+    /// The store did not exist before.
+    pub fresh: bool,
+    /// Groups that exist, with all that is durable of each.
+    pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    pub journal: Journal,
+    /// What was found damaged. Empty on a healthy store; a torn tail is not damage.
+    pub report: Vec<Damage>,
+}
+
+/// One group as found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredGroup {
+    pub checkpoint: Option<RecoveredCheckpoint>,
+    pub hard_state: Option<HardState>,
+    /// Entries after the checkpoint, by ascending index; without holes unless `missing` says so.
+    pub entries: Vec<RecoveredEntry>,
+    /// Index ranges (first, last) that were durable and are unreadable now, ascending.
+    pub missing: Vec<(u64, u64)>,
+}
+
+/// A log entry as found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredEntry {
+    pub index: u64,
+    pub term: u64,
+    pub payload: Bytes,
+    pub position: JournalPosition,
+}
+
+/// A group's last checkpoint record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredCheckpoint {
+    pub index: u64,
+    pub term: u64,
+    pub payload: Bytes,
+}
+
+/// Something that was durable and cannot be read any more. The bytes are left where they are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error(
+        "journal file {file}: frames {first_frame} to {last_frame} at byte {offset} are damaged"
+    )]
+    Frames {
+        file: u64,
+        offset: u64,
+        length: u64,
+        first_frame: u64,
+        last_frame: u64,
+    },
+    #[error(
+        "journal file {file}: a record of group {group:?} at byte {offset} is damaged (index {index})"
+    )]
+    Record {
+        file: u64,
+        offset: u64,
+        length: u64,
+        group: GroupId,
+        index: u64,
+    },
+    #[error("journal file {file}: the header is damaged")]
+    FileHeader { file: u64 },
+    #[error("journal file {file}: bytes {offset} to {} cannot be read: {reason}", offset + length)]
+    Unreadable {
+        file: u64,
+        offset: u64,
+        length: u64,
+        reason: String,
+    },
+}
+
+/// The state machine that opens the store.
+#[derive(Debug)]
+pub struct Recovery {
+    _settings: RecoverySettings,
+}
+
+impl Recovery {
+    /// Begins; asks for the first disk work.
+    pub fn start(settings: RecoverySettings, _now: Now, _out: &mut Vec<DiskRequest>) -> Self {
+        Self {
+            _settings: settings,
+        }
+    }
+
+    /// Takes the end of a request and asks for more, until done or failed. After [`Progress::Done`]
+    /// completions go to the journal.
+    pub fn complete(
+        &mut self,
+        _now: Now,
+        _completion: DiskCompletion,
+        _out: &mut Vec<DiskRequest>,
+    ) -> Progress {
+        Progress::Working
+    }
+}
