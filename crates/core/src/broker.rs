@@ -131,6 +131,21 @@ impl Broker {
         Delivered::default()
     }
 
+    /// As [`Self::publish`], but recipients are found by `destination` and shown `subject`: a
+    /// JetStream delivery goes to an inbox and carries the subject it was stored under.
+    pub fn deliver(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        destination: &[u8],
+        _subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Delivered {
+        self.publish(now, account, destination, reply, headers, payload)
+    }
+
     /// Whether a message on this literal subject would find a subscription.
     #[must_use]
     pub fn has_interest(&self, _account: AccountId, _subject: &[u8]) -> bool {

@@ -6,6 +6,7 @@
 //! belong to others.
 
 pub mod batch;
+pub mod consumer;
 pub mod engine;
 pub mod entry;
 pub mod ids;

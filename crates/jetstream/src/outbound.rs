@@ -39,6 +39,19 @@ pub trait Outbound {
         payload: &[u8],
     ) -> bool;
 
+    /// Routes a message by `destination` while its recipients are shown `subject`: a consumer's
+    /// delivery reaches an inbox but carries the subject it was stored under. True if anybody
+    /// received it. With `destination` = `subject` it is [`Outbound::send`].
+    fn deliver(
+        &mut self,
+        account: AccountRef,
+        destination: &[u8],
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> bool;
+
     /// True if a message on this literal subject would reach somebody.
     fn has_interest(&self, account: AccountRef, subject: &[u8]) -> bool;
 
