@@ -2,6 +2,7 @@
 
 mod ci;
 mod compat;
+mod errors_gen;
 mod source;
 mod tidy;
 
@@ -14,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask <chore>
   tidy     the rules of the house: dependency arrows, purity, sizes
   compat   write docs/compatibility.md from docs/features.tsv
            --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
+  errors-gen LIST   write the table of JetStream API errors from a tab-separated list
 ";
 
 fn main() -> ExitCode {
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["compat"] => compat::write(&root),
         ["compat", "--check"] => compat::check(&root, None),
         ["compat", "--check", "--log", log] => compat::check(&root, Some(Path::new(log))),
+        ["errors-gen", list] => errors_gen::run(&root, Path::new(list)),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::FAILURE;

@@ -5,12 +5,15 @@
 //! happens next may depend on whether somebody received them. Replication, the disk and sockets
 //! belong to others.
 
+pub mod api;
 pub mod batch;
 pub mod consumer;
 pub mod engine;
 pub mod entry;
+pub mod error;
 pub mod ids;
 pub mod io;
+pub mod model;
 pub mod outbound;
 pub mod publish;
 pub mod request;

@@ -1,0 +1,41 @@
+//! The one list of features that are not built yet, with the error a client gets for each. It only
+//! shrinks. Validation (`stream_rules`, `consumer_rules`) comes first and answers as the reference.
+
+use super::consumer_config::ConsumerConfig;
+use super::enums::RetentionPolicy;
+use super::stream_config::StreamConfig;
+use crate::error::{ApiError, ErrorCode};
+
+/// What is wrong with `config` for this version, if it needs a feature that is not built.
+#[must_use]
+pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
+    let missing = [
+        (config.mirror.is_some(), "mirrors are"),
+        (!config.sources.is_empty(), "sources are"),
+        (config.republish.is_some(), "republish is"),
+        (config.subject_transform.is_some(), "subject transforms are"),
+        (
+            config.retention == RetentionPolicy::Interest,
+            "interest retention is",
+        ),
+        (
+            config.retention == RetentionPolicy::WorkQueue,
+            "work queue retention is",
+        ),
+        (config.allow_msg_schedules, "message schedules are"),
+        (config.allow_msg_counter, "message counters are"),
+        (config.allow_batched, "fast ingest batches are"),
+        (
+            config.subject_delete_marker_ttl_ns > 0,
+            "subject delete markers are",
+        ),
+    ];
+    let (_, feature) = missing.iter().find(|(wanted, _)| *wanted)?;
+    Some(ErrorCode::StreamInvalidConfig.with(format!("{feature} not supported yet")))
+}
+
+/// The same for a consumer.
+#[must_use]
+pub fn unsupported_consumer(_config: &ConsumerConfig) -> Option<ApiError> {
+    None
+}
