@@ -146,6 +146,22 @@ impl Broker {
         self.publish(now, account, destination, reply, headers, payload)
     }
 
+    /// As [`Self::publish`], but routed by `destination` while recipients are shown `subject`: a
+    /// consumer's delivery reaches an inbox and carries the subject it was stored under.
+    #[allow(clippy::too_many_arguments)] // the parts of a message, each borrowed
+    pub fn publish_as(
+        &mut self,
+        _now: Now,
+        _account: AccountId,
+        _destination: &[u8],
+        _subject: &[u8],
+        _reply: &[u8],
+        _headers: &[u8],
+        _payload: &[u8],
+    ) -> Delivered {
+        Delivered::default()
+    }
+
     /// Whether a message on this literal subject would find a subscription.
     #[must_use]
     pub fn has_interest(&self, _account: AccountId, _subject: &[u8]) -> bool {

@@ -19,6 +19,7 @@ pub mod publish;
 pub mod request;
 pub mod settings;
 pub mod stream;
+mod totals;
 
 pub use engine::JetStream;
 pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, StreamId};
@@ -26,3 +27,4 @@ pub use io::{Durability, Effect, Input, LogLevel, Message};
 pub use outbound::{ClientFacts, ClientHandle, Outbound};
 pub use request::{Outcome, PendingRequest};
 pub use settings::{AccountLimits, AccountSettings, BatchLimits, Settings};
+pub use totals::Totals;

@@ -1,0 +1,245 @@
+//! Between the Raft groups and the journal: which journal record belongs to which append, where
+//! each entry's payload stands, and what a restart hands back to the groups.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use millrace_clock::Now;
+use millrace_replica::{
+    GroupId, HardState, LogAppend, LogEntry, PersistTicket, ReplicaOutput, RestoredLog,
+};
+use millrace_store::disk::{DiskCompletion, DiskRequest};
+use millrace_store::journal::{
+    self, Durability, Journal, JournalEvent, JournalPosition, Record, RecordKind, RecordTicket,
+    RecoveredGroup,
+};
+
+/// What became durable, or of the journal as a whole, since the last call.
+#[derive(Debug, Default)]
+pub(crate) struct DurableProgress {
+    pub(crate) persisted: Vec<PersistTicket>,
+    pub(crate) checkpoints: Vec<(GroupId, u64)>,
+    pub(crate) need_checkpoint: Vec<GroupId>,
+    pub(crate) full: Option<bool>,
+    pub(crate) failed: Option<String>,
+}
+
+/// The journal and the bookkeeping around it.
+pub(crate) struct Durable {
+    journal: Journal,
+    /// Appends whose last record has this ticket, oldest first.
+    waiting: VecDeque<(RecordTicket, PersistTicket)>,
+    checkpoints: VecDeque<(RecordTicket, GroupId, u64)>,
+    /// Entries that were proposed as lazy, until they are appended.
+    lazy: BTreeSet<(GroupId, u64)>,
+    /// Records whose position is not reported yet.
+    unlocated: VecDeque<(RecordTicket, GroupId, u64)>,
+    /// Where entries stand that are not applied yet.
+    positions: BTreeMap<(GroupId, u64), JournalPosition>,
+    events: Vec<JournalEvent>,
+}
+
+impl Durable {
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            waiting: VecDeque::new(),
+            checkpoints: VecDeque::new(),
+            lazy: BTreeSet::new(),
+            unlocated: VecDeque::new(),
+            positions: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Remembers that this entry may become durable with the next frame that comes along.
+    pub(crate) fn mark_lazy(&mut self, group: GroupId, index: u64) {
+        self.lazy.insert((group, index));
+    }
+
+    /// Queues what the groups want journaled.
+    pub(crate) fn append_all(&mut self, output: &mut ReplicaOutput) {
+        for append in output.appends.drain(..) {
+            self.append(append);
+        }
+    }
+
+    fn append(&mut self, append: LogAppend) {
+        let group = journal::GroupId(append.group.0);
+        let mut last = RecordTicket::default();
+        if let Some(HardState { term, vote, commit }) = append.hard_state {
+            let kind = RecordKind::HardState(journal::HardState { term, vote, commit });
+            let record = Record {
+                group,
+                kind,
+                payload: Bytes::new(),
+            };
+            last = self.journal.append(record, Durability::Now);
+        }
+        for LogEntry { index, term, data } in append.entries {
+            let lazy = self.lazy.remove(&(append.group, index));
+            let durability = if lazy {
+                Durability::Lazy
+            } else {
+                Durability::Now
+            };
+            let kind = RecordKind::Entry { index, term };
+            last = self.journal.append(
+                Record {
+                    group,
+                    kind,
+                    payload: data,
+                },
+                durability,
+            );
+            self.unlocated.push_back((last, append.group, index));
+        }
+        self.waiting.push_back((last, append.persist));
+    }
+
+    /// Writes down that the group's state up to `index` lasts elsewhere.
+    pub(crate) fn checkpoint(&mut self, group: GroupId, index: u64, term: u64, state: Bytes) {
+        let kind = RecordKind::Checkpoint { index, term };
+        let record = Record {
+            group: journal::GroupId(group.0),
+            kind,
+            payload: state,
+        };
+        let ticket = self.journal.append(record, Durability::Now);
+        self.checkpoints.push_back((ticket, group, index));
+    }
+
+    /// Writes down that the group is gone.
+    pub(crate) fn remove(&mut self, group: GroupId) {
+        let record = Record {
+            group: journal::GroupId(group.0),
+            kind: RecordKind::GroupRemoved,
+            payload: Bytes::new(),
+        };
+        self.journal.append(record, Durability::Now);
+        self.positions.retain(|(owner, _), _| *owner != group);
+    }
+
+    /// Where an entry's payload stands; forgets it, since an entry is applied once.
+    pub(crate) fn take_position(&mut self, group: GroupId, index: u64) -> Option<JournalPosition> {
+        self.positions.remove(&(group, index))
+    }
+
+    pub(crate) fn poll(&mut self, now: Now, requests: &mut Vec<DiskRequest>) {
+        self.journal.poll(now, requests);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.journal.next_deadline()
+    }
+
+    /// Takes the end of one of the journal's disk requests.
+    pub(crate) fn complete(
+        &mut self,
+        now: Now,
+        completion: DiskCompletion,
+        progress: &mut DurableProgress,
+    ) {
+        let mut events = std::mem::take(&mut self.events);
+        self.journal.complete(now, completion, &mut events);
+        for event in events.drain(..) {
+            self.event(event, progress);
+        }
+        self.events = events;
+    }
+
+    fn event(&mut self, event: JournalEvent, progress: &mut DurableProgress) {
+        match event {
+            JournalEvent::Located { ticket, position } => self.located(ticket, position),
+            JournalEvent::Durable { through } => self.durable(through, progress),
+            JournalEvent::Failed { reason } => progress.failed = Some(reason),
+            JournalEvent::Full => progress.full = Some(true),
+            JournalEvent::Resumed => progress.full = Some(false),
+            JournalEvent::NeedCheckpoint { groups } => {
+                progress
+                    .need_checkpoint
+                    .extend(groups.iter().map(|group| GroupId(group.0)));
+            }
+            JournalEvent::FileReleased { .. } => {}
+        }
+    }
+
+    fn located(&mut self, ticket: RecordTicket, position: JournalPosition) {
+        while let Some((queued, group, index)) = self.unlocated.front().copied() {
+            if queued > ticket {
+                break;
+            }
+            self.unlocated.pop_front();
+            if queued == ticket {
+                self.positions.insert((group, index), position);
+            }
+        }
+    }
+
+    fn durable(&mut self, through: RecordTicket, progress: &mut DurableProgress) {
+        while let Some((_, persist)) = self.waiting.pop_front_if(|(ticket, _)| *ticket <= through) {
+            progress.persisted.push(persist);
+        }
+        while let Some((_, group, index)) = self
+            .checkpoints
+            .pop_front_if(|(ticket, _, _)| *ticket <= through)
+        {
+            progress.checkpoints.push((group, index));
+        }
+    }
+
+    /// Turns what recovery found of a group into what Raft starts from. Entries that were durable
+    /// and cannot be read any more are replaced by empty ones, so that everything behind them is
+    /// still applied; the damage itself was reported by recovery.
+    pub(crate) fn restore(
+        &mut self,
+        group: GroupId,
+        recovered: RecoveredGroup,
+    ) -> (RestoredLog, Option<Bytes>) {
+        let (applied_index, applied_term, state) = match recovered.checkpoint {
+            Some(checkpoint) => (checkpoint.index, checkpoint.term, Some(checkpoint.payload)),
+            None => (0, 0, None),
+        };
+        let hard_state = recovered.hard_state.unwrap_or_default();
+        let mut entries = Vec::with_capacity(recovered.entries.len());
+        let mut next_index = applied_index + 1;
+        for entry in recovered.entries {
+            while next_index < entry.index {
+                let term = entries
+                    .last()
+                    .map_or(applied_term, |last: &LogEntry| last.term);
+                entries.push(LogEntry {
+                    index: next_index,
+                    term,
+                    data: Bytes::new(),
+                });
+                next_index += 1;
+            }
+            self.positions.insert((group, entry.index), entry.position);
+            entries.push(LogEntry {
+                index: entry.index,
+                term: entry.term,
+                data: entry.payload,
+            });
+            next_index = entry.index + 1;
+        }
+        let hard_state = HardState {
+            term: hard_state.term,
+            vote: hard_state.vote,
+            commit: hard_state.commit,
+        };
+        (
+            RestoredLog {
+                applied_index,
+                applied_term,
+                hard_state,
+                entries,
+            },
+            state,
+        )
+    }
+}

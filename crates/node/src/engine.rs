@@ -1,0 +1,614 @@
+//! JetStream's machinery of one server: recovery at start, then the turn that carries publishes
+//! from the streams through the Raft groups into the journal and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millrace_clock::{Now, Random};
+use millrace_core::{AccountId, Broker, Delivery, EndpointId};
+use millrace_jetstream::outbound::ClientHandle;
+use millrace_jetstream::{
+    AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, META_GROUP, Message,
+};
+use millrace_replica::{
+    GroupId, GroupSpec, Groups, NodeId, ReplicaOutput, RestoredLog, RoleChange,
+};
+use millrace_store::disk::{DiskCompletion, DiskRequest};
+use millrace_store::journal::{
+    JournalSettings, Progress, Recovered, RecoveredGroup, Recovery, RecoverySettings,
+};
+
+use crate::durable::{Durable, DurableProgress};
+use crate::node::{LogLine, LogSeverity};
+use crate::outbound::BrokerOutbound;
+
+/// This server's number in groups with one voter.
+const SELF_NODE: NodeId = NodeId(1);
+/// Rounds of a turn: each may cause more work for the next (a consumer's delivery that is another
+/// stream's publish). What is left waits for the next turn, so that a loop of streams cannot hold
+/// the server.
+const ROUNDS_MAX: usize = 16;
+/// Recoveries after a failed write or sync before JetStream stays off (hard-parts 9).
+const RESTARTS_MAX: u16 = 3;
+
+/// What the engine is made of; kept for a restart after a failed journal.
+#[derive(Clone)]
+pub(crate) struct EngineSettings {
+    pub(crate) engine: millrace_jetstream::Settings,
+    pub(crate) journal: JournalSettings,
+    pub(crate) server_id: String,
+    pub(crate) seed: u64,
+    pub(crate) wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// How JetStream is doing, for health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EngineHealth {
+    Recovering,
+    Running,
+    Failed(String),
+}
+
+enum Phase {
+    Recovering(Box<Recovery>),
+    Running(Box<Running>),
+    Failed(String),
+}
+
+pub(crate) struct Engine {
+    settings: EngineSettings,
+    phase: Phase,
+    attempt: u16,
+    /// Interest of the current phase in the broker, to be taken back when it fails.
+    binds: BTreeSet<(AccountId, Vec<u8>, u64)>,
+}
+
+/// The parts that exist once the journal is read.
+struct Running {
+    jetstream: JetStream,
+    groups: Groups,
+    durable: Durable,
+    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Groups of the start that have not caught up with their log; until this is empty, streams
+    /// take no messages and the API does not answer.
+    starting: Option<BTreeSet<GroupId>>,
+    deferred_binds: Vec<(AccountRef, Bytes, Endpoint)>,
+    effects: Vec<Effect>,
+    output: ReplicaOutput,
+    terms: BTreeMap<GroupId, u64>,
+    seed: u64,
+}
+
+/// What a turn needs from around the engine.
+pub(crate) struct TurnContext<'a> {
+    pub(crate) now: Now,
+    pub(crate) broker: &'a mut Broker,
+    pub(crate) requests: &'a mut Vec<DiskRequest>,
+    pub(crate) log: &'a mut Vec<LogLine>,
+}
+
+impl Engine {
+    pub(crate) fn start(
+        now: Now,
+        settings: EngineSettings,
+        requests: &mut Vec<DiskRequest>,
+    ) -> Self {
+        let recovery = begin_recovery(&settings, 0, now, requests);
+        Self {
+            settings,
+            phase: recovery,
+            attempt: 0,
+            binds: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn health(&self) -> EngineHealth {
+        match &self.phase {
+            Phase::Recovering(_) => EngineHealth::Recovering,
+            Phase::Running(running) if running.starting.is_some() => EngineHealth::Recovering,
+            Phase::Running(_) => EngineHealth::Running,
+            Phase::Failed(reason) => EngineHealth::Failed(reason.clone()),
+        }
+    }
+
+    pub(crate) fn jetstream(&self) -> Option<&JetStream> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.jetstream),
+            Phase::Recovering(_) | Phase::Failed(_) => None,
+        }
+    }
+
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.groups),
+            Phase::Recovering(_) | Phase::Failed(_) => None,
+        }
+    }
+
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        match &self.phase {
+            Phase::Running(running) => running.durable.journal().disk_bytes(),
+            Phase::Recovering(_) | Phase::Failed(_) => 0,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Running(running) => [
+                running.jetstream.next_deadline(),
+                running.groups.next_deadline(),
+                running.durable.next_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            Phase::Recovering(_) | Phase::Failed(_) => None,
+        }
+    }
+
+    /// Takes the end of a disk request.
+    pub(crate) fn disk(&mut self, completion: DiskCompletion, context: &mut TurnContext<'_>) {
+        match &mut self.phase {
+            Phase::Recovering(recovery) => {
+                match recovery.complete(context.now, completion, context.requests) {
+                    Progress::Working => {}
+                    Progress::Done(recovered) => self.recovered(*recovered, context),
+                    Progress::Failed(error) => self.give_up(error.to_string(), context),
+                }
+            }
+            Phase::Running(running) => {
+                if !completion.token.is_journal() {
+                    running.input(Input::Disk(completion), context);
+                    return;
+                }
+                let mut progress = DurableProgress::default();
+                running
+                    .durable
+                    .complete(context.now, completion, &mut progress);
+                if let Some(reason) = progress.failed.take() {
+                    self.restart(&reason, context);
+                    return;
+                }
+                running.durable_progress(progress, context);
+            }
+            Phase::Failed(_) => {}
+        }
+    }
+
+    /// Hands on what reached JetStream's endpoints and the timers, and moves everything as far as
+    /// it goes without the disk.
+    pub(crate) fn turn(&mut self, deliveries: &mut Vec<Delivery>, context: &mut TurnContext<'_>) {
+        let Phase::Running(running) = &mut self.phase else {
+            deliveries.clear();
+            return;
+        };
+        running.turn(deliveries, &mut self.binds, context);
+    }
+
+    fn recovered(&mut self, recovered: Recovered, context: &mut TurnContext<'_>) {
+        for damage in &recovered.report {
+            context.log.push(LogLine::new(
+                LogSeverity::Error,
+                format!("JetStream: {damage}"),
+            ));
+        }
+        let mut random = Random::new(self.settings.seed);
+        let seed = random.next_u64();
+        let mut running = Box::new(Running {
+            jetstream: JetStream::new(millrace_jetstream::Settings {
+                seed: random.next_u64(),
+                ..self.settings.engine.clone()
+            }),
+            groups: Groups::new(self.settings.wake.clone()),
+            durable: Durable::new(recovered.journal),
+            recovered: recovered
+                .groups
+                .into_iter()
+                .map(|(group, found)| (GroupId(group.0), found))
+                .collect(),
+            starting: Some(BTreeSet::new()),
+            deferred_binds: Vec::new(),
+            effects: Vec::new(),
+            output: ReplicaOutput::default(),
+            terms: BTreeMap::new(),
+            seed,
+        });
+        running.jetstream.start(&mut running.effects);
+        self.phase = Phase::Running(running);
+    }
+
+    /// A write or sync of the journal failed: nothing in flight is answered, core messaging goes
+    /// on, and JetStream starts again on a new journal file by way of recovery (hard-parts 9).
+    fn restart(&mut self, reason: &str, context: &mut TurnContext<'_>) {
+        let text = format!("JetStream: the journal failed: {reason}");
+        context.log.push(LogLine::new(LogSeverity::Error, text));
+        if self.attempt >= RESTARTS_MAX {
+            self.give_up(reason.to_owned(), context);
+            return;
+        }
+        self.attempt += 1;
+        self.take_back_binds(context.broker);
+        self.phase = begin_recovery(&self.settings, self.attempt, context.now, context.requests);
+    }
+
+    fn give_up(&mut self, reason: String, context: &mut TurnContext<'_>) {
+        let text = format!("JetStream is off until the next start: {reason}");
+        context.log.push(LogLine::new(LogSeverity::Error, text));
+        self.take_back_binds(context.broker);
+        self.phase = Phase::Failed(reason);
+    }
+
+    fn take_back_binds(&mut self, broker: &mut Broker) {
+        for (account, filter, endpoint) in std::mem::take(&mut self.binds) {
+            broker.unbind(account, &filter, EndpointId(endpoint));
+        }
+    }
+}
+
+fn begin_recovery(
+    settings: &EngineSettings,
+    attempt: u16,
+    now: Now,
+    requests: &mut Vec<DiskRequest>,
+) -> Phase {
+    let recovery_settings = RecoverySettings {
+        journal: settings.journal.clone(),
+        server_id: settings.server_id.clone(),
+        seed: Random::new(settings.seed)
+            .stream(u64::from(attempt) + 1)
+            .next_u64(),
+        attempt,
+    };
+    Phase::Recovering(Box::new(Recovery::start(recovery_settings, now, requests)))
+}
+
+impl Running {
+    fn input(&mut self, input: Input, context: &mut TurnContext<'_>) {
+        let mut out = BrokerOutbound {
+            now: context.now,
+            broker: context.broker,
+        };
+        self.jetstream
+            .handle(context.now, input, &mut out, &mut self.effects);
+    }
+
+    fn turn(
+        &mut self,
+        deliveries: &mut Vec<Delivery>,
+        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+        context: &mut TurnContext<'_>,
+    ) {
+        self.groups.tick(context.now);
+        if self
+            .jetstream
+            .next_deadline()
+            .is_some_and(|at| at <= context.now.monotonic_ns)
+        {
+            self.input(Input::Tick, context);
+        }
+        let mut changes = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            for delivery in deliveries.drain(..) {
+                self.deliver(delivery, context);
+            }
+            context.broker.take_interest_changes(&mut changes);
+            for (account, subject) in changes.drain(..) {
+                let account = AccountRef(account.0);
+                self.input(
+                    Input::InterestChanged {
+                        account,
+                        subject: subject.into(),
+                    },
+                    context,
+                );
+            }
+            let mut out = BrokerOutbound {
+                now: context.now,
+                broker: context.broker,
+            };
+            self.jetstream
+                .end_of_turn(context.now, &mut out, &mut self.effects);
+            let worked = self.carry_out(binds, context) | self.replicate(context);
+            context.broker.take_deliveries(deliveries);
+            if !worked && deliveries.is_empty() && self.effects.is_empty() {
+                break;
+            }
+        }
+        self.finish_start(binds, context);
+        self.durable.poll(context.now, context.requests);
+    }
+
+    fn deliver(&mut self, delivery: Delivery, context: &mut TurnContext<'_>) {
+        let Some(endpoint) = Endpoint::from_number(delivery.endpoint.0) else {
+            return;
+        };
+        let message = Message {
+            subject: delivery.subject,
+            reply: delivery.reply,
+            headers: delivery.headers,
+            payload: delivery.payload,
+            client: delivery.publisher.map(|id| ClientHandle(id.0)),
+        };
+        let account = AccountRef(delivery.account.0);
+        self.input(
+            Input::Deliver {
+                account,
+                endpoint,
+                message,
+            },
+            context,
+        );
+    }
+
+    /// Carries out effects, also those that come of carrying out others. True if there were any.
+    fn carry_out(
+        &mut self,
+        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+        context: &mut TurnContext<'_>,
+    ) -> bool {
+        let worked = !self.effects.is_empty();
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                self.effect(effect, binds, context);
+            }
+        }
+        worked
+    }
+
+    fn effect(
+        &mut self,
+        effect: Effect,
+        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+        context: &mut TurnContext<'_>,
+    ) {
+        match effect {
+            Effect::Propose {
+                group,
+                data,
+                durability,
+            } => {
+                let group = GroupId(group.0);
+                // A refusal means that leadership is being lost, of which the engine hears next.
+                if let Ok((_, index)) = self.groups.propose(group, data)
+                    && durability == Durability::Lazy
+                {
+                    self.durable.mark_lazy(group, index);
+                }
+            }
+            Effect::CreateGroup { group, volatile } => {
+                self.create_group(GroupId(group.0), volatile, context);
+            }
+            Effect::RemoveGroup { group } => self.remove_group(GroupId(group.0)),
+            Effect::Bind {
+                account,
+                filter,
+                endpoint,
+            } => {
+                if self.starting.is_some() {
+                    self.deferred_binds.push((account, filter, endpoint));
+                } else {
+                    bind(context.broker, binds, account, &filter, endpoint);
+                }
+            }
+            Effect::Unbind {
+                account,
+                filter,
+                endpoint,
+            } => {
+                self.deferred_binds
+                    .retain(|bind| *bind != (account, filter.clone(), endpoint));
+                let (account, number) = (AccountId(account.0), endpoint.to_number());
+                if binds.remove(&(account, filter.to_vec(), number)) {
+                    context.broker.unbind(account, &filter, EndpointId(number));
+                }
+            }
+            Effect::WatchInterest { account, subject } => {
+                context
+                    .broker
+                    .watch_interest(AccountId(account.0), &subject);
+            }
+            Effect::UnwatchInterest { account, subject } => {
+                context
+                    .broker
+                    .unwatch_interest(AccountId(account.0), &subject);
+            }
+            Effect::Disk(request) => context.requests.push(request),
+            Effect::Checkpoint {
+                group,
+                index,
+                term,
+                state,
+            } => {
+                self.durable
+                    .checkpoint(GroupId(group.0), index, term, state);
+            }
+            Effect::Log { level, text } => {
+                context.log.push(LogLine::new(severity(level), text));
+            }
+        }
+    }
+
+    fn create_group(&mut self, group: GroupId, volatile: bool, context: &mut TurnContext<'_>) {
+        let (restored, checkpoint) = match self.recovered.remove(&group) {
+            Some(found) => {
+                for (first, last) in &found.missing {
+                    let text = format!(
+                        "JetStream: entries {first} to {last} of group {} are lost to damage",
+                        group.0
+                    );
+                    context.log.push(LogLine::new(LogSeverity::Error, text));
+                }
+                self.durable.restore(group, found)
+            }
+            None => (RestoredLog::default(), None),
+        };
+        if let Some(state) = checkpoint {
+            let group = millrace_jetstream::GroupId(group.0);
+            self.jetstream.restore(group, &state, &mut self.effects);
+        }
+        let spec = GroupSpec {
+            node: SELF_NODE,
+            voters: vec![SELF_NODE],
+            volatile,
+            seed: self.seed ^ group.0,
+        };
+        let opened = self
+            .groups
+            .open(group, &spec, restored)
+            .and_then(|_handle| self.groups.start(group));
+        match opened {
+            Ok(()) => {
+                if let Some(starting) = &mut self.starting {
+                    starting.insert(group);
+                }
+            }
+            Err(error) => {
+                let text = format!("JetStream: group {} cannot start: {error}", group.0);
+                context.log.push(LogLine::new(LogSeverity::Error, text));
+            }
+        }
+    }
+
+    fn remove_group(&mut self, group: GroupId) {
+        if let Some(handle) = self.groups.handle(group) {
+            handle.stop();
+        }
+        if let Some(starting) = &mut self.starting {
+            starting.remove(&group);
+        }
+        self.recovered.remove(&group);
+        self.terms.remove(&group);
+        self.durable.remove(group);
+    }
+
+    /// Drains the Raft groups: journals what they ask for and applies what is committed.
+    fn replicate(&mut self, context: &mut TurnContext<'_>) -> bool {
+        if !self.groups.is_dirty() {
+            return false;
+        }
+        let mut output = std::mem::take(&mut self.output);
+        self.groups.poll(&mut output);
+        self.durable.append_all(&mut output);
+        for (group, entries) in output.committed.drain(..) {
+            let mut applied = 0;
+            for entry in entries {
+                applied = entry.index;
+                let input = Input::Committed {
+                    group: millrace_jetstream::GroupId(group.0),
+                    index: entry.index,
+                    term: entry.term,
+                    data: entry.data,
+                    position: self
+                        .durable
+                        .take_position(group, entry.index)
+                        .map(|position| millrace_jetstream::JournalPosition {
+                            file: position.file,
+                            offset: position.offset,
+                        }),
+                };
+                self.input(input, context);
+            }
+            self.groups.applied(group, applied);
+        }
+        for role in output.roles.drain(..) {
+            self.role_changed(role, context);
+        }
+        output.messages.clear();
+        output.stopped.clear();
+        self.output = output;
+        true
+    }
+
+    fn role_changed(&mut self, role: RoleChange, context: &mut TurnContext<'_>) {
+        let (group, leader, term) = match role {
+            RoleChange::LeaderReady { group, term } => (group, true, term),
+            RoleChange::LeaderLost { group } => (
+                group,
+                false,
+                self.terms.get(&group).copied().unwrap_or_default(),
+            ),
+        };
+        self.terms.insert(group, term);
+        let input = Input::RoleChanged {
+            group: millrace_jetstream::GroupId(group.0),
+            leader,
+            term,
+        };
+        self.input(input, context);
+        if leader && let Some(starting) = &mut self.starting {
+            starting.remove(&group);
+        }
+    }
+
+    fn durable_progress(&mut self, progress: DurableProgress, context: &mut TurnContext<'_>) {
+        for ticket in progress.persisted {
+            self.groups.persisted(ticket);
+        }
+        for (group, index) in progress.checkpoints {
+            let group = millrace_jetstream::GroupId(group.0);
+            self.input(Input::CheckpointDurable { group, index }, context);
+        }
+        if let Some(full) = progress.full {
+            let text = if full {
+                "JetStream: the disk is full: publishes are refused until there is room"
+            } else {
+                "JetStream: there is room on the disk again"
+            };
+            context
+                .log
+                .push(LogLine::new(LogSeverity::Warning, text.to_owned()));
+        }
+    }
+
+    /// Once every group of the start has caught up with its log, streams take messages and the API
+    /// answers.
+    fn finish_start(
+        &mut self,
+        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+        context: &mut TurnContext<'_>,
+    ) {
+        let meta_ready = self.terms.contains_key(&GroupId(META_GROUP.0));
+        if !meta_ready
+            || self
+                .starting
+                .as_ref()
+                .is_none_or(|starting| !starting.is_empty())
+        {
+            return;
+        }
+        self.starting = None;
+        for (account, filter, endpoint) in std::mem::take(&mut self.deferred_binds) {
+            bind(context.broker, binds, account, &filter, endpoint);
+        }
+        for group in std::mem::take(&mut self.recovered).into_keys() {
+            let text = format!(
+                "JetStream: the journal holds group {} which belongs to no stream; it is kept",
+                group.0
+            );
+            context.log.push(LogLine::new(LogSeverity::Warning, text));
+        }
+    }
+}
+
+fn bind(
+    broker: &mut Broker,
+    binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+    account: AccountRef,
+    filter: &Bytes,
+    endpoint: Endpoint,
+) {
+    let (account, number) = (AccountId(account.0), endpoint.to_number());
+    if binds.insert((account, filter.to_vec(), number)) {
+        broker.bind(account, filter, EndpointId(number));
+    }
+}
+
+fn severity(level: LogLevel) -> LogSeverity {
+    match level {
+        LogLevel::Error => LogSeverity::Error,
+        LogLevel::Warning => LogSeverity::Warning,
+        LogLevel::Information => LogSeverity::Information,
+        LogLevel::Debug => LogSeverity::Debug,
+    }
+}

@@ -1,0 +1,170 @@
+//! `/varz`: general facts and counters.
+
+use millrace_clock::Now;
+use millrace_config::options::SyncInterval;
+use serde_json::{Map, Value, json};
+
+use super::{HostFacts, MonitorAnswer, time_text, uptime_text};
+use crate::node::Node;
+
+impl Node {
+    pub(super) fn varz(&self, now: Now, facts: &HostFacts) -> MonitorAnswer {
+        let mut fields = Map::new();
+        self.put_identity(&mut fields);
+        self.put_limits(facts, &mut fields);
+        fields.insert("jetstream".to_owned(), self.varz_jetstream());
+        self.put_counters(now, facts, &mut fields);
+        MonitorAnswer::json(&Value::Object(fields))
+    }
+
+    fn put_identity(&self, fields: &mut Map<String, Value>) {
+        let identity = self.broker.identity();
+        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        put("server_id", json!(identity.server_id));
+        put("server_name", json!(identity.server_name));
+        put("version", json!(millrace_core::COMPATIBLE_VERSION));
+        put("millrace", json!(millrace_core::MILLRACE_VERSION));
+        put("proto", json!(1));
+        if !identity.git_commit.is_empty() {
+            put("git_commit", json!(identity.git_commit));
+        }
+        put("go", json!(""));
+        put("host", json!(identity.host));
+        put("port", json!(identity.port));
+        let authorization = &self.options.authorization;
+        if authorization.user.is_some()
+            || authorization.token.is_some()
+            || !authorization.users.is_empty()
+            || self
+                .options
+                .accounts
+                .iter()
+                .any(|account| !account.users.is_empty())
+        {
+            put("auth_required", json!(true));
+        }
+        if let Some(tls) = &self.options.tls {
+            put("tls_required", json!(!self.options.allow_non_tls));
+            put("tls_verify", json!(tls.verify));
+        }
+    }
+
+    fn put_limits(&self, facts: &HostFacts, fields: &mut Map<String, Value>) {
+        let client = &self.options.client;
+        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        put("max_connections", json!(client.max_connections));
+        if client.max_subscriptions > 0 {
+            put("max_subscriptions", json!(client.max_subscriptions));
+        }
+        put("ping_interval", json!(client.ping_interval_ns));
+        put("ping_max", json!(client.ping_max));
+        put("http_host", json!(self.options.monitor.host));
+        put("http_port", json!(facts.http_port));
+        put(
+            "http_base_path",
+            json!(self.options.monitor.base_path.trim_end_matches('/')),
+        );
+        put("https_port", json!(facts.https_port));
+        let timeout_s = self.options.authorization.timeout_ns as f64 / Now::SECOND_NS as f64;
+        put("auth_timeout", json!(timeout_s));
+        put("max_control_line", json!(client.max_control_line));
+        put("max_payload", json!(client.max_payload));
+        put("max_pending", json!(client.max_pending));
+        for block in ["cluster", "gateway", "leaf", "mqtt", "websocket"] {
+            put(block, json!({}));
+        }
+        put("write_deadline", json!(client.write_deadline_ns));
+        if !self.options.server_tags.is_empty() {
+            put("tags", json!(self.options.server_tags));
+        }
+    }
+
+    fn put_counters(&self, now: Now, facts: &HostFacts, fields: &mut Map<String, Value>) {
+        let counters = self.broker.counters();
+        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        put("start", json!(time_text(self.started.wall_ns)));
+        put("now", json!(time_text(now.wall_ns)));
+        put("uptime", json!(uptime_text(now, self.started)));
+        put("mem", json!(facts.memory_bytes));
+        put("cores", json!(facts.cores));
+        put("gomaxprocs", json!(facts.cores));
+        put("cpu", json!(facts.cpu_percent));
+        put("connections", json!(self.broker.connection_count()));
+        put("total_connections", json!(counters.total_connections));
+        for none in ["routes", "remotes", "leafnodes"] {
+            put(none, json!(0));
+        }
+        for (name, value) in [
+            ("in_msgs", counters.in_msgs),
+            ("in_bytes", counters.in_bytes),
+            ("in_client_msgs", counters.in_msgs),
+            ("in_client_bytes", counters.in_bytes),
+            ("out_msgs", counters.out_msgs),
+            ("out_bytes", counters.out_bytes),
+            ("out_client_msgs", counters.out_msgs),
+            ("out_client_bytes", counters.out_bytes),
+            ("slow_consumers", counters.slow_consumers),
+            ("stale_connections", counters.stale_connections),
+            ("stalled_clients", counters.stalled_clients),
+        ] {
+            put(name, json!(value));
+        }
+        put("subscriptions", json!(self.broker.subscription_count()));
+        put("http_req_stats", json!(self.http_requests));
+        put("config_load_time", json!(time_text(self.started.wall_ns)));
+        put("config_digest", json!(self.options.config_digest));
+        if let Some(name) = self
+            .broker
+            .accounts()
+            .get(1)
+            .map(|account| account.name.clone())
+        {
+            put("system_account", json!(name));
+        }
+        put(
+            "slow_consumer_stats",
+            json!({"clients": counters.slow_consumers, "routes": 0, "gateways": 0, "leafs": 0}),
+        );
+    }
+
+    fn varz_jetstream(&self) -> Value {
+        let (Some(host), Some(engine)) = (&self.jetstream_host, &self.engine) else {
+            return json!({});
+        };
+        let totals = engine
+            .jetstream()
+            .map(|jetstream| jetstream.totals())
+            .unwrap_or_default();
+        let mut config = json!({
+            "max_memory": host.max_memory_bytes,
+            "max_storage": host.max_file_bytes,
+            "store_dir": host.store_dir,
+        });
+        match self.options.jetstream.sync_interval {
+            SyncInterval::Unset | SyncInterval::Always => config["sync_always"] = json!(true),
+            SyncInterval::Interval { interval_ns } => config["sync_interval"] = json!(interval_ns),
+        }
+        if let Some(domain) = &self.options.jetstream.domain {
+            config["domain"] = json!(domain);
+        }
+        config["strict"] = json!(self.options.jetstream.strict);
+        json!({
+            "config": config,
+            "stats": {
+                "memory": totals.memory_bytes,
+                "storage": totals.file_bytes,
+                "reserved_memory": totals.reserved_memory_bytes,
+                "reserved_storage": totals.reserved_file_bytes,
+                "accounts": totals.accounts,
+                "ha_assets": 0,
+                "api": {
+                    "level": 5,
+                    "total": totals.api_total,
+                    "errors": totals.api_errors,
+                },
+                "journal_bytes": engine.journal_bytes(),
+            },
+            "limits": {},
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! The node as its driver sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_clock::{Now, Random};
+use millrace_config::Options;
+use millrace_core::{Broker, Delivery};
+use millrace_replica::GroupHandle;
+use millrace_store::disk::{DiskCompletion, DiskRequest};
+
+use crate::engine::{Engine, EngineSettings, TurnContext};
+use crate::settings::{JetStreamHostSettings, NodeSettings, engine_settings, journal_settings};
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSeverity {
+    Error,
+    Warning,
+    Information,
+    Debug,
+}
+
+/// A line for the server's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    pub severity: LogSeverity,
+    pub text: String,
+}
+
+impl LogLine {
+    pub(crate) const fn new(severity: LogSeverity, text: String) -> Self {
+        Self { severity, text }
+    }
+}
+
+/// One server: everything but its sockets, files and threads.
+pub struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) jetstream_host: Option<JetStreamHostSettings>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) started: Now,
+    /// Monitoring requests by path.
+    pub(crate) http_requests: BTreeMap<String, u64>,
+    deliveries: Vec<Delivery>,
+    requests: Vec<DiskRequest>,
+    log: Vec<LogLine>,
+}
+
+impl Node {
+    /// Starts a server. Core messaging works at once; JetStream begins to read its store, and
+    /// answers when it has.
+    #[must_use]
+    pub fn new(now: Now, settings: NodeSettings) -> Self {
+        let options = Arc::clone(&settings.broker.options);
+        let random = Random::new(settings.broker.random_seed);
+        let broker = Broker::new(now, settings.broker);
+        let mut requests = Vec::new();
+        let engine = settings.jetstream.as_ref().map(|host| {
+            let settings = EngineSettings {
+                engine: engine_settings(&options, host, &broker, random.stream(1).next_u64()),
+                journal: journal_settings(&options, host),
+                server_id: broker.identity().server_id.clone(),
+                seed: random.stream(2).next_u64(),
+                wake: settings.wake.clone(),
+            };
+            Engine::start(now, settings, &mut requests)
+        });
+        Self {
+            broker,
+            engine,
+            jetstream_host: settings.jetstream,
+            options,
+            started: now,
+            http_requests: BTreeMap::new(),
+            deliveries: Vec::new(),
+            requests,
+            log: Vec::new(),
+        }
+    }
+
+    /// The broker: connections are accepted, fed, flushed and closed on it directly.
+    pub fn broker(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// Takes the end of a disk request.
+    pub fn handle_disk(&mut self, now: Now, completion: DiskCompletion) {
+        let Some(engine) = &mut self.engine else {
+            return;
+        };
+        let mut context = TurnContext {
+            now,
+            broker: &mut self.broker,
+            requests: &mut self.requests,
+            log: &mut self.log,
+        };
+        engine.disk(completion, &mut context);
+    }
+
+    /// Does what is due at `now` in the broker. The rest of the node follows in
+    /// [`Self::end_of_turn`].
+    pub fn tick(&mut self, now: Now) {
+        self.broker.tick(now);
+    }
+
+    /// Ends a batch of inputs: JetStream takes what reached it, groups and journal move on.
+    pub fn end_of_turn(&mut self, now: Now) {
+        self.broker.take_deliveries(&mut self.deliveries);
+        let Some(engine) = &mut self.engine else {
+            self.deliveries.clear();
+            return;
+        };
+        let mut context = TurnContext {
+            now,
+            broker: &mut self.broker,
+            requests: &mut self.requests,
+            log: &mut self.log,
+        };
+        engine.turn(&mut self.deliveries, &mut context);
+    }
+
+    /// Appends the disk requests since the last call, in order.
+    pub fn take_disk_requests(&mut self, out: &mut Vec<DiskRequest>) {
+        out.append(&mut self.requests);
+    }
+
+    /// Appends the log lines of JetStream since the last call.
+    pub fn take_log(&mut self, out: &mut Vec<LogLine>) {
+        out.append(&mut self.log);
+    }
+
+    /// Monotonic time at which [`Self::tick`] and [`Self::end_of_turn`] have something to do.
+    /// In the past when a turn left work behind.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if !self.deliveries.is_empty() {
+            return Some(0);
+        }
+        let engine = self.engine.as_ref().and_then(Engine::next_deadline);
+        [self.broker.next_deadline(), engine]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Handles of all Raft groups: by them a stopping server ends each group and learns, from any
+    /// thread, that its log is released. Until then groups go on, so that leadership can move.
+    #[must_use]
+    pub fn group_handles(&self) -> Vec<GroupHandle> {
+        let Some(groups) = self.engine.as_ref().and_then(Engine::groups) else {
+            return Vec::new();
+        };
+        groups.ids().filter_map(|id| groups.handle(id)).collect()
+    }
+
+    /// Options the server runs with now.
+    #[must_use]
+    pub const fn options(&self) -> &Arc<Options> {
+        &self.options
+    }
+
+    /// Applies new options to the running server; what cannot change was refused before.
+    pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
+        self.options = Arc::clone(&options);
+        self.broker.apply_options(now, options);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a node is told once, and how the configuration's view of JetStream becomes the engine's.
+
+use std::sync::Arc;
+
+use millrace_config::Options;
+use millrace_config::options::{AccountJetStream, SyncInterval};
+use millrace_core::{Broker, BrokerSettings};
+use millrace_jetstream::AccountRef;
+use millrace_jetstream::settings::{AccountLimits, AccountSettings, BatchLimits, Settings};
+use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
+
+/// Share of `max_file` that the journal may take (hard-parts 4), as a divisor.
+const JOURNAL_SHARE: u64 = 20;
+/// The journal's budget is never below this, or small stores would checkpoint without end.
+const JOURNAL_BUDGET_BYTES_MIN: u64 = 128 << 20;
+/// Memory for batches that wait for their commit; beyond it they go to scratch files.
+const BATCH_MEMORY_BYTES: u64 = 64 << 20;
+
+/// Everything a node needs to start.
+#[derive(Clone)]
+pub struct NodeSettings {
+    /// Options, identity and seed of the broker.
+    pub broker: BrokerSettings,
+    /// JetStream's share of the machine; `None` turns it off.
+    pub jetstream: Option<JetStreamHostSettings>,
+    /// Wakes the owner's loop when another thread asks a Raft group to stop.
+    pub wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// What only the host can know about JetStream's surroundings.
+#[derive(Clone, Debug)]
+pub struct JetStreamHostSettings {
+    /// Folder of the store as shown to users.
+    pub store_dir: String,
+    /// Bytes that memory streams may take.
+    pub max_memory_bytes: u64,
+    /// Bytes that file streams may take.
+    pub max_file_bytes: u64,
+}
+
+/// How the journal is to behave under these options.
+pub(crate) fn journal_settings(options: &Options, host: &JetStreamHostSettings) -> JournalSettings {
+    JournalSettings {
+        sync: match options.jetstream.sync_interval {
+            SyncInterval::Unset | SyncInterval::Always => SyncMode::Always,
+            SyncInterval::Interval { interval_ns } => SyncMode::Interval(interval_ns),
+        },
+        budget_bytes: (host.max_file_bytes / JOURNAL_SHARE)
+            .clamp(JOURNAL_BUDGET_BYTES_MIN, DEFAULT_BUDGET_BYTES),
+        ..JournalSettings::default()
+    }
+}
+
+/// The engine's settings; accounts are numbered as the broker numbers them.
+pub(crate) fn engine_settings(
+    options: &Options,
+    host: &JetStreamHostSettings,
+    broker: &Broker,
+    seed: u64,
+) -> Settings {
+    let jetstream = &options.jetstream;
+    let limits = &jetstream.limits;
+    Settings {
+        server_name: broker.identity().server_name.clone(),
+        domain: jetstream.domain.clone().unwrap_or_default(),
+        strict: jetstream.strict,
+        max_memory_bytes: host.max_memory_bytes,
+        max_file_bytes: host.max_file_bytes,
+        max_payload: options.client.max_payload as u64,
+        max_buffered_messages: usize::try_from(jetstream.max_buffered_messages)
+            .unwrap_or(usize::MAX),
+        max_buffered_bytes: jetstream.max_buffered_size,
+        max_duplicate_window_ns: limits.duplicate_window_ns.unwrap_or(0),
+        max_ack_pending: limits.max_ack_pending.map_or(0, saturating_i64),
+        max_request_batch: limits.max_request_batch.map_or(0, saturating_i64),
+        batch: BatchLimits {
+            max_inflight_per_stream: usize::try_from(limits.batch.max_inflight_per_stream)
+                .unwrap_or(usize::MAX),
+            max_inflight_total: usize::try_from(limits.batch.max_inflight_total)
+                .unwrap_or(usize::MAX),
+            max_messages: limits.batch.max_messages,
+            timeout_ns: limits.batch.timeout_ns,
+        },
+        batch_memory_bytes: BATCH_MEMORY_BYTES,
+        accounts: accounts(options, broker),
+        seed,
+    }
+}
+
+/// Accounts with JetStream. Without any `jetstream` in an account, the global account has it, as
+/// in the reference.
+fn accounts(options: &Options, broker: &Broker) -> Vec<AccountSettings> {
+    let configured: Vec<AccountSettings> = options
+        .accounts
+        .iter()
+        .filter_map(|account| {
+            let limits = account.jetstream.as_ref()?;
+            let id = broker.account(&account.name)?;
+            Some(AccountSettings {
+                account: AccountRef(id.0),
+                name: account.name.clone(),
+                limits: account_limits(limits),
+            })
+        })
+        .collect();
+    if !configured.is_empty() || !options.accounts.is_empty() {
+        return configured;
+    }
+    vec![AccountSettings {
+        account: AccountRef(millrace_core::AccountId::GLOBAL.0),
+        name: "$G".to_owned(),
+        limits: AccountLimits::default(),
+    }]
+}
+
+fn account_limits(limits: &AccountJetStream) -> AccountLimits {
+    AccountLimits {
+        max_memory: limits.max_memory,
+        max_storage: limits.max_file,
+        max_streams: limits.max_streams,
+        max_consumers: limits.max_consumers,
+        max_ack_pending: limits.max_ack_pending,
+        memory_max_stream_bytes: limits.memory_max_stream_bytes,
+        storage_max_stream_bytes: limits.disk_max_stream_bytes,
+        max_bytes_required: limits.max_bytes_required,
+    }
+}
+
+fn saturating_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
