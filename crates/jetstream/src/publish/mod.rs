@@ -1,1 +1,11 @@
 //! Publishing into a stream: header checks in the reference's orders, and the answers.
+
+mod ack;
+mod headers;
+mod refusal;
+
+pub use ack::{AckPrefix, PublishAnswer, put_json_string};
+pub use headers::{
+    PublishHeaders, header_value, parse_number, with_header, without_header, without_status,
+};
+pub use refusal::Refusal;
