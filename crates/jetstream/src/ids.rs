@@ -1,17 +1,6 @@
 //! Names of things inside the room: accounts, streams, endpoints, groups.
 
-/// A Raft group, which is a stream or the meta group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId(pub u64);
-
-/// Where a journal record's payload begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JournalPosition {
-    /// Number of the journal file.
-    pub file: u64,
-    /// Byte offset in it.
-    pub offset: u64,
-}
+pub use millrace_store::journal::{GroupId, JournalPosition};
 
 /// The group that decides which streams exist.
 pub const META_GROUP: GroupId = GroupId(0);
