@@ -3,19 +3,29 @@
 //! This file holds the words that the rest of the server speaks with the journal. Bytes are in
 //! `record.rs`, `frame.rs` and `file.rs`; the group commit policy is [`Journal`] (`writer.rs`), which
 //! files exist and which may go is `files.rs` and `retention.rs`; reading it all back at start is
-//! [`Recovery`] (`recovery.rs`, `scan.rs`, `replay.rs`). `docs/format.md` draws every byte.
+//! [`Recovery`] (`recovery.rs`, `replay.rs`). `docs/format.md` draws every byte.
 //!
 //! The journal does not know what a payload means and never touches a disk: it asks.
 
 use bytes::Bytes;
 
+mod copies;
+pub mod file;
+mod files;
+pub mod frame;
+pub mod record;
+mod recovered;
 mod recovery;
+mod replay;
+mod retention;
 mod writer;
 
-pub use recovery::{
-    Damage, Progress, Recovered, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup, Recovery,
+pub use record::Reference;
+pub use recovered::{
+    Damage, Progress, Recovered, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup,
     RecoveryError, RecoverySettings,
 };
+pub use recovery::Recovery;
 pub use writer::Journal;
 
 /// The version of the record, frame and file formats that this build writes.

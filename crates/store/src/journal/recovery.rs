@@ -1,132 +1,134 @@
-//! Reads the journal back at start and makes it fit to write again.
+//! Reads the journal back at start and makes it fit to write again. What the frames mean together
+//! is `replay.rs`; this file asks the disk.
 
-use super::{GroupId, HardState, Journal, JournalPosition, JournalSettings};
-use crate::disk::{DiskCompletion, DiskRequest};
-use bytes::Bytes;
-use millrace_clock::Now;
-use std::collections::BTreeMap;
+use super::copies::CopyRun;
+use super::file::{
+    FIRST_FRAME_OFFSET, FORMAT_NEW_PATH, FORMAT_PATH, FileHeader, FormatFile, JOURNAL_DIRECTORY,
+    RESERVE_PATH, file_number, file_path,
+};
+use super::files::{Ids, JournalFiles, OpenFile};
+use super::frame::{self, FRAME_MAGIC};
+use super::record::read_u32;
+use super::recovered::{Damage, Progress, Recovered, RecoveryError, RecoverySettings};
+use super::replay::{Remainder, Replay};
+use super::retention::{HardStates, Retention};
+use super::writer::OpenJournal;
+use super::{FORMAT_VERSION, FRAME_ALIGNMENT, Journal, JournalPosition};
+use crate::disk::{
+    DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane, Token,
+};
+use bytes::{Bytes, BytesMut};
+use millrace_clock::{Now, Random};
+use std::collections::{BTreeMap, VecDeque};
 
-/// What recovery needs to know.
-#[derive(Clone, Debug)]
-pub struct RecoverySettings {
-    pub journal: JournalSettings,
-    /// Written down when the store is new; otherwise the stored one counts.
-    pub server_id: String,
-    /// Seeds the epochs of new files.
-    pub seed: u64,
-    /// 0 for the first recovery of a server run, one more for each after a failed journal: keeps
-    /// tokens and file ids apart.
-    pub attempt: u16,
+/// Bytes asked for in one read.
+const READ_BYTES: u64 = 4 << 20;
+/// After a failed read the range is read again in pieces of this size, to lose no more than needed.
+const RETRY_READ_BYTES: u64 = 64 << 10;
+
+/// A format file is not longer than this.
+const FORMAT_READ_BYTES: u32 = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    MakeRoot,
+    MakeJournal,
+    SyncRoot,
+    ListRoot,
+    OpenFormat,
+    ReadFormat,
+    CloseFormat,
+    ListJournal,
+    RemoveNewFormat,
+    CreateFormat,
+    WriteFormat,
+    SyncFormat,
+    CloseNewFormat,
+    RenameFormat,
+    SyncFormatName,
+    OpenReserve,
+    CloseShortReserve,
+    RemoveShortReserve,
+    OpenFile,
+    ReadFile,
+    CreateActive,
+    TakeReserve,
+    WriteHeader,
+    SyncHeader,
+    SyncName,
+    WriteCopies,
+    SyncCopies,
+    CutTail,
+    Finished,
 }
 
-/// How far recovery is.
-#[derive(Debug)]
-pub enum Progress {
-    Working,
-    Done(Box<Recovered>),
-    Failed(RecoveryError),
+/// The file being read.
+#[derive(Debug, Default)]
+struct Reading {
+    length: u64,
+    content: BytesMut,
+    /// Read in small pieces up to here, after a failed read.
+    careful_until: u64,
 }
 
-/// Why the store cannot be opened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecoveryError {
-    #[error(
-        "the store has format {found}, this version reads up to {supported}: \
-         start the newer version, or restore a backup made by this one"
-    )]
-    NewerFormat { found: u64, supported: u64 },
-    #[error("the store's format file is unreadable: {reason}")]
-    FormatFile { reason: String },
-    #[error("disk: {step}: {reason}")]
-    Disk { step: String, reason: String },
-}
-
-/// The server's logs as the journal holds them, and the journal ready to write.
-#[derive(Debug)]
-pub struct Recovered {
-    pub server_id: String,
-    /// The store did not exist before.
-    pub fresh: bool,
-    /// Groups that exist, with all that is durable of each.
-    pub groups: BTreeMap<GroupId, RecoveredGroup>,
-    pub journal: Journal,
-    /// What was found damaged. Empty on a healthy store; a torn tail is not damage.
-    pub report: Vec<Damage>,
-}
-
-/// One group as found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveredGroup {
-    pub checkpoint: Option<RecoveredCheckpoint>,
-    pub hard_state: Option<HardState>,
-    /// Entries after the checkpoint, by ascending index; without holes unless `missing` says so.
-    pub entries: Vec<RecoveredEntry>,
-    /// Index ranges (first, last) that were durable and are unreadable now, ascending.
-    pub missing: Vec<(u64, u64)>,
-}
-
-/// A log entry as found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredEntry {
-    pub index: u64,
-    pub term: u64,
-    pub payload: Bytes,
-    pub position: JournalPosition,
-}
-
-/// A group's last checkpoint record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredCheckpoint {
-    pub index: u64,
-    pub term: u64,
-    pub payload: Bytes,
-}
-
-/// Something that was durable and cannot be read any more. The bytes are left where they are.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    #[error(
-        "journal file {file}: frames {first_frame} to {last_frame} at byte {offset} are damaged"
-    )]
-    Frames {
-        file: u64,
-        offset: u64,
-        length: u64,
-        first_frame: u64,
-        last_frame: u64,
-    },
-    #[error(
-        "journal file {file}: a record of group {group:?} at byte {offset} is damaged (index {index})"
-    )]
-    Record {
-        file: u64,
-        offset: u64,
-        length: u64,
-        group: GroupId,
-        index: u64,
-    },
-    #[error("journal file {file}: the header is damaged")]
-    FileHeader { file: u64 },
-    #[error("journal file {file}: bytes {offset} to {} cannot be read: {reason}", offset + length)]
-    Unreadable {
-        file: u64,
-        offset: u64,
-        length: u64,
-        reason: String,
-    },
-}
-
-/// The state machine that opens the store.
+/// The state machine that opens the store: one operation at a time, so that every crash point is
+/// the end of a prefix.
 #[derive(Debug)]
 pub struct Recovery {
-    _settings: RecoverySettings,
+    settings: RecoverySettings,
+    ids: Ids,
+    epochs: Random,
+    step: Step,
+    asked: Token,
+    format_id: FileId,
+    has_format: bool,
+    server_id: String,
+    /// Files still to be opened, by number.
+    names: VecDeque<u64>,
+    has_reserve: bool,
+    reserve: Option<FileId>,
+    scanned: VecDeque<OpenFile>,
+    reading: Reading,
+    replay: Replay,
+    active: Option<OpenFile>,
+    remainder: Option<Remainder>,
+    copies: Vec<Bytes>,
+    copy_places: Vec<JournalPosition>,
+    next_frame: u64,
 }
+
+type Outcome = Result<Option<DiskOperation>, RecoveryError>;
 
 impl Recovery {
     /// Begins; asks for the first disk work.
-    pub fn start(settings: RecoverySettings, _now: Now, _out: &mut Vec<DiskRequest>) -> Self {
+    pub fn start(settings: RecoverySettings, _now: Now, out: &mut Vec<DiskRequest>) -> Self {
+        let mut ids = Ids::new(settings.attempt);
+        let format_id = ids.file();
+        let epochs = Random::new(settings.seed).stream(u64::from(settings.attempt) + 1);
+        let root = DiskOperation::CreateDirectory {
+            path: String::new(),
+        };
+        let asked = ids.ask(Lane::Data, root, out);
         Self {
-            _settings: settings,
+            server_id: settings.server_id.clone(),
+            settings,
+            ids,
+            epochs,
+            step: Step::MakeRoot,
+            asked,
+            format_id,
+            has_format: false,
+            names: VecDeque::new(),
+            has_reserve: false,
+            reserve: None,
+            scanned: VecDeque::new(),
+            reading: Reading::default(),
+            replay: Replay::default(),
+            active: None,
+            remainder: None,
+            copies: Vec::new(),
+            copy_places: Vec::new(),
+            next_frame: 1,
         }
     }
 
@@ -135,9 +137,517 @@ impl Recovery {
     pub fn complete(
         &mut self,
         _now: Now,
-        _completion: DiskCompletion,
-        _out: &mut Vec<DiskRequest>,
+        completion: DiskCompletion,
+        out: &mut Vec<DiskRequest>,
     ) -> Progress {
-        Progress::Working
+        if completion.token != self.asked {
+            return Progress::Working;
+        }
+        match self.advance(completion.result) {
+            Ok(Some(operation)) => {
+                self.asked = self.ids.ask(Lane::Data, operation, out);
+                Progress::Working
+            }
+            Ok(None) => match self.finish() {
+                Some(recovered) => Progress::Done(Box::new(recovered)),
+                None => Progress::Working,
+            },
+            Err(error) => Progress::Failed(error),
+        }
     }
+
+    fn advance(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
+        match (self.step, result) {
+            (Step::ReadFile, result) => self.read_piece(result),
+            (Step::CreateActive, Err(DiskError::NoSpace)) => self.take_reserve(),
+            // Short of its size, or not there any more: it is made again later.
+            (Step::OpenReserve, Err(_)) => {
+                self.has_reserve = false;
+                self.open_next_file()
+            }
+            (step, Err(error)) => Err(RecoveryError::Disk {
+                step: format!("{step:?}"),
+                reason: error.to_string(),
+            }),
+            (step, Ok(reply)) if step < Step::OpenReserve => self.advance_format(step, reply),
+            (step, Ok(reply)) => self.advance_journal(step, &reply),
+        }
+    }
+
+    fn go(&mut self, step: Step, operation: DiskOperation) -> Outcome {
+        self.step = step;
+        Ok(Some(operation))
+    }
+
+    /// The folders and the format file.
+    fn advance_format(&mut self, step: Step, reply: DiskReply) -> Outcome {
+        let root = String::new();
+        let journal = || JOURNAL_DIRECTORY.to_owned();
+        let id = self.format_id;
+        match step {
+            Step::MakeRoot => self.go(
+                Step::MakeJournal,
+                DiskOperation::CreateDirectory { path: journal() },
+            ),
+            Step::MakeJournal => {
+                self.go(Step::SyncRoot, DiskOperation::SyncDirectory { path: root })
+            }
+            Step::SyncRoot => self.go(Step::ListRoot, DiskOperation::List { directory: root }),
+            Step::ListRoot => {
+                let DiskReply::Names(names) = reply else {
+                    return Err(confused(step));
+                };
+                self.has_format = names.iter().any(|name| name == FORMAT_PATH);
+                if self.has_format {
+                    let path = FORMAT_PATH.to_owned();
+                    return self.go(Step::OpenFormat, DiskOperation::Open { file: id, path });
+                }
+                self.go(
+                    Step::ListJournal,
+                    DiskOperation::List {
+                        directory: journal(),
+                    },
+                )
+            }
+            Step::OpenFormat => {
+                let read = DiskOperation::Read {
+                    file: id,
+                    offset: 0,
+                    length: FORMAT_READ_BYTES,
+                };
+                self.go(Step::ReadFormat, read)
+            }
+            Step::ReadFormat => {
+                let DiskReply::Data(text) = reply else {
+                    return Err(confused(step));
+                };
+                self.check_format(&text)?;
+                self.go(Step::CloseFormat, DiskOperation::Close { file: id })
+            }
+            Step::CloseFormat => self.go(
+                Step::ListJournal,
+                DiskOperation::List {
+                    directory: journal(),
+                },
+            ),
+            Step::ListJournal => {
+                let DiskReply::Names(names) = reply else {
+                    return Err(confused(step));
+                };
+                self.take_names(&names)
+            }
+            _ => self.write_format(step),
+        }
+    }
+
+    fn check_format(&mut self, text: &[u8]) -> Result<(), RecoveryError> {
+        let found = FormatFile::decode(text).map_err(|reason| RecoveryError::FormatFile {
+            reason: reason.to_owned(),
+        })?;
+        let supported = u64::from(FORMAT_VERSION);
+        if found.version > supported {
+            return Err(RecoveryError::NewerFormat {
+                found: found.version,
+                supported,
+            });
+        }
+        self.server_id = found.server_id;
+        Ok(())
+    }
+
+    fn take_names(&mut self, names: &[String]) -> Outcome {
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
+        numbers.sort_unstable();
+        self.names = numbers.into();
+        self.has_reserve = names
+            .iter()
+            .any(|name| RESERVE_PATH.ends_with(name.as_str()));
+        if self.has_format {
+            return self.open_reserve();
+        }
+        if !self.names.is_empty() {
+            let reason = "it is missing, but there are journal files".to_owned();
+            return Err(RecoveryError::FormatFile { reason });
+        }
+        let path = FORMAT_NEW_PATH.to_owned();
+        self.go(Step::RemoveNewFormat, DiskOperation::Remove { path })
+    }
+
+    /// Writes the format file of a new store: content first, then the name.
+    fn write_format(&mut self, step: Step) -> Outcome {
+        let file = self.format_id;
+        let path = FORMAT_NEW_PATH.to_owned();
+        match step {
+            Step::RemoveNewFormat => {
+                let create = DiskOperation::Create {
+                    file,
+                    path,
+                    preallocate: 0,
+                };
+                self.go(Step::CreateFormat, create)
+            }
+            Step::CreateFormat => {
+                let version = u64::from(FORMAT_VERSION);
+                let format = FormatFile {
+                    version,
+                    server_id: self.server_id.clone(),
+                };
+                let chunks = vec![format.encode()];
+                self.go(
+                    Step::WriteFormat,
+                    DiskOperation::Write {
+                        file,
+                        offset: 0,
+                        chunks,
+                    },
+                )
+            }
+            Step::WriteFormat => self.go(Step::SyncFormat, DiskOperation::Sync { file }),
+            Step::SyncFormat => self.go(Step::CloseNewFormat, DiskOperation::Close { file }),
+            Step::CloseNewFormat => {
+                let rename = DiskOperation::Rename {
+                    from: path,
+                    to: FORMAT_PATH.to_owned(),
+                };
+                self.go(Step::RenameFormat, rename)
+            }
+            Step::RenameFormat => {
+                let sync = DiskOperation::SyncDirectory {
+                    path: String::new(),
+                };
+                self.go(Step::SyncFormatName, sync)
+            }
+            _ => self.open_reserve(),
+        }
+    }
+
+    fn open_reserve(&mut self) -> Outcome {
+        if !self.has_reserve {
+            return self.open_next_file();
+        }
+        let file = self.ids.file();
+        self.reserve = Some(file);
+        let path = RESERVE_PATH.to_owned();
+        self.go(Step::OpenReserve, DiskOperation::Open { file, path })
+    }
+
+    /// Everything behind the format file.
+    fn advance_journal(&mut self, step: Step, reply: &DiskReply) -> Outcome {
+        let reserve = RESERVE_PATH.to_owned();
+        match step {
+            Step::OpenReserve => {
+                let DiskReply::Opened { length } = *reply else {
+                    return Err(confused(step));
+                };
+                if length >= self.settings.journal.reserve_bytes {
+                    return self.open_next_file();
+                }
+                match self.reserve.take() {
+                    Some(file) => self.go(Step::CloseShortReserve, DiskOperation::Close { file }),
+                    None => self.open_next_file(),
+                }
+            }
+            Step::CloseShortReserve => self.go(
+                Step::RemoveShortReserve,
+                DiskOperation::Remove { path: reserve },
+            ),
+            Step::RemoveShortReserve => self.open_next_file(),
+            Step::OpenFile => {
+                let DiskReply::Opened { length } = *reply else {
+                    return Err(confused(step));
+                };
+                self.reading = Reading {
+                    length,
+                    ..Reading::default()
+                };
+                self.read_on()
+            }
+            _ => self.advance_active(step),
+        }
+    }
+
+    fn open_next_file(&mut self) -> Outcome {
+        let Some(number) = self.names.pop_front() else {
+            return self.create_active();
+        };
+        let id = self.ids.file();
+        self.scanned.push_back(OpenFile {
+            number,
+            id,
+            epoch: 0,
+            offset: 0,
+            bytes: 0,
+            readers: 0,
+            damaged: false,
+        });
+        self.go(
+            Step::OpenFile,
+            DiskOperation::Open {
+                file: id,
+                path: file_path(number),
+            },
+        )
+    }
+
+    fn read_on(&mut self) -> Outcome {
+        let Some(file) = self.scanned.back().map(|file| file.id) else {
+            return self.create_active();
+        };
+        let offset = self.reading.content.len() as u64;
+        if offset >= self.reading.length {
+            self.take_file();
+            return self.open_next_file();
+        }
+        let piece = if offset < self.reading.careful_until {
+            RETRY_READ_BYTES
+        } else {
+            READ_BYTES
+        };
+        let length = piece.min(self.reading.length - offset) as u32;
+        self.go(
+            Step::ReadFile,
+            DiskOperation::Read {
+                file,
+                offset,
+                length,
+            },
+        )
+    }
+
+    fn read_piece(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
+        let offset = self.reading.content.len() as u64;
+        let number = self.scanned.back().map_or(0, |file| file.number);
+        match result {
+            Ok(DiskReply::Data(bytes)) if !bytes.is_empty() => {
+                self.reading.content.extend_from_slice(&bytes);
+            }
+            // Shorter than it said: the rest is not there.
+            Ok(_) => self.reading.length = offset,
+            Err(_) if offset >= self.reading.careful_until => {
+                self.reading.careful_until = offset + READ_BYTES;
+            }
+            Err(error) => {
+                let length = RETRY_READ_BYTES.min(self.reading.length - offset);
+                let reason = error.to_string();
+                self.replay.report(Damage::Unreadable {
+                    file: number,
+                    offset,
+                    length,
+                    reason,
+                });
+                self.reading.content.resize((offset + length) as usize, 0);
+            }
+        }
+        self.read_on()
+    }
+
+    /// Finds the frames of the file that has been read.
+    fn take_file(&mut self) {
+        let Some(file) = self.scanned.back_mut() else {
+            return;
+        };
+        let content = std::mem::take(&mut self.reading.content).freeze();
+        file.bytes = content.len() as u64;
+        let Some(header) = FileHeader::decode(&content).filter(|it| it.number == file.number)
+        else {
+            // A file whose creation was cut short has no frames; one with frames lost its header.
+            if has_frame_magic(&content) {
+                self.replay.report(Damage::FileHeader { file: file.number });
+            }
+            return;
+        };
+        file.epoch = header.epoch;
+        let (mut offset, mut expected) = (FIRST_FRAME_OFFSET, FIRST_FRAME_OFFSET);
+        while offset < content.len() as u64 {
+            match frame::decode(header.epoch, &content, offset) {
+                Some(frame) => {
+                    self.replay.feed(file.number, &content, &frame, expected);
+                    offset += frame.length;
+                    expected = offset;
+                }
+                None => offset += FRAME_ALIGNMENT,
+            }
+        }
+        file.offset = expected;
+    }
+
+    /// A new file for all that is not proven: nothing is ever appended to an old one.
+    fn create_active(&mut self) -> Outcome {
+        let number = self.scanned.back().map_or(1, |file| file.number + 1);
+        let remainder = self.replay.end();
+        let epoch = self.epochs.next_u64();
+        let mut copies = CopyRun::new(number, epoch, remainder.base, remainder.next_number);
+        copies.encode(&remainder.unproven, self.settings.journal.frame_bytes);
+        let CopyRun {
+            chunks,
+            places,
+            offset,
+            next_number,
+            ..
+        } = copies;
+        let bytes = self.settings.journal.file_bytes.max(offset);
+        let id = self.ids.file();
+        self.active = Some(OpenFile {
+            number,
+            id,
+            epoch,
+            offset,
+            bytes,
+            readers: 0,
+            damaged: false,
+        });
+        self.copies = chunks;
+        self.copy_places = places;
+        self.next_frame = next_number;
+        self.remainder = Some(remainder);
+        let path = file_path(number);
+        self.go(
+            Step::CreateActive,
+            DiskOperation::Create {
+                file: id,
+                path,
+                preallocate: bytes,
+            },
+        )
+    }
+
+    fn take_reserve(&mut self) -> Outcome {
+        let reserve_bytes = self.settings.journal.reserve_bytes;
+        let (Some(reserve), Some(active)) = (self.reserve.take(), self.active.as_mut()) else {
+            let reason = DiskError::NoSpace.to_string();
+            return Err(RecoveryError::Disk {
+                step: "creating a journal file".to_owned(),
+                reason,
+            });
+        };
+        active.id = reserve;
+        active.bytes = reserve_bytes.max(active.offset);
+        let rename = DiskOperation::Rename {
+            from: RESERVE_PATH.to_owned(),
+            to: file_path(active.number),
+        };
+        self.go(Step::TakeReserve, rename)
+    }
+
+    fn advance_active(&mut self, step: Step) -> Outcome {
+        let Some(active) = &self.active else {
+            return Err(confused(step));
+        };
+        let (file, number, epoch) = (active.id, active.number, active.epoch);
+        match step {
+            Step::CreateActive | Step::TakeReserve => {
+                let chunks = vec![FileHeader { number, epoch }.encode()];
+                self.go(
+                    Step::WriteHeader,
+                    DiskOperation::Write {
+                        file,
+                        offset: 0,
+                        chunks,
+                    },
+                )
+            }
+            Step::WriteHeader => self.go(Step::SyncHeader, DiskOperation::Sync { file }),
+            Step::SyncHeader => {
+                let path = JOURNAL_DIRECTORY.to_owned();
+                self.go(Step::SyncName, DiskOperation::SyncDirectory { path })
+            }
+            Step::SyncName => {
+                let chunks = std::mem::take(&mut self.copies);
+                let offset = FIRST_FRAME_OFFSET;
+                self.go(
+                    Step::WriteCopies,
+                    DiskOperation::Write {
+                        file,
+                        offset,
+                        chunks,
+                    },
+                )
+            }
+            Step::WriteCopies => self.go(Step::SyncCopies, DiskOperation::Sync { file }),
+            Step::SyncCopies => self.cut_tail(),
+            _ => {
+                self.step = Step::Finished;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives back what the last file reserved and did not use; its void frames go with it.
+    fn cut_tail(&mut self) -> Outcome {
+        let whole = |file: &&mut OpenFile| file.offset > 0 && file.offset < file.bytes;
+        let Some(file) = self.scanned.back_mut().filter(whole) else {
+            self.step = Step::Finished;
+            return Ok(None);
+        };
+        file.bytes = file.offset;
+        let (file, length) = (file.id, file.offset);
+        self.go(Step::CutTail, DiskOperation::Truncate { file, length })
+    }
+
+    fn finish(&mut self) -> Option<Recovered> {
+        let mut replay = std::mem::take(&mut self.replay);
+        let remainder = self.remainder.take()?;
+        for (record, place) in remainder.unproven.iter().zip(&self.copy_places) {
+            replay.apply(record, *place);
+        }
+        let (logs, report) = replay.finish();
+        for damage in &report {
+            let hurt = self
+                .scanned
+                .iter_mut()
+                .find(|file| file.number == damage.file());
+            if let Some(file) = hurt {
+                file.damaged = true;
+            }
+        }
+        let (mut retention, mut hard_states) = (Retention::default(), HardStates::default());
+        let mut groups = BTreeMap::new();
+        for (group, log) in logs {
+            for (index, file) in log.entry_places() {
+                retention.entry(group, index, file);
+            }
+            if let Some((state, file)) = log.hard_state {
+                retention.hard_state(group, file);
+                hard_states.set(group, state);
+            }
+            if let Some((checkpoint, file)) = &log.checkpoint {
+                retention.checkpoint(group, checkpoint.index, *file);
+            }
+            groups.insert(group, log.finish());
+        }
+        let active = self.active.take()?;
+        let sealed = std::mem::take(&mut self.scanned);
+        let epochs = self.epochs.clone();
+        let journal = Journal::open(OpenJournal {
+            settings: self.settings.journal.clone(),
+            ids: std::mem::replace(&mut self.ids, Ids::new(self.settings.attempt)),
+            files: JournalFiles::new(sealed, active, self.reserve.take(), epochs),
+            retention,
+            hard_states,
+            next_frame: self.next_frame,
+        });
+        let server_id = self.server_id.clone();
+        Some(Recovered {
+            server_id,
+            fresh: !self.has_format,
+            groups,
+            journal,
+            report,
+        })
+    }
+}
+
+fn confused(step: Step) -> RecoveryError {
+    let reason = "the disk gave an answer of the wrong kind".to_owned();
+    RecoveryError::Disk {
+        step: format!("{step:?}"),
+        reason,
+    }
+}
+
+fn has_frame_magic(content: &[u8]) -> bool {
+    let blocks = content.chunks(FRAME_ALIGNMENT as usize).skip(1);
+    blocks
+        .into_iter()
+        .any(|block| read_u32(block, 8) == Some(FRAME_MAGIC))
 }

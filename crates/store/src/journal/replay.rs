@@ -1,0 +1,459 @@
+//! What the frames found in the journal's files mean together: which are proven, which are void,
+//! what is damage and what a torn tail, and what every group's log is in the end. Pure; reading the
+//! files is `recovery.rs`.
+//!
+//! A frame is *proven* when a later one says so (`durable_through`). A hole among proven frames is
+//! damage; a hole behind them is the torn end of what was never acknowledged. A complete run of
+//! copied frames makes void what older files hold behind the run's base (hard-parts 3).
+
+use super::frame::{DecodedFrame, FLAG_COPY, FLAG_COPY_END};
+use super::recovered::{Damage, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup};
+use super::{GroupId, HardState, JournalPosition, Record, RecordKind};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Numbers left out between what recovery found and the run it writes, so that a frame which was
+/// torn and unseen can never share a number with a new one.
+pub(super) const NUMBER_MARGIN: u64 = 16;
+
+/// One record as found in a frame.
+#[derive(Clone, Debug)]
+struct FoundRecord {
+    group: GroupId,
+    kind: RecordKind,
+    /// `None`: the payload is damaged.
+    record: Option<Record>,
+    position: JournalPosition,
+    length: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    Frame {
+        number: u64,
+        intact: bool,
+        records: Vec<FoundRecord>,
+    },
+    /// Frames `from..to` are not there, or not readable, in or before this place of this file.
+    Gap {
+        from: u64,
+        to: u64,
+        file: u64,
+        offset: u64,
+        length: u64,
+    },
+}
+
+impl Item {
+    fn first_number(&self) -> u64 {
+        match self {
+            Self::Frame { number, .. } => *number,
+            Self::Gap { from, .. } => *from,
+        }
+    }
+}
+
+/// A run of copied frames whose end has not been seen yet.
+#[derive(Debug)]
+struct CopyRun {
+    first: u64,
+    base: u64,
+    next: u64,
+    items: Vec<Item>,
+}
+
+/// What is left when all files have been fed.
+#[derive(Debug)]
+pub(super) struct Remainder {
+    /// Frames up to this number are proven; later ones in the files are void from now on.
+    pub base: u64,
+    /// The number for the first frame to be written.
+    pub next_number: u64,
+    /// Intact records behind the proven ones, in order: to be written again.
+    pub unproven: Vec<Record>,
+}
+
+/// Takes frames in the order of the files and keeps what they say.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    pending: VecDeque<Item>,
+    /// The number of the last frame in sequence.
+    last: Option<u64>,
+    highest_seen: u64,
+    run: Option<CopyRun>,
+    groups: BTreeMap<GroupId, GroupLog>,
+    damage: Vec<Damage>,
+}
+
+impl Replay {
+    /// Takes the next valid-looking frame. `content` is the whole file; `expected_offset` is where
+    /// the frame before it in this file ended.
+    pub(super) fn feed(
+        &mut self,
+        file: u64,
+        content: &[u8],
+        frame: &DecodedFrame,
+        expected_offset: u64,
+    ) {
+        let number = frame.head.number;
+        self.highest_seen = self.highest_seen.max(number);
+        let item = found_item(file, content, frame);
+        let hole = (
+            expected_offset,
+            frame.offset.saturating_sub(expected_offset),
+        );
+        if frame.head.flags & FLAG_COPY != 0 {
+            self.feed_copy(file, frame, item, hole);
+            return;
+        }
+        self.close_run_before(number, file, hole);
+        if self.last.is_some_and(|last| number <= last) {
+            return;
+        }
+        self.note_gap(number, file, hole);
+        self.pending.push_back(item);
+        self.last = Some(number);
+        self.settle(frame.head.durable_through);
+    }
+
+    fn feed_copy(&mut self, file: u64, frame: &DecodedFrame, item: Item, hole: (u64, u64)) {
+        let number = frame.head.number;
+        let first = number.saturating_sub(u64::from(frame.head.run_place));
+        if self.last.is_some_and(|last| first <= last) {
+            return;
+        }
+        let fresh = CopyRun {
+            first,
+            base: frame.head.durable_through,
+            next: first,
+            items: Vec::new(),
+        };
+        // An unfinished run before this one is void: nothing was ever written behind it.
+        let mut run = self
+            .run
+            .take()
+            .filter(|run| run.first == first)
+            .unwrap_or(fresh);
+        if number < run.next {
+            self.run = Some(run);
+            return;
+        }
+        if number > run.next {
+            let (offset, length) = hole;
+            run.items.push(Item::Gap {
+                from: run.next,
+                to: number,
+                file,
+                offset,
+                length,
+            });
+        }
+        run.items.push(item);
+        run.next = number + 1;
+        if frame.head.flags & FLAG_COPY_END == 0 {
+            self.run = Some(run);
+        } else {
+            self.adopt(run);
+        }
+    }
+
+    /// A frame behind a run proves that the run was complete, even if its end is damaged.
+    fn close_run_before(&mut self, number: u64, file: u64, hole: (u64, u64)) {
+        let Some(mut run) = self.run.take() else {
+            return;
+        };
+        if number < run.next {
+            self.run = Some(run);
+            return;
+        }
+        if number > run.next {
+            let (offset, length) = hole;
+            run.items.push(Item::Gap {
+                from: run.next,
+                to: number,
+                file,
+                offset,
+                length,
+            });
+            run.next = number;
+        }
+        self.adopt(run);
+    }
+
+    fn adopt(&mut self, run: CopyRun) {
+        self.settle(run.base);
+        self.pending.clear();
+        self.last = Some(run.next - 1);
+        self.pending.extend(run.items);
+    }
+
+    fn note_gap(&mut self, number: u64, file: u64, (offset, length): (u64, u64)) {
+        let from = match self.last {
+            Some(last) => last + 1,
+            // The oldest file: its first frame's number is not known beforehand.
+            None if length > 0 => number.saturating_sub(1),
+            None => number,
+        };
+        if from < number {
+            self.pending.push_back(Item::Gap {
+                from,
+                to: number,
+                file,
+                offset,
+                length,
+            });
+        }
+    }
+
+    /// All frames up to `through` are proven.
+    fn settle(&mut self, through: u64) {
+        while self
+            .pending
+            .front()
+            .is_some_and(|item| item.first_number() <= through)
+        {
+            match self.pending.pop_front() {
+                Some(Item::Frame { records, .. }) => {
+                    records
+                        .into_iter()
+                        .for_each(|record| self.apply_found(record));
+                }
+                Some(Item::Gap {
+                    from,
+                    to,
+                    file,
+                    offset,
+                    length,
+                }) => {
+                    let last_frame = through.min(to - 1);
+                    let first_frame = from;
+                    let damage = Damage::Frames {
+                        file,
+                        offset,
+                        length,
+                        first_frame,
+                        last_frame,
+                    };
+                    self.damage.push(damage);
+                    if last_frame + 1 < to {
+                        let from = last_frame + 1;
+                        self.pending.push_front(Item::Gap {
+                            from,
+                            to,
+                            file,
+                            offset,
+                            length,
+                        });
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn apply_found(&mut self, found: FoundRecord) {
+        if let Some(record) = found.record {
+            self.apply(&record, found.position);
+            return;
+        }
+        let index = match found.kind {
+            RecordKind::Entry { index, .. }
+            | RecordKind::EntryByReference { index, .. }
+            | RecordKind::Checkpoint { index, .. } => index,
+            RecordKind::HardState(_) | RecordKind::GroupRemoved => 0,
+        };
+        self.damage.push(Damage::Record {
+            file: found.position.file,
+            offset: found.position.offset,
+            length: u64::from(found.length),
+            group: found.group,
+            index,
+        });
+        if let RecordKind::Entry { index, term } | RecordKind::EntryByReference { index, term } =
+            found.kind
+        {
+            let log = self.groups.entry(found.group).or_default();
+            log.entry(index, term, None, found.position);
+        }
+    }
+
+    /// Applies one record that is durable where `position` says.
+    pub(super) fn apply(&mut self, record: &Record, position: JournalPosition) {
+        if record.kind == RecordKind::GroupRemoved {
+            self.groups.remove(&record.group);
+            return;
+        }
+        let log = self.groups.entry(record.group).or_default();
+        match record.kind {
+            RecordKind::Entry { index, term } | RecordKind::EntryByReference { index, term } => {
+                log.entry(index, term, Some(record.payload.clone()), position);
+            }
+            RecordKind::HardState(state) => log.hard_state = Some((state, position.file)),
+            RecordKind::Checkpoint { index, term } => {
+                log.checkpoint(index, term, record.payload.clone(), position.file);
+            }
+            RecordKind::GroupRemoved => {}
+        }
+    }
+
+    /// Records a finding of the reader.
+    pub(super) fn report(&mut self, damage: Damage) {
+        self.damage.push(damage);
+    }
+
+    /// All files have been fed. Cuts the torn tail.
+    pub(super) fn end(&mut self) -> Remainder {
+        self.run = None;
+        let base = match self.pending.front() {
+            Some(item) => item.first_number().saturating_sub(1),
+            None => self.last.unwrap_or(0),
+        };
+        let mut unproven = Vec::new();
+        for item in std::mem::take(&mut self.pending) {
+            let Item::Frame {
+                intact: true,
+                records,
+                ..
+            } = item
+            else {
+                break;
+            };
+            unproven.extend(records.into_iter().filter_map(|found| found.record));
+        }
+        let next_number = match self.highest_seen {
+            0 => 1,
+            highest => highest + NUMBER_MARGIN,
+        };
+        Remainder {
+            base,
+            next_number,
+            unproven,
+        }
+    }
+
+    /// The groups as they are, what pins which file, and what was damaged.
+    pub(super) fn finish(self) -> (BTreeMap<GroupId, GroupLog>, Vec<Damage>) {
+        (self.groups, self.damage)
+    }
+}
+
+fn found_item(file: u64, content: &[u8], frame: &DecodedFrame) -> Item {
+    let mut intact = true;
+    let mut records = Vec::with_capacity(frame.records.len());
+    for found in &frame.records {
+        // A kind or version of the future cannot be: the store's format version forbids it.
+        let Ok(head) = found.head else {
+            intact = false;
+            continue;
+        };
+        let start = found.offset as usize;
+        let payload = content.get(start..start + found.length as usize);
+        let record = payload
+            .filter(|_| found.intact)
+            .map(|payload| head.with_payload(payload));
+        intact &= record.is_some();
+        records.push(FoundRecord {
+            group: head.group,
+            kind: head.kind,
+            record,
+            position: JournalPosition {
+                file,
+                offset: found.offset,
+            },
+            length: found.length,
+        });
+    }
+    Item::Frame {
+        number: frame.head.number,
+        intact,
+        records,
+    }
+}
+
+/// One group's log while it is put together.
+#[derive(Debug, Default)]
+pub(super) struct GroupLog {
+    pub checkpoint: Option<(RecoveredCheckpoint, u64)>,
+    pub hard_state: Option<(HardState, u64)>,
+    /// Ascending indexes; no payload: damaged.
+    entries: VecDeque<(u64, u64, Option<Bytes>, JournalPosition)>,
+}
+
+impl GroupLog {
+    fn entry(&mut self, index: u64, term: u64, payload: Option<Bytes>, position: JournalPosition) {
+        if self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|(checkpoint, _)| index <= checkpoint.index)
+        {
+            return;
+        }
+        while self.entries.back().is_some_and(|entry| entry.0 >= index) {
+            self.entries.pop_back();
+        }
+        self.entries.push_back((index, term, payload, position));
+    }
+
+    fn checkpoint(&mut self, index: u64, term: u64, payload: Bytes, file: u64) {
+        let diverged = self
+            .entries
+            .iter()
+            .find(|entry| entry.0 == index)
+            .is_some_and(|entry| entry.1 != term);
+        if diverged {
+            self.entries.clear();
+        }
+        while self.entries.front().is_some_and(|entry| entry.0 <= index) {
+            self.entries.pop_front();
+        }
+        self.checkpoint = Some((
+            RecoveredCheckpoint {
+                index,
+                term,
+                payload,
+            },
+            file,
+        ));
+    }
+
+    /// Every entry that is there, with its file: what retention has to know.
+    pub(super) fn entry_places(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.entries.iter().map(|entry| (entry.0, entry.3.file))
+    }
+
+    /// What the owner gets: entries and the ranges that are missing.
+    pub(super) fn finish(self) -> RecoveredGroup {
+        let mut missing: Vec<(u64, u64)> = Vec::new();
+        let mut lose = |first: u64, last: u64| match missing.last_mut() {
+            Some(range) if range.1 + 1 == first => range.1 = last,
+            _ => missing.push((first, last)),
+        };
+        let checkpoint = self.checkpoint.map(|(checkpoint, _)| checkpoint);
+        let mut expected = checkpoint
+            .as_ref()
+            .map_or(1, |checkpoint| checkpoint.index + 1);
+        let mut entries = Vec::with_capacity(self.entries.len());
+        for (index, term, payload, position) in self.entries {
+            if index > expected {
+                lose(expected, index - 1);
+            }
+            match payload {
+                Some(payload) => entries.push(RecoveredEntry {
+                    index,
+                    term,
+                    payload,
+                    position,
+                }),
+                None => lose(index, index),
+            }
+            expected = index.saturating_add(1);
+        }
+        let hard_state = self.hard_state.map(|(state, _)| state);
+        RecoveredGroup {
+            checkpoint,
+            hard_state,
+            entries,
+            missing,
+        }
+    }
+}
