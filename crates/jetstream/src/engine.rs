@@ -101,6 +101,9 @@ impl JetStream {
             | Input::Disk(_)
             | Input::InterestChanged { .. }
             | Input::CheckpointDurable { .. }
+            | Input::CheckpointWanted { .. }
+            | Input::JournalReleased { .. }
+            | Input::DiskFull { .. }
             | Input::Tick => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
+use millrace_store::stream::JournalRead;
 
 use crate::ids::{AccountRef, Endpoint, GroupId, JournalPosition};
 use crate::outbound::ClientHandle;
@@ -51,6 +52,14 @@ pub enum Input {
     InterestChanged { account: AccountRef, subject: Bytes },
     /// A checkpoint record asked for with [`Effect::Checkpoint`] is durable.
     CheckpointDurable { group: GroupId, index: u64 },
+    /// The journal is above its budget and this group keeps its oldest file: move its messages to
+    /// segments and ask for a checkpoint.
+    CheckpointWanted { group: GroupId },
+    /// A journal file is gone: positions in it are void.
+    JournalReleased { file: u64 },
+    /// The disk is full (or has room again): refuse what needs room (10023), let deletes, purges,
+    /// acknowledgements and expiry go on.
+    DiskFull { full: bool },
     /// The time of [`crate::JetStream::next_deadline`] has come, or passed.
     Tick,
 }
@@ -113,6 +122,8 @@ pub enum Effect {
         subject: Bytes,
     },
     Disk(DiskRequest),
+    /// Read a payload back from the journal; the end comes as [`Input::Disk`].
+    JournalRead(JournalRead),
     /// Write and sync a checkpoint record of the group; journal files up to `index` may then go.
     Checkpoint {
         group: GroupId,

@@ -8,11 +8,12 @@ use millrace_clock::Now;
 use millrace_replica::{
     GroupId, HardState, LogAppend, LogEntry, PersistTicket, ReplicaOutput, RestoredLog,
 };
-use millrace_store::disk::{DiskCompletion, DiskRequest};
+use millrace_store::disk::{DiskCompletion, DiskError, DiskRequest, Token};
 use millrace_store::journal::{
     self, Durability, Journal, JournalEvent, JournalPosition, Record, RecordKind, RecordTicket,
     RecoveredGroup,
 };
+use millrace_store::stream::JournalRead;
 
 /// What became durable, or of the journal as a whole, since the last call.
 #[derive(Debug, Default)]
@@ -20,6 +21,7 @@ pub(crate) struct DurableProgress {
     pub(crate) persisted: Vec<PersistTicket>,
     pub(crate) checkpoints: Vec<(GroupId, u64)>,
     pub(crate) need_checkpoint: Vec<GroupId>,
+    pub(crate) released_files: Vec<u64>,
     pub(crate) full: Option<bool>,
     pub(crate) failed: Option<String>,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Durable {
     unlocated: VecDeque<(RecordTicket, GroupId, u64)>,
     /// Where entries stand that are not applied yet.
     positions: BTreeMap<(GroupId, u64), JournalPosition>,
+    /// Reads from journal files that are under way, with the file each keeps.
+    reads: BTreeMap<Token, u64>,
     events: Vec<JournalEvent>,
 }
 
@@ -48,6 +52,7 @@ impl Durable {
             lazy: BTreeSet::new(),
             unlocated: VecDeque::new(),
             positions: BTreeMap::new(),
+            reads: BTreeMap::new(),
             events: Vec::new(),
         }
     }
@@ -129,6 +134,30 @@ impl Durable {
         self.positions.remove(&(group, index))
     }
 
+    /// Begins a read of a payload in the journal. Without the file, the read ends at once.
+    pub(crate) fn read(&mut self, read: JournalRead) -> Result<DiskRequest, DiskCompletion> {
+        match self.journal.read(read.token, read.position, read.length) {
+            Some(request) => {
+                self.reads.insert(read.token, read.position.file);
+                Ok(request)
+            }
+            None => Err(DiskCompletion {
+                token: read.token,
+                result: Err(DiskError::NotFound(format!(
+                    "journal file {}",
+                    read.position.file
+                ))),
+            }),
+        }
+    }
+
+    /// Lets the journal file of a read go, if the token is one of those.
+    pub(crate) fn read_ended(&mut self, token: Token) {
+        if let Some(file) = self.reads.remove(&token) {
+            self.journal.read_done(file);
+        }
+    }
+
     pub(crate) fn poll(&mut self, now: Now, requests: &mut Vec<DiskRequest>) {
         self.journal.poll(now, requests);
     }
@@ -164,7 +193,7 @@ impl Durable {
                     .need_checkpoint
                     .extend(groups.iter().map(|group| GroupId(group.0)));
             }
-            JournalEvent::FileReleased { .. } => {}
+            JournalEvent::FileReleased { file } => progress.released_files.push(file),
         }
     }
 

@@ -159,6 +159,7 @@ impl Engine {
             }
             Phase::Running(running) => {
                 if !completion.token.is_journal() {
+                    running.durable.read_ended(completion.token);
                     running.input(Input::Disk(completion), context);
                     return;
                 }
@@ -414,6 +415,10 @@ impl Running {
                     .unwatch_interest(AccountId(account.0), &subject);
             }
             Effect::Disk(request) => context.requests.push(request),
+            Effect::JournalRead(read) => match self.durable.read(read) {
+                Ok(request) => context.requests.push(request),
+                Err(failed) => self.input(Input::Disk(failed), context),
+            },
             Effect::Checkpoint {
                 group,
                 index,
@@ -499,13 +504,7 @@ impl Running {
                     index: entry.index,
                     term: entry.term,
                     data: entry.data,
-                    position: self
-                        .durable
-                        .take_position(group, entry.index)
-                        .map(|position| millrace_jetstream::JournalPosition {
-                            file: position.file,
-                            offset: position.offset,
-                        }),
+                    position: self.durable.take_position(group, entry.index),
                 };
                 self.input(input, context);
             }
@@ -549,7 +548,15 @@ impl Running {
             let group = millrace_jetstream::GroupId(group.0);
             self.input(Input::CheckpointDurable { group, index }, context);
         }
+        for file in progress.released_files {
+            self.input(Input::JournalReleased { file }, context);
+        }
+        for group in progress.need_checkpoint {
+            let group = millrace_jetstream::GroupId(group.0);
+            self.input(Input::CheckpointWanted { group }, context);
+        }
         if let Some(full) = progress.full {
+            self.input(Input::DiskFull { full }, context);
             let text = if full {
                 "JetStream: the disk is full: publishes are refused until there is room"
             } else {
