@@ -69,6 +69,10 @@ impl Filter {
     pub fn subjects(&self) -> impl Iterator<Item = &[u8]> {
         self.subjects.iter().map(|one| one.subject.as_ref())
     }
+
+    pub(super) fn members(&self) -> &[One] {
+        &self.subjects
+    }
 }
 
 impl One {

@@ -245,11 +245,15 @@ pub enum StoreEvent {
 /// The accounting size of a message in bytes (spec jetstream/01 §4).
 #[must_use]
 pub fn accounting_size(file: bool, subject: usize, headers: usize, payload: usize) -> u64 {
-    let content = (subject + headers + payload) as u64;
-    match (file, headers > 0) {
-        (true, true) => content + 34,
-        (true, false) => content + 30,
-        (false, _) => content + 16,
+    (subject + headers + payload) as u64 + overhead(file, headers > 0)
+}
+
+/// What accounting adds to the bytes of subject, headers and payload.
+pub(super) const fn overhead(file: bool, headers: bool) -> u64 {
+    match (file, headers) {
+        (true, true) => 22 + 8 + 4,
+        (true, false) => 22 + 8,
+        (false, _) => 16,
     }
 }
 

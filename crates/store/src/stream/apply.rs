@@ -1,0 +1,164 @@
+//! Applying: what the stream's log decided happens here, in memory, at once, and cannot fail.
+
+use super::index::BodyLength;
+use super::tail::Body;
+use super::{Erased, Filter, Purge, Purged, Removed, Storage, StoredMessage, StreamStore};
+use crate::journal::JournalPosition;
+use std::ops::ControlFlow;
+
+/// Messages looked at in one step of a purge.
+const PURGE_STEP: usize = 1024;
+/// A memory store takes its own copy of bodies up to this size, so that a small message does not
+/// keep the large buffer alive that it arrived in.
+const OWN_BYTES: usize = 16 << 10;
+
+/// Bodies can be read back from the journal.
+const READS_JOURNAL: bool = false;
+
+/// All of these need a loaded store ([`Self::ensure_loaded`]).
+impl StreamStore {
+    /// Stores a message. Its sequence must be above `last_sequence`; what lies between becomes a
+    /// gap. A sequence that is not above is ignored (an entry that was applied before).
+    ///
+    /// `position` is where its headers, directly followed by its payload, lie in the journal;
+    /// `None` if they do not (memory groups): then the bytes stay in memory until flushed.
+    pub fn append(&mut self, message: StoredMessage, position: Option<JournalPosition>) {
+        if message.sequence <= self.index.state().last_sequence {
+            return;
+        }
+        let (headers, payload) = (message.headers, message.payload);
+        let length = BodyLength::new(headers.len(), payload.len());
+        let memory = self.settings.storage == Storage::Memory;
+        let own = memory && headers.len() + payload.len() <= OWN_BYTES;
+        let slot = self.tail.insert(Body::new(headers, payload, own), position);
+        self.index.push(
+            message.sequence,
+            &message.subject,
+            message.time_ns,
+            length,
+            slot,
+        );
+        self.enforce_share();
+    }
+
+    /// Uses up all sequences up to and with `to_sequence` without storing anything: gaps of a
+    /// mirror, `first_seq` (skip to `first_seq - 1`), a publish nobody is interested in. `time_ns`
+    /// becomes the time of the last message; 0 leaves it.
+    pub fn skip(&mut self, to_sequence: u64, time_ns: i64) {
+        self.index.skip(to_sequence, time_ns);
+    }
+
+    /// Takes one message out. `None` if it is not there.
+    pub fn remove(&mut self, sequence: u64) -> Option<Removed> {
+        let taken = self.index.remove(sequence)?;
+        if sequence > self.flushed_through {
+            self.tail.remove(taken.row.location);
+        }
+        Some(Removed {
+            sequence,
+            time_ns: taken.row.time_ns,
+            subject: taken.subject,
+            size: taken.size,
+            subject_gone: taken.subject_gone,
+        })
+    }
+
+    /// Takes out what `purge` says and tells of every message. Without filter and `keep`, a
+    /// `below` beyond the end also moves `last_sequence` to `below - 1`.
+    pub fn purge(&mut self, purge: Purge<'_>, mut visit: impl FnMut(&Removed)) -> Purged {
+        let all = Filter::all();
+        let filter = purge.filter.unwrap_or(&all);
+        let mut below = purge.below.unwrap_or(u64::MAX);
+        if purge.keep > 0 {
+            match self.keep_from(filter, below, purge.keep) {
+                Some(oldest_kept) => below = oldest_kept,
+                None => return Purged::default(),
+            }
+        }
+        let mut purged = Purged::default();
+        let mut from = 0;
+        loop {
+            let batch = self.matching_below(filter, from, below);
+            let Some(last) = batch.last() else {
+                break;
+            };
+            from = last + 1;
+            for sequence in batch {
+                if let Some(removed) = self.remove(sequence) {
+                    purged.messages += 1;
+                    purged.bytes += removed.size;
+                    visit(&removed);
+                }
+            }
+        }
+        if filter.is_all() && purge.keep == 0 {
+            match purge.below {
+                Some(below) => self.index.skip(below.saturating_sub(1), 0),
+                None => self.index.note_purged(),
+            }
+        }
+        purged
+    }
+
+    /// Takes one message out and overwrites its bytes: at once in its segment (reported as
+    /// [`super::StoreEvent::Erased`]); journal files that hold a copy are named for retirement.
+    pub fn erase(&mut self, sequence: u64) -> Option<Erased> {
+        let removed = self.remove(sequence)?;
+        Some(Erased {
+            removed,
+            journal_files: Vec::new(),
+        })
+    }
+
+    /// Lets bodies go to the journal, oldest first, until the tail is within its share.
+    pub(super) fn enforce_share(&mut self) {
+        if self.settings.storage == Storage::Memory || !READS_JOURNAL {
+            return;
+        }
+        let limit = self.settings.share.tail_bytes;
+        if self.tail.memory_bytes() <= limit {
+            return;
+        }
+        let tail = &mut self.tail;
+        let mut next = self.evicted_below.max(self.flushed_through + 1);
+        let _ = self.index.rows.scan_rows(next, |sequence, row| {
+            if tail.memory_bytes() <= limit {
+                return ControlFlow::Break(());
+            }
+            tail.evict(row.location);
+            next = sequence + 1;
+            ControlFlow::Continue(())
+        });
+        self.evicted_below = next;
+    }
+
+    /// The oldest of the newest `keep` matching messages below `below`; `None` when there are not
+    /// more than `keep`.
+    fn keep_from(&self, filter: &Filter, below: u64, keep: u64) -> Option<u64> {
+        let end = below.checked_sub(1)?;
+        let later = if below == u64::MAX {
+            0
+        } else {
+            self.count_from(filter, below)
+        };
+        let matching = self.count_from(filter, 0) - later;
+        let mut kept = self.last_match(filter, end).filter(|_| matching > keep)?;
+        for _ in 1..keep {
+            kept = self.last_match(filter, kept.checked_sub(1)?)?;
+        }
+        Some(kept)
+    }
+
+    fn matching_below(&self, filter: &Filter, from: u64, below: u64) -> Vec<u64> {
+        let mut batch = Vec::new();
+        let mut from = from;
+        while batch.len() < PURGE_STEP
+            && let Some(sequence) = self.next_match(filter, from)
+            && sequence < below
+        {
+            batch.push(sequence);
+            from = sequence + 1;
+        }
+        batch
+    }
+}

@@ -1,0 +1,204 @@
+//! The resident index of a stream: which messages there are, their subjects, times, sizes and
+//! places. Applying changes it at once; where the places point to is the business of tail and
+//! segments.
+
+mod chunk;
+mod postings;
+mod rows;
+mod search;
+mod subjects;
+
+pub(crate) use chunk::{BodyLength, Row};
+pub(crate) use rows::Rows;
+pub(crate) use subjects::{Entry, Subjects};
+
+use super::types::{StreamState, overhead};
+use bytes::Bytes;
+use millrace_subject::SequenceSet;
+
+/// The index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    file: bool,
+    pub(super) rows: Rows,
+    pub(super) subjects: Subjects,
+    /// Missing sequences between first and last.
+    pub(super) deleted: SequenceSet,
+    messages: u64,
+    bytes: u64,
+    first_sequence: u64,
+    first_time_ns: i64,
+    last_sequence: u64,
+    last_time_ns: i64,
+}
+
+/// A row that was taken out, with its subject.
+#[derive(Debug)]
+pub(crate) struct TakenRow {
+    pub(crate) row: Row,
+    pub(crate) subject: Bytes,
+    pub(crate) subject_gone: bool,
+    pub(crate) size: u64,
+}
+
+impl Index {
+    /// An empty one; `file` decides the accounting sizes.
+    pub(crate) fn new(file: bool) -> Self {
+        Self {
+            file,
+            rows: Rows::default(),
+            subjects: Subjects::default(),
+            deleted: SequenceSet::new(),
+            messages: 0,
+            bytes: 0,
+            first_sequence: 0,
+            first_time_ns: 0,
+            last_sequence: 0,
+            last_time_ns: 0,
+        }
+    }
+
+    pub(crate) fn state(&self) -> StreamState {
+        let span = (self.last_sequence + 1).saturating_sub(self.first_sequence);
+        // A stream that nothing happened to has first and last 0: no span.
+        let span = if self.last_sequence == 0 { 0 } else { span };
+        StreamState {
+            messages: self.messages,
+            bytes: self.bytes,
+            first_sequence: self.first_sequence,
+            first_time_ns: self.first_time_ns,
+            last_sequence: self.last_sequence,
+            last_time_ns: self.last_time_ns,
+            subjects: self.subjects.len() as u64,
+            deleted: span.saturating_sub(self.messages),
+        }
+    }
+
+    /// Moves the end on without a message.
+    pub(crate) fn skip(&mut self, to_sequence: u64, time_ns: i64) {
+        if to_sequence <= self.last_sequence {
+            return;
+        }
+        if self.messages > 0 {
+            self.deleted
+                .insert_range(self.last_sequence + 1..=to_sequence);
+        } else {
+            self.first_sequence = to_sequence.saturating_add(1);
+        }
+        self.last_sequence = to_sequence;
+        if time_ns != 0 {
+            self.last_time_ns = time_ns;
+        }
+    }
+
+    /// Adds a message above `last_sequence`.
+    pub(crate) fn push(
+        &mut self,
+        sequence: u64,
+        subject: &[u8],
+        time_ns: i64,
+        length: BodyLength,
+        location: u32,
+    ) {
+        self.skip(sequence - 1, 0);
+        if self.messages == 0 {
+            self.first_sequence = sequence;
+            self.first_time_ns = time_ns;
+        }
+        let subject_id = self.subjects.add(subject, sequence);
+        self.rows.push(
+            sequence,
+            &Row {
+                subject: subject_id,
+                time_ns,
+                length,
+                location,
+            },
+        );
+        self.messages += 1;
+        self.bytes += self.size(subject.len(), length);
+        self.last_sequence = sequence;
+        self.last_time_ns = time_ns;
+    }
+
+    /// Takes a message out.
+    pub(crate) fn remove(&mut self, sequence: u64) -> Option<TakenRow> {
+        let row = self.rows.remove(sequence)?;
+        let (subject, subject_gone) = self.subjects.remove(row.subject, sequence);
+        let size = self.size(subject.len(), row.length);
+        self.messages -= 1;
+        self.bytes -= size;
+        if sequence == self.first_sequence {
+            self.find_first(sequence);
+        } else {
+            self.deleted.insert(sequence);
+        }
+        Some(TakenRow {
+            row,
+            subject,
+            subject_gone,
+            size,
+        })
+    }
+
+    /// Everything was purged: also a stream that never held a message begins at `last + 1` now.
+    pub(crate) fn note_purged(&mut self) {
+        if self.messages == 0 {
+            self.first_sequence = self.last_sequence.saturating_add(1);
+        }
+    }
+
+    /// The accounting size of a message.
+    pub(crate) fn size(&self, subject: usize, length: BodyLength) -> u64 {
+        let content = subject as u64 + u64::from(length.bytes());
+        content + overhead(self.file, length.has_headers())
+    }
+
+    /// The accounting size of a stored message.
+    pub(crate) fn size_of(&self, sequence: u64) -> Option<u64> {
+        let row = self.rows.get(sequence)?;
+        Some(self.size(self.subjects.entry(row.subject)?.name().len(), row.length))
+    }
+
+    /// Numbers that the rows do not tell: set once when an index was read back.
+    pub(crate) fn finish_load(&mut self, state: &StreamState, deleted: SequenceSet) {
+        self.last_sequence = state.last_sequence;
+        self.last_time_ns = state.last_time_ns;
+        self.deleted = deleted;
+        self.first_sequence = state.first_sequence;
+        self.find_first(state.first_sequence);
+        if self.messages == 0 && state.messages == 0 {
+            self.first_sequence = state.first_sequence;
+        }
+    }
+
+    /// Heap bytes: rows, subjects, deleted ranges.
+    pub(crate) fn memory(&self) -> (usize, usize, usize) {
+        /// Two sequence numbers in a B-tree at two thirds filling.
+        const PER_RANGE: usize = 24;
+        (
+            self.rows.memory(),
+            self.subjects.memory(),
+            self.deleted.range_count() * PER_RANGE,
+        )
+    }
+
+    fn find_first(&mut self, from: u64) {
+        match self
+            .rows
+            .next(from)
+            .and_then(|(sequence, _)| Some((sequence, self.rows.get(sequence)?)))
+        {
+            Some((sequence, row)) => {
+                self.first_sequence = sequence;
+                self.first_time_ns = row.time_ns;
+                self.deleted.remove_below(sequence);
+            }
+            None => {
+                self.first_sequence = self.last_sequence.saturating_add(1);
+                self.first_time_ns = 0;
+                self.deleted.clear();
+            }
+        }
+    }
+}
