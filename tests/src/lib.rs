@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the black-box tests share: servers started as users start them, raw connections, and the
+//! packages of others (the reference server, client libraries) fetched into `target/`.
+
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
+pub mod packages;
+pub mod raw;
+pub mod server;
+
+pub use raw::RawClient;
+pub use server::{Server, ServerBuilder, millrace_binary};
