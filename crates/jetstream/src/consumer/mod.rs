@@ -11,21 +11,43 @@
 //! * inputs on the leader: [`Consumer::pull_request`], [`Consumer::acknowledge`],
 //!   [`Consumer::flow_control_reply`], [`Consumer::interest_changed`], [`Consumer::tick`].
 //! * after any input: [`Consumer::wake`] until it says [`Wake::Idle`] or [`Wake::Loading`].
-//! * end of turn: [`Consumer::take_records`]; answers of acks are held by the stream until the
+//! * end of turn: [`Consumer::take_record`]; answers of acks are held by the stream until the
 //!   records of that turn are applied.
 
-mod filter;
+mod ack_subject;
+mod acks;
+mod deliver;
+mod leader;
+mod pending;
+mod priority;
+mod pull;
+mod push;
+mod record;
+mod request;
 mod settings;
 mod source;
+mod state;
+mod status;
+mod timers;
+mod waiting;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
 
-pub use filter::Filter;
+pub use ack_subject::{AckSubject, parse_ack_subject};
+pub use deliver::DELIVERIES_PER_WAKE_MAX;
+pub use record::SnapshotError;
 pub use settings::{
     AckPolicy, DeliverPolicy, Mode, PriorityPolicy, PullSettings, PushSettings, Settings,
 };
-pub use source::{Fetched, MessageSource, SourceMessage};
+pub use source::{Fetched, MessageSource, VisibleStore};
+
+use leader::Leadership;
+use pending::Slot;
+use record::Changes;
+use state::State;
 
 use crate::ids::AccountRef;
 use crate::outbound::Outbound;
@@ -39,10 +61,6 @@ pub struct Place {
     pub stream: String,
     /// JetStream domain, empty = none.
     pub domain: String,
-    /// Voters of the stream's group.
-    pub replicas: usize,
-    /// Whether acks remove messages (interest or work queue retention).
-    pub removes_on_ack: bool,
 }
 
 /// What a consumer may touch while it handles an input.
@@ -178,189 +196,15 @@ pub struct ConsumerInfoState {
     pub push_bound: bool,
 }
 
-/// One consumer.
-#[derive(Debug)]
-pub struct Consumer {
-    settings: Settings,
-}
-
-impl Consumer {
-    /// A new consumer as of the applied creation entry (deterministic: `created_ns` is from it).
-    #[must_use]
-    pub fn create(settings: Settings, created_ns: i64, store: &dyn MessageSource) -> Self {
-        let _ = (created_ns, store);
-        Self { settings }
-    }
-
-    /// The effective configuration.
-    #[must_use]
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Takes a new configuration (an applied update entry). Changed filters recount
-    /// `num_pending`.
-    pub fn update(&mut self, settings: Settings, store: &dyn MessageSource) {
-        let _ = store;
-        self.settings = settings;
-    }
-
-    /// The deliver subject whose interest the stream must watch; `None` in pull mode.
-    #[must_use]
-    pub const fn watched_subject(&self) -> Option<&[u8]> {
-        match &self.settings.mode {
-            Mode::Push(push) => Some(push.deliver_subject.as_slice()),
-            Mode::Pull(_) => None,
-        }
-    }
-
-    /// This server leads the stream from now on: deliveries start with the next `wake`.
-    pub fn lead(&mut self, context: &mut ConsumerContext<'_>) {
-        let _ = context;
-    }
-
-    /// This server no longer leads: waiting requests, pins and flow state are forgotten.
-    pub fn follow(&mut self) {}
-
-    /// Raises the consumer's epoch (stepdown API): waiting pulls get `409 Leadership Change`.
-    pub fn step_down(&mut self, context: &mut ConsumerContext<'_>) {
-        let _ = context;
-    }
-
-    /// The consumer is being deleted: waiting pulls get `409 Consumer Deleted`. Drop it after.
-    pub fn deleted(&mut self, context: &mut ConsumerContext<'_>) {
-        let _ = context;
-    }
-
-    /// A message became visible at the end of the stream. Call on every replica, in order.
-    pub fn message_appended(&mut self, sequence: u64, subject: &[u8]) {
-        let _ = (sequence, subject);
-    }
-
-    /// A message left the stream (limits, delete, ack, expiry). Call after the store removed it.
-    pub fn message_removed(
-        &mut self,
-        sequence: u64,
-        subject: &[u8],
-        events: &mut Vec<ConsumerEvent>,
-    ) {
-        let _ = (sequence, subject, events);
-    }
-
-    /// Many messages left at once (purge): recounts instead of one call per message.
-    pub fn purged(&mut self, store: &dyn MessageSource, events: &mut Vec<ConsumerEvent>) {
-        let _ = (store, events);
-    }
-
-    /// A pull request: body of `CONSUMER.MSG.NEXT` and the inbox. Statuses go out at once.
-    pub fn pull_request(&mut self, context: &mut ConsumerContext<'_>, reply: &[u8], body: &[u8]) {
-        let _ = (context, reply, body);
-    }
-
-    /// An acknowledgement: message on the ack subject (see [`parse_ack_subject`]).
-    pub fn acknowledge(
-        &mut self,
-        context: &mut ConsumerContext<'_>,
-        subject: &AckSubject<'_>,
-        reply: &[u8],
-        headers: &[u8],
-        payload: &[u8],
-    ) -> AckAnswer {
-        let _ = (context, subject, reply, headers, payload);
-        AckAnswer::Silent
-    }
-
-    /// A message on `$JS.FC.<stream>.<consumer>.<id>`.
-    pub fn flow_control_reply(&mut self, context: &mut ConsumerContext<'_>, subject: &[u8]) {
-        let _ = (context, subject);
-    }
-
-    /// Interest in the watched subject changed.
-    pub fn interest_changed(&mut self, context: &mut ConsumerContext<'_>) {
-        let _ = context;
-    }
-
-    /// Timers: ack waits, request expiry, heartbeats, inactivity, pause end.
-    pub fn tick(&mut self, context: &mut ConsumerContext<'_>) {
-        let _ = context;
-    }
-
-    /// When [`Consumer::tick`] wants to be called, monotonic nanoseconds.
-    #[must_use]
-    pub const fn next_deadline(&self) -> Option<u64> {
-        None
-    }
-
-    /// Delivers what can be delivered, bounded per call.
-    pub fn wake(&mut self, context: &mut ConsumerContext<'_>) -> Wake {
-        let _ = context;
-        Wake::Idle
-    }
-
-    /// End of turn: what this turn changed, as at most one record (none when nothing changed,
-    /// or for volatile consumers).
-    pub fn take_record(&mut self, now: Now) -> Option<ConsumerRecord> {
-        let _ = now;
-        None
-    }
-
-    /// Applies a logged record, on every replica and in recovery. `own` = this server made it and
-    /// led ever since, so the live state already holds it.
-    pub fn apply(&mut self, data: &[u8], own: bool, store: &dyn MessageSource) -> Applied {
-        let _ = (data, own, store);
-        Applied::default()
-    }
-
-    /// Whether the applied state still wants this message (interest retention): it matches and
-    /// is not yet acknowledged in the log.
-    #[must_use]
-    pub fn needs(&self, sequence: u64, subject: &[u8]) -> bool {
-        let _ = sequence;
-        self.settings.filter.matches(subject)
-    }
-
-    /// Pauses until a wall time, 0 = resume (an applied pause entry).
-    pub const fn pause(&mut self, until_ns: i64) {
-        self.settings.pause_until_ns = until_ns;
-    }
-
-    /// Where a reset would start (`None` body = ack floor + 1), or the text after
-    /// `invalid reset: `. Ask before proposing.
-    pub const fn check_reset(&self, sequence: Option<u64>) -> Result<u64, &'static str> {
-        match sequence {
-            Some(sequence) => Ok(sequence),
-            None => Ok(1),
-        }
-    }
-
-    /// Starts again at a sequence (an applied reset entry): pending and counts are cleared.
-    pub fn reset(&mut self, sequence: u64, store: &dyn MessageSource) {
-        let _ = (sequence, store);
-    }
-
-    /// Takes the pin from a group's client. False if there is no such group.
-    pub fn unpin(&mut self, context: &mut ConsumerContext<'_>, group: &str) -> bool {
-        let _ = (context, group);
-        false
-    }
-
-    /// Counters for consumer info.
-    pub fn info(&mut self, context: &mut ConsumerContext<'_>) -> ConsumerInfoState {
-        let _ = context;
-        ConsumerInfoState::default()
-    }
-
-    /// State for a checkpoint.
-    #[must_use]
-    pub fn snapshot(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    /// A consumer from a checkpoint. An unreadable snapshot is an error.
-    pub fn restore(settings: Settings, snapshot: &[u8]) -> Result<Self, SnapshotError> {
-        let _ = snapshot;
-        Ok(Self { settings })
-    }
+/// The pinned client of a priority group, for consumer info.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinInfo {
+    /// Priority group.
+    pub group: String,
+    /// Pin id, empty when nobody is pinned.
+    pub id: String,
+    /// Wall time of the pinning.
+    pub since_ns: i64,
 }
 
 /// What an applied record settled.
@@ -371,62 +215,418 @@ pub struct Applied {
     pub settled: Vec<u64>,
 }
 
-/// A checkpoint of a consumer cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("consumer snapshot is unreadable")]
-pub struct SnapshotError;
-
-/// The parts of an ack subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckSubject<'a> {
-    /// Stream name.
-    pub stream: &'a [u8],
-    /// Consumer name.
-    pub consumer: &'a [u8],
-    /// Delivery count.
-    pub deliveries: u64,
-    /// Stream sequence.
-    pub stream_sequence: u64,
-    /// Consumer sequence.
-    pub consumer_sequence: u64,
+/// One consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    settings: Settings,
+    created_ns: i64,
+    /// On the leader ahead of the log by what this turn and proposals in flight changed.
+    state: State,
+    /// What changed since the last record.
+    turn: Changes,
+    /// Whether an answer waits for this turn's record.
+    urgent: bool,
+    /// Delivered position of the log.
+    applied_stream: u64,
+    /// Settled, but not yet by an applied record (streams that remove on ack only).
+    unconfirmed: BTreeMap<u64, Option<Slot>>,
+    leader: Option<Box<Leadership>>,
 }
 
-/// Reads `$JS.ACK...` in its old (9 tokens) and new (11 or more tokens) form.
-#[must_use]
-pub fn parse_ack_subject(subject: &[u8]) -> Option<AckSubject<'_>> {
-    let mut tokens = [b"".as_slice(); 11];
-    let mut count = 0;
-    for token in subject.split(|byte| *byte == b'.') {
-        if let Some(slot) = tokens.get_mut(count) {
-            *slot = token;
-        }
-        count += 1;
+/// Life and configuration.
+impl Consumer {
+    /// A new consumer as of the applied creation entry (`created_ns` is from the entry).
+    #[must_use]
+    pub fn create(settings: Settings, created_ns: i64, store: &dyn MessageSource) -> Self {
+        let state = State::start(&settings, store);
+        Self::with_state(settings, created_ns, state)
     }
-    let tokens = match count {
-        9 => tokens.get(2..)?,
-        11.. => tokens.get(4..)?,
-        _ => return None,
-    };
-    let &[
-        stream,
-        consumer,
-        deliveries,
-        stream_sequence,
-        consumer_sequence,
-        ..,
-    ] = tokens
-    else {
-        return None;
-    };
-    Some(AckSubject {
-        stream,
-        consumer,
-        deliveries: number(deliveries)?,
-        stream_sequence: number(stream_sequence)?,
-        consumer_sequence: number(consumer_sequence)?,
-    })
+
+    fn with_state(settings: Settings, created_ns: i64, state: State) -> Self {
+        Self {
+            settings,
+            created_ns,
+            applied_stream: state.delivered.stream,
+            state,
+            turn: Changes::default(),
+            urgent: false,
+            unconfirmed: BTreeMap::new(),
+            leader: None,
+        }
+    }
+
+    /// The effective configuration.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Wall time of the creation.
+    #[must_use]
+    pub const fn created_ns(&self) -> i64 {
+        self.created_ns
+    }
+
+    /// Takes a new configuration (an applied update entry): the position stays, changed filters
+    /// recount `num_pending`. A running pause is kept, whatever `settings` says. On the leader,
+    /// follow with [`Consumer::interest_changed`] and `wake`.
+    pub fn update(&mut self, settings: Settings, store: &dyn MessageSource) {
+        let pause_until_ns = self.settings.pause_until_ns;
+        let filter_changed = settings.filter != self.settings.filter;
+        self.settings = Settings {
+            pause_until_ns,
+            ..settings
+        };
+        if filter_changed {
+            self.state.num_pending = None;
+            self.state.count(&self.settings.filter, store);
+        }
+        if let Some(leader) = self.leader.as_deref_mut() {
+            leader.search_again();
+            leader
+                .pins
+                .resize(self.settings.priority_groups.len(), None);
+        }
+    }
+
+    /// The deliver subject whose interest the stream must watch; `None` in pull mode.
+    #[must_use]
+    pub fn watched_subject(&self) -> Option<&[u8]> {
+        match &self.settings.mode {
+            Mode::Push(push) => Some(push.deliver_subject.as_slice()),
+            Mode::Pull(_) => None,
+        }
+    }
+
+    /// This server leads the stream from now on: deliveries start with the next `wake`.
+    /// `recovered`: the consumer existed before this leadership, so that acks may arrive for
+    /// deliveries that were never logged.
+    pub fn lead(&mut self, context: &mut ConsumerContext<'_>, recovered: bool) {
+        const JITTER_NS_MAX: u64 = 1_000_000_000;
+        let mut leader = Leadership::new(context.now, &context.place.stream, &self.settings);
+        let last = context.store.last_sequence();
+        if self.state.delivered.stream > last && recovered {
+            // Memory streams come back empty: positions beyond their end mean nothing.
+            self.state.delivered.stream = last;
+            self.state.floor.stream = self.state.floor.stream.min(last);
+            self.state.num_pending = None;
+        }
+        leader.redeliver = self.state.pending.queued().collect();
+        leader.trusted_last = if recovered { last } else { 0 };
+        leader.inactive_jitter_ns = context.random.below(JITTER_NS_MAX);
+        leader.set_pause(context.now, self.settings.pause_until_ns);
+        self.applied_stream = self.state.delivered.stream;
+        self.unconfirmed.clear();
+        self.leader = Some(Box::new(leader));
+        self.state.count(&self.settings.filter, context.store);
+        self.refresh_interest(context);
+    }
+
+    /// This server no longer leads. What it had not logged is taken back where it matters:
+    /// acknowledgements that would have removed messages are pending again.
+    pub fn follow(&mut self) {
+        self.leader = None;
+        self.turn = Changes::default();
+        self.urgent = false;
+        for (_, slot) in std::mem::take(&mut self.unconfirmed) {
+            if let Some(slot) = slot {
+                self.state.pending.insert(slot);
+            }
+        }
+    }
+
+    /// Raises the consumer's epoch (stepdown API): waiting pulls get `409 Leadership Change`,
+    /// pins and flow state go.
+    pub fn step_down(&mut self, context: &mut ConsumerContext<'_>) {
+        self.end_requests(context, "409 Leadership Change");
+        if let Some(leader) = self.leader.as_deref_mut() {
+            leader.pins.fill(None);
+            leader.push = push::PushState::default();
+        }
+        self.refresh_interest(context);
+    }
+
+    /// The consumer is being deleted: waiting pulls get `409 Consumer Deleted`. Drop it after.
+    pub fn deleted(&mut self, context: &mut ConsumerContext<'_>) {
+        self.end_requests(context, "409 Consumer Deleted");
+        self.leader = None;
+    }
+
+    /// Interest in the watched subject changed. Follow with `wake`.
+    pub fn interest_changed(&mut self, context: &mut ConsumerContext<'_>) {
+        self.refresh_interest(context);
+    }
+
+    /// Pauses until a wall time, 0 = resume (an applied pause entry).
+    pub fn pause(&mut self, now: Now, until_ns: i64) {
+        self.settings.pause_until_ns = until_ns;
+        if let Some(leader) = self.leader.as_deref_mut() {
+            leader.set_pause(now, until_ns);
+        }
+    }
+
+    /// Takes the pin from a group's client. False if there is no such group.
+    pub fn unpin(&mut self, context: &mut ConsumerContext<'_>, group: &str) -> bool {
+        let Some(index) = self
+            .settings
+            .priority_groups
+            .iter()
+            .position(|name| name == group)
+        else {
+            return false;
+        };
+        if let Some(leader) = self.leader.as_deref_mut() {
+            leader.unpin(context.events, &self.settings, index, "admin");
+        }
+        true
+    }
 }
 
-fn number(token: &[u8]) -> Option<u64> {
-    std::str::from_utf8(token).ok()?.parse().ok()
+/// The stream's messages come and go.
+impl Consumer {
+    /// A message became visible at the end of the stream. Call on every replica, in order.
+    pub fn message_appended(&mut self, sequence: u64, subject: &[u8]) {
+        if sequence > self.state.delivered.stream && self.settings.filter.matches(subject) {
+            self.state.appended();
+        }
+    }
+
+    /// A message left the stream (limits, delete, ack, expiry). Call after the store removed it,
+    /// on every replica. `reason` goes into the terminated advisory if it was pending.
+    pub fn message_removed(
+        &mut self,
+        sequence: u64,
+        subject: &[u8],
+        reason: &str,
+        events: &mut Vec<ConsumerEvent>,
+    ) {
+        let matches = self.settings.filter.matches(subject);
+        let lost = self.state.removed(sequence, matches);
+        self.note_lost(lost, reason, events);
+    }
+
+    /// Many messages left at once (purge): recounts instead of one call per message.
+    pub fn purged(
+        &mut self,
+        store: &dyn MessageSource,
+        reason: &str,
+        events: &mut Vec<ConsumerEvent>,
+    ) {
+        let lost = self.state.purged(&self.settings.filter, store);
+        self.note_lost(lost, reason, events);
+    }
+
+    fn note_lost(
+        &mut self,
+        lost: impl IntoIterator<Item = (Slot, u64)>,
+        reason: &str,
+        events: &mut Vec<ConsumerEvent>,
+    ) {
+        for (slot, deliveries) in lost {
+            if let Some(leader) = self.leader.as_deref_mut() {
+                leader.redeliver.remove(&slot.sequence);
+                events.push(ConsumerEvent::Terminated {
+                    consumer_sequence: slot.consumer_sequence,
+                    sequence: slot.sequence,
+                    deliveries,
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Whether the log still wants this message (interest retention): it matches, and no applied
+    /// record settled it.
+    #[must_use]
+    pub fn needs(&self, sequence: u64, subject: &[u8]) -> bool {
+        if !self.settings.filter.matches(subject) {
+            return false;
+        }
+        let state = &self.state;
+        if sequence > self.applied_stream {
+            return self.unconfirmed.contains_key(&sequence)
+                || !state.acked_ahead.contains(&sequence);
+        }
+        state.pending.contains(sequence)
+            || state.redelivered.contains_key(&sequence)
+            || self.unconfirmed.contains_key(&sequence)
+    }
+}
+
+/// The log.
+impl Consumer {
+    /// Whether only the position matters, and only now and then (hard-parts 10).
+    fn logs_slowly(&self) -> bool {
+        self.settings.ack_policy == AckPolicy::None && !self.settings.removes_on_ack
+    }
+
+    /// End of turn: what changed since the last record, if it is to be logged now.
+    pub fn take_record(&mut self, now: Now) -> Option<ConsumerRecord> {
+        let urgent = std::mem::take(&mut self.urgent);
+        if self.settings.is_unlogged() {
+            self.turn = Changes::default();
+            return None;
+        }
+        if self.turn.is_empty() {
+            return None;
+        }
+        let logs_slowly = self.logs_slowly();
+        let leader = self.leader.as_deref_mut()?;
+        let next_ns = leader
+            .position_logged_ns
+            .saturating_add(timers::POSITION_INTERVAL_NS);
+        if logs_slowly && next_ns > now.monotonic_ns {
+            return None;
+        }
+        leader.position_logged_ns = now.monotonic_ns;
+        let mut changes = std::mem::take(&mut self.turn);
+        changes.epoch = self.state.epoch;
+        changes.time_ns = leader.axis_ns(now);
+        changes.acked.sort_unstable();
+        changes.exhausted.sort_unstable();
+        changes.floor = (!changes.acked.is_empty()).then_some(self.state.floor);
+        let data = changes.encode();
+        Some(ConsumerRecord { data, urgent })
+    }
+
+    /// Applies a logged record, on every replica and in recovery. `own`: this server made it and
+    /// has led ever since, so that the live state holds it already.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] for bytes that this version cannot read; nothing changes then.
+    pub fn apply(
+        &mut self,
+        data: &[u8],
+        own: bool,
+        store: &dyn MessageSource,
+    ) -> Result<Applied, SnapshotError> {
+        let changes = Changes::decode(data)?;
+        if changes.epoch != self.state.epoch {
+            return Ok(Applied::default());
+        }
+        if !own {
+            self.state.apply(&changes, &self.settings, store);
+        }
+        if let Some(delivered) = changes.delivered {
+            self.applied_stream = self.applied_stream.max(delivered.stream);
+        }
+        if !self.unconfirmed.is_empty() {
+            for sequence in &changes.acked {
+                self.unconfirmed.remove(sequence);
+            }
+        }
+        Ok(Applied {
+            settled: changes.acked,
+        })
+    }
+
+    /// Where a reset to `sequence` would start (`None`: behind the ack floor), or the text that
+    /// follows `invalid reset: `. Ask before proposing.
+    ///
+    /// # Errors
+    /// The reason of the refusal.
+    pub fn check_reset(
+        &self,
+        sequence: Option<u64>,
+        store: &dyn MessageSource,
+    ) -> Result<u64, &'static str> {
+        let floor_next = self.state.floor.stream.saturating_add(1);
+        let Some(sequence) = sequence.filter(|sequence| *sequence != 0) else {
+            return Ok(floor_next);
+        };
+        match self.settings.deliver_policy {
+            DeliverPolicy::All => Ok(sequence),
+            DeliverPolicy::ByStartSequence(start) if sequence < start => Err("below start seq"),
+            DeliverPolicy::ByStartTime(time_ns) if sequence < store.sequence_at(time_ns) => {
+                Err("below start time")
+            }
+            DeliverPolicy::ByStartSequence(_) | DeliverPolicy::ByStartTime(_) => Ok(sequence),
+            DeliverPolicy::Last | DeliverPolicy::New | DeliverPolicy::LastPerSubject => {
+                Err("not allowed")
+            }
+        }
+    }
+
+    /// Starts again at a sequence (an applied reset entry): pending and counts are cleared.
+    pub fn reset(&mut self, sequence: u64, store: &dyn MessageSource) {
+        self.state.reset(sequence, &self.settings.filter, store);
+        self.turn = Changes::default();
+        self.unconfirmed.clear();
+        self.applied_stream = self.state.delivered.stream;
+        if let Some(leader) = self.leader.as_deref_mut() {
+            leader.redeliver.clear();
+            leader.search_again();
+            leader.trusted_last = 0;
+        }
+    }
+
+    /// State for a checkpoint.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        let unconfirmed = self.unconfirmed.values().flatten();
+        record::encode_snapshot(self.created_ns, &self.state, unconfirmed)
+    }
+
+    /// A consumer from a checkpoint.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] for bytes that this version cannot read.
+    pub fn restore(settings: Settings, snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let (created_ns, state) = record::decode_snapshot(snapshot)?;
+        Ok(Self::with_state(settings, created_ns, state))
+    }
+}
+
+/// Information.
+impl Consumer {
+    /// Counters for consumer info. On the leader it also drops requests without interest.
+    pub fn info(&mut self, context: &mut ConsumerContext<'_>) -> ConsumerInfoState {
+        self.prune_requests(context);
+        let num_pending = self.state.count(&self.settings.filter, context.store);
+        let state = &self.state;
+        let leader = self.leader.as_deref();
+        ConsumerInfoState {
+            delivered_consumer: state.delivered.consumer,
+            delivered_stream: state.delivered.stream,
+            last_delivered_ns: state.last_delivered_ns,
+            ack_floor_consumer: state.floor.consumer,
+            ack_floor_stream: state.floor.stream,
+            last_ack_ns: state.last_ack_ns,
+            num_ack_pending: state.pending.len(),
+            num_redelivered: if self.settings.max_deliver == 1 {
+                0
+            } else {
+                state.redelivered.len()
+            },
+            num_waiting: leader.map_or(0, |leader| leader.waiting.len()),
+            num_pending,
+            push_bound: leader.is_some_and(|leader| leader.push.active),
+        }
+    }
+
+    /// Whether deliveries are paused now.
+    #[must_use]
+    pub const fn is_paused(&self, now: Now) -> bool {
+        self.settings.pause_until_ns > now.wall_ns
+    }
+
+    /// The priority groups and who is pinned.
+    #[must_use]
+    pub fn pins(&self) -> Vec<PinInfo> {
+        let pins = self
+            .leader
+            .as_deref()
+            .map_or(&[][..], |leader| &leader.pins);
+        let groups = self.settings.priority_groups.iter().enumerate();
+        groups
+            .map(|(index, group)| {
+                let pin = pins.get(index).and_then(Option::as_ref);
+                PinInfo {
+                    group: group.clone(),
+                    id: pin.map(|pin| pin.id.clone()).unwrap_or_default(),
+                    since_ns: pin.map_or(0, |pin| pin.since_ns),
+                }
+            })
+            .collect()
+    }
 }

@@ -1,7 +1,7 @@
 //! The effective configuration of a consumer: what the state machine runs by after defaults,
 //! checks and parsing, which belong to `model`.
 
-use super::filter::Filter;
+use millrace_store::stream::Filter;
 
 /// Where a consumer starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,8 +125,38 @@ pub struct Settings {
     pub priority_timeout_ns: u64,
     /// Paused until, wall nanoseconds; 0 = not paused.
     pub pause_until_ns: i64,
-    /// Log nothing for this consumer (memory or direct consumers on R1 streams).
+    /// Keep the state in memory only (memory or direct consumers on R1 streams).
     pub volatile: bool,
-    /// Deliver policy `none` log once a second instead of every turn.
-    pub limits_retention: bool,
+    /// Whether acks remove messages (interest or work queue retention): then they are logged
+    /// even for volatile consumers.
+    pub removes_on_ack: bool,
+}
+
+impl Settings {
+    /// How long after its `deliveries`-th delivery a message is due again, in nanoseconds.
+    #[must_use]
+    pub fn redelivery_wait_ns(&self, deliveries: u64) -> i64 {
+        let index = usize::try_from(deliveries.saturating_sub(1)).unwrap_or(usize::MAX);
+        let wait_ns = self
+            .backoff_ns
+            .get(index)
+            .or_else(|| self.backoff_ns.last())
+            .unwrap_or(&self.ack_wait_ns);
+        i64::try_from(*wait_ns).unwrap_or(i64::MAX)
+    }
+
+    /// The wait after a first delivery.
+    pub(super) fn first_wait_ns(&self) -> i64 {
+        self.redelivery_wait_ns(1)
+    }
+
+    /// Whether no more deliveries are allowed after so many.
+    pub(super) const fn is_exhausted(&self, deliveries: u64) -> bool {
+        self.max_deliver != 0 && deliveries >= self.max_deliver
+    }
+
+    /// Whether nothing of this consumer is logged.
+    pub(super) const fn is_unlogged(&self) -> bool {
+        self.volatile && !self.removes_on_ack
+    }
 }
