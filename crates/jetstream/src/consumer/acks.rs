@@ -1,13 +1,14 @@
 //! Acknowledgements: every verb, for every ack policy (spec jetstream/04 §4).
 
 use millrace_clock::go_duration;
+use millrace_wire::json::{Strictness, from_slice};
 use serde::Deserialize;
 
 use super::ack_subject::AckSubject;
 use super::pending::Slot;
-use super::settings::AckPolicy;
 use super::state::Position;
 use super::{AckAnswer, Consumer, ConsumerContext, ConsumerEvent};
+use crate::model::AckPolicy;
 
 /// What the payload of an acknowledgement asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ struct NakOptions {
 /// The delay of a NAK in nanoseconds; `None` = at once, also for what cannot be read.
 fn nak_delay_ns(rest: &[u8]) -> Option<i64> {
     match rest.first()? {
-        b'{' => serde_json::from_slice::<NakOptions>(rest)
+        b'{' => from_slice::<NakOptions>(rest, Strictness::Lenient)
             .ok()
             .map(|options| options.delay),
         _ => go_duration::parse(std::str::from_utf8(rest).ok()?).ok(),

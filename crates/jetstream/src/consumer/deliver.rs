@@ -6,10 +6,11 @@
 use super::leader::Leadership;
 use super::priority::{self, Counts};
 use super::record::Again;
-use super::settings::{AckPolicy, Mode};
+use super::settings::Mode;
 use super::source::{Fetched, MessageSource};
 use super::status::with_header;
 use super::{Consumer, ConsumerContext, ConsumerEvent, Wake};
+use crate::model::AckPolicy;
 
 /// Most messages one call of [`Consumer::wake`] delivers: the turn is shared with others.
 pub const DELIVERIES_PER_WAKE_MAX: usize = 256;

@@ -40,7 +40,7 @@ pub use ack_subject::{AckSubject, parse_ack_subject};
 pub use deliver::DELIVERIES_PER_WAKE_MAX;
 pub use record::SnapshotError;
 pub use settings::{
-    AckPolicy, DeliverPolicy, Mode, PriorityPolicy, PullSettings, PushSettings, Settings,
+    MAX_WAITING_DEFAULT, Mode, PullSettings, PushSettings, Settings, Start, StreamFacts,
 };
 pub use source::{Fetched, MessageSource, VisibleStore};
 
@@ -50,6 +50,9 @@ use record::Changes;
 use state::State;
 
 use crate::ids::AccountRef;
+use crate::model::{
+    AckPolicy, ConsumerConfig, ConsumerInfo, PriorityGroupState, SequenceInfo, Timestamp,
+};
 use crate::outbound::Outbound;
 
 /// Where a consumer lives: names for subjects, the account for deliveries.
@@ -167,44 +170,6 @@ pub struct ConsumerRecord {
     pub data: Bytes,
     /// True: an answer waits for it (durability now); false: lazy.
     pub urgent: bool,
-}
-
-/// Counters for consumer info.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConsumerInfoState {
-    /// Deliveries including redeliveries.
-    pub delivered_consumer: u64,
-    /// Highest stream sequence delivered.
-    pub delivered_stream: u64,
-    /// Wall time of the last delivery, 0 = never.
-    pub last_delivered_ns: i64,
-    /// Consumer sequence of the ack floor.
-    pub ack_floor_consumer: u64,
-    /// Stream sequence of the ack floor.
-    pub ack_floor_stream: u64,
-    /// Wall time of the last ack, 0 = never.
-    pub last_ack_ns: i64,
-    /// Unacknowledged messages.
-    pub num_ack_pending: usize,
-    /// Messages delivered more than once.
-    pub num_redelivered: usize,
-    /// Waiting pull requests.
-    pub num_waiting: usize,
-    /// Matching messages not yet delivered.
-    pub num_pending: u64,
-    /// Whether somebody listens to the deliver subject.
-    pub push_bound: bool,
-}
-
-/// The pinned client of a priority group, for consumer info.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinInfo {
-    /// Priority group.
-    pub group: String,
-    /// Pin id, empty when nobody is pinned.
-    pub id: String,
-    /// Wall time of the pinning.
-    pub since_ns: i64,
 }
 
 /// What an applied record settled.
@@ -534,16 +499,14 @@ impl Consumer {
         let Some(sequence) = sequence.filter(|sequence| *sequence != 0) else {
             return Ok(floor_next);
         };
-        match self.settings.deliver_policy {
-            DeliverPolicy::All => Ok(sequence),
-            DeliverPolicy::ByStartSequence(start) if sequence < start => Err("below start seq"),
-            DeliverPolicy::ByStartTime(time_ns) if sequence < store.sequence_at(time_ns) => {
+        match self.settings.start {
+            Start::All => Ok(sequence),
+            Start::Sequence(start) if sequence < start => Err("below start seq"),
+            Start::Time(time_ns) if sequence < store.sequence_at(time_ns) => {
                 Err("below start time")
             }
-            DeliverPolicy::ByStartSequence(_) | DeliverPolicy::ByStartTime(_) => Ok(sequence),
-            DeliverPolicy::Last | DeliverPolicy::New | DeliverPolicy::LastPerSubject => {
-                Err("not allowed")
-            }
+            Start::Sequence(_) | Start::Time(_) => Ok(sequence),
+            Start::Last | Start::New | Start::LastPerSubject => Err("not allowed"),
         }
     }
 
@@ -579,28 +542,48 @@ impl Consumer {
 
 /// Information.
 impl Consumer {
-    /// Counters for consumer info. On the leader it also drops requests without interest.
-    pub fn info(&mut self, context: &mut ConsumerContext<'_>) -> ConsumerInfoState {
+    /// Consumer info without `cluster`. `config` is the stored configuration. On the leader it
+    /// also drops requests without interest.
+    pub fn info(
+        &mut self,
+        context: &mut ConsumerContext<'_>,
+        config: &ConsumerConfig,
+    ) -> ConsumerInfo {
         self.prune_requests(context);
         let num_pending = self.state.count(&self.settings.filter, context.store);
         let state = &self.state;
         let leader = self.leader.as_deref();
-        ConsumerInfoState {
-            delivered_consumer: state.delivered.consumer,
-            delivered_stream: state.delivered.stream,
-            last_delivered_ns: state.last_delivered_ns,
-            ack_floor_consumer: state.floor.consumer,
-            ack_floor_stream: state.floor.stream,
-            last_ack_ns: state.last_ack_ns,
-            num_ack_pending: state.pending.len(),
-            num_redelivered: if self.settings.max_deliver == 1 {
-                0
-            } else {
-                state.redelivered.len()
+        let now_ns = context.now.wall_ns;
+        let active = |time_ns: i64| (time_ns != 0).then_some(Timestamp(time_ns));
+        let pause_left_ns = self.settings.pause_until_ns.saturating_sub(now_ns).max(0);
+        ConsumerInfo {
+            stream_name: context.place.stream.clone(),
+            name: self.settings.name.clone(),
+            created: Timestamp(self.created_ns),
+            config: config.clone(),
+            delivered: SequenceInfo {
+                consumer: state.delivered.consumer,
+                stream: state.delivered.stream,
+                last_active: active(state.last_delivered_ns),
             },
-            num_waiting: leader.map_or(0, |leader| leader.waiting.len()),
+            ack_floor: SequenceInfo {
+                consumer: state.floor.consumer,
+                stream: state.floor.stream,
+                last_active: active(state.last_ack_ns),
+            },
+            num_ack_pending: state.pending.len() as u64,
+            num_redelivered: match self.settings.max_deliver {
+                1 => 0,
+                _ => state.redelivered.len() as u64,
+            },
+            num_waiting: leader.map_or(0, |leader| leader.waiting.len() as u64),
             num_pending,
+            cluster: None,
             push_bound: leader.is_some_and(|leader| leader.push.active),
+            paused: pause_left_ns > 0,
+            pause_remaining_ns: pause_left_ns,
+            ts: Timestamp(now_ns),
+            priority_groups: self.priority_group_states(),
         }
     }
 
@@ -610,9 +593,7 @@ impl Consumer {
         self.settings.pause_until_ns > now.wall_ns
     }
 
-    /// The priority groups and who is pinned.
-    #[must_use]
-    pub fn pins(&self) -> Vec<PinInfo> {
+    fn priority_group_states(&self) -> Vec<PriorityGroupState> {
         let pins = self
             .leader
             .as_deref()
@@ -621,10 +602,10 @@ impl Consumer {
         groups
             .map(|(index, group)| {
                 let pin = pins.get(index).and_then(Option::as_ref);
-                PinInfo {
+                PriorityGroupState {
                     group: group.clone(),
-                    id: pin.map(|pin| pin.id.clone()).unwrap_or_default(),
-                    since_ns: pin.map_or(0, |pin| pin.since_ns),
+                    pinned_client_id: pin.map(|pin| pin.id.clone()).unwrap_or_default(),
+                    pinned_ts: pin.map_or(Timestamp::ZERO, |pin| Timestamp(pin.since_ns)),
                 }
             })
             .collect()

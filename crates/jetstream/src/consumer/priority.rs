@@ -4,9 +4,10 @@ use millrace_clock::Now;
 
 use super::leader::Leadership;
 use super::request::{PRIORITY_MAX, RequestBody};
-use super::settings::{PriorityPolicy, Settings};
+use super::settings::Settings;
 use super::waiting::Request;
 use super::{ConsumerContext, ConsumerEvent};
+use crate::model::PriorityPolicy;
 
 /// Length of a pin id.
 const PIN_ID_LENGTH: usize = 22;

@@ -8,10 +8,11 @@ use super::deliver::Outgoing;
 use super::leader::Leadership;
 use super::priority;
 use super::request::RequestBody;
-use super::settings::{Mode, PriorityPolicy, PullSettings, Settings};
+use super::settings::{Mode, PullSettings, Settings};
 use super::status::{push_heartbeat, status, status_with_unused, with_header};
 use super::waiting::Request;
 use super::{Consumer, ConsumerContext};
+use crate::model::PriorityPolicy;
 
 fn send_status(context: &mut ConsumerContext<'_>, reply: &[u8], headers: &[u8]) {
     context

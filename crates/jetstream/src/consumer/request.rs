@@ -1,5 +1,6 @@
 //! Reading pull requests: the body of `CONSUMER.MSG.NEXT` and of `+NXT`.
 
+use millrace_wire::json::{Strictness, from_slice};
 use serde::Deserialize;
 
 /// Highest value of `priority`.
@@ -7,7 +8,7 @@ pub(super) const PRIORITY_MAX: i64 = 9;
 
 /// A pull request as the client wrote it. Durations in nanoseconds; 0 = absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiConsumerGetNextRequest")]
 pub(super) struct RequestBody {
     pub(super) batch: i64,
     pub(super) expires: i64,
@@ -46,7 +47,8 @@ impl RequestBody {
                 .and_then(|text| text.parse().ok());
             return Ok(Self::simple(number.unwrap_or(1)));
         }
-        let mut request: Self = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let mut request: Self =
+            from_slice(body, Strictness::Lenient).map_err(|error| error.to_string())?;
         request.is_formal = true;
         if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires
         {

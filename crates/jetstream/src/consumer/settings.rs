@@ -3,9 +3,16 @@
 
 use millrace_store::stream::Filter;
 
+use crate::model::{
+    AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy, Timestamp,
+};
+
+/// Most waiting pull requests unless the configuration says otherwise.
+pub const MAX_WAITING_DEFAULT: usize = 512;
+
 /// Where a consumer starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeliverPolicy {
+pub enum Start {
     /// First message of the stream.
     #[default]
     All,
@@ -14,39 +21,11 @@ pub enum DeliverPolicy {
     /// Messages stored after creation.
     New,
     /// From this sequence.
-    ByStartSequence(u64),
+    Sequence(u64),
     /// From this time, nanoseconds since the epoch.
-    ByStartTime(i64),
+    Time(i64),
     /// Newest message of each matching subject, then new ones.
     LastPerSubject,
-}
-
-/// How deliveries are acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AckPolicy {
-    /// Not at all: delivered is done.
-    #[default]
-    None,
-    /// An ack covers all before it.
-    All,
-    /// Each by itself.
-    Explicit,
-    /// By the replies to flow control messages.
-    FlowControl,
-}
-
-/// Who of the waiting pull requests of a priority group is served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PriorityPolicy {
-    /// No groups.
-    #[default]
-    None,
-    /// Requests with minimums are served only above them.
-    Overflow,
-    /// One client at a time.
-    PinnedClient,
-    /// Lower number first.
-    Prioritized,
 }
 
 /// Push mode settings.
@@ -94,7 +73,7 @@ pub struct Settings {
     /// Named by the client to last.
     pub durable: bool,
     /// Start.
-    pub deliver_policy: DeliverPolicy,
+    pub start: Start,
     /// Acknowledgement.
     pub ack_policy: AckPolicy,
     /// Time until redelivery (already replaced by `backoff[0]`).
@@ -132,7 +111,96 @@ pub struct Settings {
     pub removes_on_ack: bool,
 }
 
+/// What the stream decides about a consumer's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamFacts {
+    /// See [`Settings::volatile`].
+    pub volatile: bool,
+    /// See [`Settings::removes_on_ack`].
+    pub removes_on_ack: bool,
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 impl Settings {
+    /// Reads a checked configuration with its defaults filled in.
+    #[must_use]
+    pub fn from_config(config: &ConsumerConfig, facts: StreamFacts) -> Self {
+        let start_time_ns = config.opt_start_time.map_or(i64::MIN, |time| time.0);
+        let sampled = config
+            .sample_frequency
+            .trim_end_matches('%')
+            .parse()
+            .unwrap_or(0u64);
+        let has_groups = config.priority_policy != PriorityPolicy::None;
+        Self {
+            name: config.name.clone(),
+            durable: config.is_durable(),
+            start: match config.deliver_policy {
+                DeliverPolicy::All => Start::All,
+                DeliverPolicy::Last => Start::Last,
+                DeliverPolicy::New => Start::New,
+                DeliverPolicy::ByStartSequence => Start::Sequence(config.opt_start_seq),
+                DeliverPolicy::ByStartTime => Start::Time(start_time_ns),
+                DeliverPolicy::LastPerSubject => Start::LastPerSubject,
+            },
+            ack_policy: config.ack_policy,
+            ack_wait_ns: unsigned(config.ack_wait_ns),
+            backoff_ns: config.backoff_ns.iter().copied().map(unsigned).collect(),
+            max_deliver: unsigned(config.max_deliver),
+            max_ack_pending: usize::try_from(config.max_ack_pending).unwrap_or(0),
+            filter: Filter::many(config.filters().map(str::as_bytes)),
+            replay_original: config.replay_policy == ReplayPolicy::Original,
+            headers_only: config.headers_only,
+            sample_percent: u8::try_from(sampled.min(100)).unwrap_or(100),
+            inactive_threshold_ns: unsigned(config.inactive_threshold_ns),
+            mode: if config.is_push() {
+                Self::push_mode(config)
+            } else {
+                Self::pull_mode(config)
+            },
+            priority_policy: config.priority_policy,
+            priority_groups: if has_groups {
+                config.priority_groups.clone()
+            } else {
+                Vec::new()
+            },
+            priority_timeout_ns: unsigned(config.priority_timeout_ns),
+            pause_until_ns: config
+                .pause_until
+                .filter(|until| *until != Timestamp::ZERO)
+                .map_or(0, |until| until.0),
+            volatile: facts.volatile,
+            removes_on_ack: facts.removes_on_ack,
+        }
+    }
+
+    fn push_mode(config: &ConsumerConfig) -> Mode {
+        Mode::Push(PushSettings {
+            deliver_subject: config.deliver_subject.clone().into_bytes(),
+            deliver_group: config.deliver_group.clone().into_bytes(),
+            idle_heartbeat_ns: unsigned(config.idle_heartbeat_ns),
+            flow_control: config.flow_control,
+            rate_limit_bps: config.rate_limit_bits_per_second,
+        })
+    }
+
+    fn pull_mode(config: &ConsumerConfig) -> Mode {
+        let max_waiting = usize::try_from(config.max_waiting).unwrap_or(0);
+        Mode::Pull(PullSettings {
+            max_waiting: if max_waiting == 0 {
+                MAX_WAITING_DEFAULT
+            } else {
+                max_waiting
+            },
+            max_batch: unsigned(config.max_request_batch),
+            max_expires_ns: unsigned(config.max_request_expires_ns),
+            max_bytes: unsigned(config.max_request_max_bytes),
+        })
+    }
+
     /// How long after its `deliveries`-th delivery a message is due again, in nanoseconds.
     #[must_use]
     pub fn redelivery_wait_ns(&self, deliveries: u64) -> i64 {

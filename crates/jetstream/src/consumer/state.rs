@@ -7,8 +7,9 @@ use millrace_store::stream::Filter;
 
 use super::pending::{Pending, Slot};
 use super::record::Changes;
-use super::settings::{AckPolicy, DeliverPolicy, Settings};
+use super::settings::{Settings, Start};
 use super::source::MessageSource;
+use crate::model::AckPolicy;
 
 /// Most acknowledgements remembered for messages that this server does not know as delivered.
 const ACKED_AHEAD_MAX: usize = 65_536;
@@ -51,13 +52,13 @@ impl State {
         let end = store.last_sequence().saturating_add(1);
         let first = store.first_sequence();
         let mut state = Self::default();
-        let start = match settings.deliver_policy {
-            DeliverPolicy::All => first,
-            DeliverPolicy::Last => store.last_match(&settings.filter).unwrap_or(end),
-            DeliverPolicy::New => end,
-            DeliverPolicy::ByStartSequence(sequence) => sequence.max(first),
-            DeliverPolicy::ByStartTime(time_ns) => store.sequence_at(time_ns),
-            DeliverPolicy::LastPerSubject => {
+        let start = match settings.start {
+            Start::All => first,
+            Start::Last => store.last_match(&settings.filter).unwrap_or(end),
+            Start::New => end,
+            Start::Sequence(sequence) => sequence.max(first),
+            Start::Time(time_ns) => store.sequence_at(time_ns),
+            Start::LastPerSubject => {
                 state.start_list = store.last_per_subject(&settings.filter).into();
                 state.new_from = end;
                 state.start_list.front().copied().unwrap_or(end)
