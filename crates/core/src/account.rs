@@ -1,16 +1,41 @@
 //! Accounts: isolated subject spaces, each with its interest trie, watchers and counters.
 
+use millrace_subject::{InterestTrie, SubjectTree};
+
 use crate::ids::AccountId;
+
+/// Names a subscription record by its place in the broker's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SubscriptionKey(pub(crate) u32);
+
+/// Counters of one account.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AccountCounters {
+    pub(crate) connections: usize,
+    pub(crate) total_connections: u64,
+    pub(crate) sent_msgs: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_msgs: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) slow_consumers: u64,
+}
 
 /// One isolated subject space.
 pub(crate) struct Account {
     pub(crate) name: String,
+    pub(crate) interest: InterestTrie<SubscriptionKey>,
+    /// Literal subjects whose interest somebody follows, with the number of followers.
+    pub(crate) watched: SubjectTree<u32>,
+    pub(crate) counters: AccountCounters,
 }
 
 impl Account {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            interest: InterestTrie::default(),
+            watched: SubjectTree::default(),
+            counters: AccountCounters::default(),
         }
     }
 }
@@ -48,5 +73,16 @@ impl Accounts {
 
     pub(crate) fn get(&self, id: AccountId) -> Option<&Account> {
         self.table.get(id.0 as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: AccountId) -> Option<&mut Account> {
+        self.table.get_mut(id.0 as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+        self.table
+            .iter()
+            .enumerate()
+            .map(|(place, account)| (AccountId(place as u32), account))
     }
 }

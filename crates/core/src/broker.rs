@@ -1,18 +1,28 @@
-//! The broker's table of everything and its public face. Verbs live with the peers, delivery in
-//! `publish.rs`, timers in `tick.rs`, receivers inside the server in `endpoint.rs`.
+//! The broker's table of everything and the face it shows the host: accepting, taking what came
+//! of a batch, closing. Verbs are in `verbs.rs` and `login.rs`, delivery in `publish.rs`, timers
+//! in `tick.rs`, receivers inside the server in `endpoint.rs`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use millrace_auth::Authenticator;
 use millrace_clock::{Now, Random};
 use millrace_config::Options;
+use millrace_subject::Matched;
+use rustc_hash::FxHashMap;
+use slab::Slab;
 
-use crate::account::Accounts;
-use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivered, Delivery, TlsFacts};
+use crate::account::{Accounts, SubscriptionKey};
+use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivery, LogLevel};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
-use crate::monitor::{AccountInfo, ConnectionInfo, ServerCounters, SubscriptionInfo};
+use crate::lame_duck::LameDuck;
+use crate::match_cache::MatchCache;
+use crate::monitor::{ConnectionInfo, ServerCounters};
 use crate::outbound::Outbound;
+use crate::session::{Phase, Session};
 use crate::settings::{BrokerSettings, ServerIdentity};
-use crate::timers::Timers;
+use crate::subscription::Subscriptions;
+use crate::timers::{TimerKind, Timers};
 
 /// Core messaging of one server.
 ///
@@ -20,74 +30,232 @@ use crate::timers::Timers;
 /// effects, deliveries, interest changes and the connections with bytes to write. The order of
 /// calls is the only source of order.
 pub struct Broker {
-    options: Arc<Options>,
-    identity: ServerIdentity,
-    random: Random,
-    accounts: Accounts,
-    timers: Timers,
-    effects: Vec<BrokerEffect>,
-    deliveries: Vec<Delivery>,
-    interest_changes: Vec<(AccountId, Vec<u8>)>,
-    dirty: Vec<ConnectionId>,
-    counters: ServerCounters,
-    scratch: Outbound,
+    pub(crate) options: Arc<Options>,
+    pub(crate) identity: ServerIdentity,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) random: Random,
+    pub(crate) nonces_made: u64,
+    pub(crate) accounts: Accounts,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) slots: FxHashMap<ConnectionId, u32>,
+    pub(crate) last_id: u64,
+    /// Sessions that are not closed.
+    pub(crate) open_sessions: usize,
+    pub(crate) subscriptions: Subscriptions,
+    /// Bindings of receivers inside the server.
+    pub(crate) bindings: FxHashMap<(AccountId, Box<[u8]>, EndpointId), SubscriptionKey>,
+    pub(crate) timers: Timers,
+    pub(crate) effects: Vec<BrokerEffect>,
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) interest_changes: Vec<(AccountId, Vec<u8>)>,
+    pub(crate) dirty: Vec<ConnectionId>,
+    pub(crate) counters: ServerCounters,
+    pub(crate) closed: VecDeque<ConnectionInfo>,
+    pub(crate) lame_duck: Option<LameDuck>,
+    pub(crate) is_stopping: bool,
+    pub(crate) max_pending: usize,
+    /// How long and how often the connection whose input is handled must be held back.
+    pub(crate) batch_stall_ns: u64,
+    pub(crate) batch_stalls: u64,
+    /// Match results of messages that the server itself publishes.
+    pub(crate) internal_cache: MatchCache,
+    pub(crate) internal_cache_account: AccountId,
+    pub(crate) match_scratch: Matched<SubscriptionKey>,
+    nothing: Outbound,
 }
 
 impl Broker {
     /// A broker without connections.
     #[must_use]
     pub fn new(_now: Now, settings: BrokerSettings) -> Self {
+        let options = settings.options;
         Self {
-            random: Random::new(settings.random_seed),
-            accounts: Accounts::new(&settings.options),
-            options: settings.options,
+            authenticator: Authenticator::new(&options),
+            accounts: Accounts::new(&options),
+            max_pending: usize::try_from(options.client.max_pending).unwrap_or(usize::MAX),
+            options,
             identity: settings.identity,
+            random: Random::new(settings.random_seed),
+            nonces_made: 0,
+            sessions: Slab::new(),
+            slots: FxHashMap::default(),
+            last_id: 0,
+            open_sessions: 0,
+            subscriptions: Subscriptions::default(),
+            bindings: FxHashMap::default(),
             timers: Timers::default(),
             effects: Vec::new(),
             deliveries: Vec::new(),
             interest_changes: Vec::new(),
             dirty: Vec::new(),
             counters: ServerCounters::default(),
-            scratch: Outbound::default(),
+            closed: VecDeque::new(),
+            lame_duck: None,
+            is_stopping: false,
+            batch_stall_ns: 0,
+            batch_stalls: 0,
+            internal_cache: MatchCache::default(),
+            internal_cache_account: AccountId::GLOBAL,
+            match_scratch: Matched::default(),
+            nothing: Outbound::default(),
         }
     }
 
-    // ---- connections
-
     /// Takes a new connection: queues INFO (unless TLS comes first) and starts its timers.
     /// With TLS configured the effect `UpgradeTls` follows.
-    pub fn accept(&mut self, _now: Now, _facts: ConnectionFacts) -> ConnectionId {
-        ConnectionId(0)
+    pub fn accept(&mut self, now: Now, facts: ConnectionFacts) -> ConnectionId {
+        self.last_id += 1;
+        let id = ConnectionId(self.last_id);
+        self.counters.total_connections += 1;
+        let is_inside_tls = facts.tls;
+        let mut session = Session::new(now, id, facts);
+        session.max_payload = self.options.client.max_payload;
+        session.max_subscriptions = limit_or_max(self.options.client.max_subscriptions);
+        let must_authenticate = self.authenticator.is_required();
+        session.phase = if must_authenticate {
+            Phase::AwaitingConnect
+        } else {
+            Phase::Open
+        };
+        if self.authenticator.needs_nonce() {
+            session.nonce = self.make_nonce();
+        }
+        // The table never holds 2^32 sessions: each costs a file descriptor and hundreds of bytes.
+        let slot = self.sessions.insert(session) as u32;
+        self.slots.insert(id, slot);
+        self.open_sessions += 1;
+        if !must_authenticate {
+            self.bind_account(slot, AccountId::GLOBAL);
+        }
+        self.send_info(slot);
+        self.log_for(slot, LogLevel::Debug, "Client connection created");
+        if self.refuse_if_full(now, slot) {
+            return id;
+        }
+        self.start_timers(now, slot, must_authenticate);
+        self.begin_tls(now, slot, is_inside_tls);
+        id
     }
 
-    /// Handles bytes from a connection; returns how many were taken. What is not taken belongs to
-    /// a TLS handshake that was just asked for; in every other case all of `data` is taken.
-    pub fn receive(&mut self, _now: Now, _id: ConnectionId, data: &[u8]) -> usize {
-        data.len()
+    fn refuse_if_full(&mut self, now: Now, slot: u32) -> bool {
+        if self.is_stopping || self.lame_duck.is_some() {
+            self.close_session(now, slot, CloseReason::ServerShutdown, false);
+            return true;
+        }
+        let limit = self.options.client.max_connections;
+        let is_full = limit >= 0 && self.open_sessions as i64 > limit;
+        if is_full || limit == 0 {
+            self.send_error(slot, b"maximum connections exceeded");
+            self.close_session(now, slot, CloseReason::MaxConnectionsExceeded, true);
+        }
+        is_full || limit == 0
     }
 
-    /// The TLS handshake that `UpgradeTls` asked for is done.
-    pub fn tls_established(&mut self, _now: Now, _id: ConnectionId, _tls: TlsFacts) {}
+    fn begin_tls(&mut self, now: Now, slot: u32, is_inside_tls: bool) {
+        if self.options.tls.is_none() || is_inside_tls {
+            return;
+        }
+        if !self.options.allow_non_tls {
+            self.begin_handshake(now, slot);
+        } else if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.phase = Phase::Undecided;
+        }
+    }
 
-    /// The answer to `HashPassword`.
-    pub fn password_checked(&mut self, _now: Now, _id: ConnectionId, _matches: bool) {}
+    /// From here on bytes belong to the handshake that the host is asked for.
+    pub(crate) fn begin_handshake(&mut self, now: Now, slot: u32) {
+        let timeout_ns = self.options.tls.as_ref().map_or(0, |tls| tls.timeout_ns);
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.phase = Phase::Handshake;
+            self.effects
+                .push(BrokerEffect::UpgradeTls { id: session.id });
+            self.set_login_timer(now, slot, timeout_ns);
+        }
+    }
+
+    fn start_timers(&mut self, now: Now, slot: u32, must_authenticate: bool) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let ping_ns = now.after_ns(self.options.client.ping_interval_ns);
+        self.timers
+            .set(slot, TimerKind::Ping, &mut session.timers.ping, ping_ns);
+        if must_authenticate {
+            self.set_login_timer(now, slot, self.options.authorization.timeout_ns);
+        }
+    }
+
+    /// What must have happened within `duration_ns`: a handshake or a CONNECT.
+    pub(crate) fn set_login_timer(&mut self, now: Now, slot: u32, duration_ns: u64) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let note = &mut session.timers.authentication;
+        self.timers.set(
+            slot,
+            TimerKind::Authentication,
+            note,
+            now.after_ns(duration_ns),
+        );
+    }
 
     /// The socket is gone, whoever closed it. Must be called once for every accepted connection;
     /// after that the id means nothing. `reason` counts only if the broker had not closed it.
-    pub fn closed_by_peer(&mut self, _now: Now, _id: ConnectionId, _reason: CloseReason) {}
+    pub fn closed_by_peer(&mut self, now: Now, id: ConnectionId, reason: CloseReason) {
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
+        if self
+            .sessions
+            .get(slot as usize)
+            .is_some_and(|session| !session.is_closed())
+        {
+            self.end_session(now, slot, reason);
+        }
+        self.sessions.try_remove(slot as usize);
+    }
 
     /// What waits to be written; an empty queue for unknown connections.
-    pub fn outbound(&mut self, _id: ConnectionId) -> &mut Outbound {
-        &mut self.scratch
+    pub fn outbound(&mut self, id: ConnectionId) -> &mut Outbound {
+        let session = self
+            .slots
+            .get(&id)
+            .and_then(|slot| self.sessions.get_mut(*slot as usize));
+        session.map_or(&mut self.nothing, |session| &mut session.outbound)
     }
 
     /// The socket took no more bytes although some wait: `write_deadline` runs from now, unless it
     /// already does. Progress is seen through [`Outbound::consumed`].
-    pub fn write_blocked(&mut self, _now: Now, _id: ConnectionId) {}
+    pub fn write_blocked(&mut self, now: Now, id: ConnectionId) {
+        let Some(&slot) = self.slots.get(&id) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if session.timers.write.is_some() || session.is_closed() {
+            return;
+        }
+        session.write_mark = session.outbound.written_total() + session.outbound.pending() as u64;
+        let deadline_ns = now.after_ns(self.options.client.write_deadline_ns);
+        self.timers.set(
+            slot,
+            TimerKind::Write,
+            &mut session.timers.write,
+            deadline_ns,
+        );
+    }
 
     /// Appends the connections that got bytes since the last call, each once.
     pub fn take_dirty(&mut self, out: &mut Vec<ConnectionId>) {
-        out.append(&mut self.dirty);
+        for id in &self.dirty {
+            let slot = self.slots.get(id).copied().unwrap_or(u32::MAX);
+            if let Some(session) = self.sessions.get_mut(slot as usize) {
+                session.is_dirty = false;
+                out.push(*id);
+            }
+        }
+        self.dirty.clear();
     }
 
     /// Appends the effects since the last call, in order.
@@ -95,97 +263,25 @@ impl Broker {
         out.append(&mut self.effects);
     }
 
-    /// Does what is due at `now`.
-    pub fn tick(&mut self, _now: Now) {}
-
-    /// Monotonic time at which [`Self::tick`] has something to do.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.timers.next_deadline()
-    }
-
-    // ---- receivers inside the server
-
-    /// Subscribes a receiver inside the server. The same pair twice counts once.
-    pub fn bind(&mut self, _account: AccountId, _filter: &[u8], _endpoint: EndpointId) {}
-
-    /// Takes one binding back.
-    pub fn unbind(&mut self, _account: AccountId, _filter: &[u8], _endpoint: EndpointId) {}
-
     /// Appends the messages for receivers inside the server since the last call, in order.
     pub fn take_deliveries(&mut self, out: &mut Vec<Delivery>) {
         out.append(&mut self.deliveries);
     }
-
-    /// Publishes on behalf of the server itself. Reaches clients and bound receivers alike.
-    /// `headers` is a whole block through its blank line, or empty.
-    pub fn publish(
-        &mut self,
-        _now: Now,
-        _account: AccountId,
-        _subject: &[u8],
-        _reply: &[u8],
-        _headers: &[u8],
-        _payload: &[u8],
-    ) -> Delivered {
-        Delivered::default()
-    }
-
-    /// As [`Self::publish`], but recipients are found by `destination` and shown `subject`: a
-    /// JetStream delivery goes to an inbox and carries the subject it was stored under.
-    pub fn deliver(
-        &mut self,
-        now: Now,
-        account: AccountId,
-        destination: &[u8],
-        _subject: &[u8],
-        reply: &[u8],
-        headers: &[u8],
-        payload: &[u8],
-    ) -> Delivered {
-        self.publish(now, account, destination, reply, headers, payload)
-    }
-
-    /// As [`Self::publish`], but routed by `destination` while recipients are shown `subject`: a
-    /// consumer's delivery reaches an inbox and carries the subject it was stored under.
-    #[allow(clippy::too_many_arguments)] // the parts of a message, each borrowed
-    pub fn publish_as(
-        &mut self,
-        _now: Now,
-        _account: AccountId,
-        _destination: &[u8],
-        _subject: &[u8],
-        _reply: &[u8],
-        _headers: &[u8],
-        _payload: &[u8],
-    ) -> Delivered {
-        Delivered::default()
-    }
-
-    /// Whether a message on this literal subject would find a subscription.
-    #[must_use]
-    pub fn has_interest(&self, _account: AccountId, _subject: &[u8]) -> bool {
-        false
-    }
-
-    /// Whether a member of this queue group would match a message on this literal subject.
-    #[must_use]
-    pub fn has_queue_interest(&self, _account: AccountId, _subject: &[u8], _queue: &[u8]) -> bool {
-        false
-    }
-
-    /// Reports changes of interest in a literal subject from now on; counted per caller.
-    pub fn watch_interest(&mut self, _account: AccountId, _subject: &[u8]) {}
-
-    /// Takes one [`Self::watch_interest`] back.
-    pub fn unwatch_interest(&mut self, _account: AccountId, _subject: &[u8]) {}
 
     /// Appends the watched subjects for which a matching subscription came or went.
     pub fn take_interest_changes(&mut self, out: &mut Vec<(AccountId, Vec<u8>)>) {
         out.append(&mut self.interest_changes);
     }
 
-    // ---- accounts
+    /// Monotonic time at which [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let lame_duck = self.lame_duck.as_ref().and_then(|state| state.deadline_ns);
+        match (self.timers.next_deadline(), lame_duck) {
+            (Some(first), Some(second)) => Some(first.min(second)),
+            (first, second) => first.or(second),
+        }
+    }
 
     /// The account of this name.
     #[must_use]
@@ -199,72 +295,28 @@ impl Broker {
         self.accounts.get(id).map_or("", |account| &account.name)
     }
 
-    // ---- life of the server
-
-    /// Enters lame duck mode: tells clients, then closes them one by one; `LameDuckDone` follows.
-    pub fn lame_duck(&mut self, _now: Now) {}
-
-    /// Closes every connection with the reason `Server Shutdown`, after a flush.
-    pub fn shutdown(&mut self, _now: Now) {}
-
-    /// Applies new options to the running broker; what cannot change was refused before.
-    pub fn apply_options(&mut self, _now: Now, options: Arc<Options>) {
-        self.options = options;
-    }
-
-    // ---- monitoring
-
-    /// Counters since the start.
-    #[must_use]
-    pub const fn counters(&self) -> ServerCounters {
-        self.counters
-    }
-
-    /// Number of open client connections.
-    #[must_use]
-    pub fn connection_count(&self) -> usize {
-        0
-    }
-
-    /// Number of subscriptions of clients and of receivers inside the server.
-    #[must_use]
-    pub fn subscription_count(&self) -> usize {
-        0
-    }
-
-    /// Open connections in ascending order of id.
-    #[must_use]
-    pub fn connections(&self) -> Vec<ConnectionInfo> {
-        Vec::new()
-    }
-
-    /// One open connection.
-    #[must_use]
-    pub fn connection(&self, _id: ConnectionId) -> Option<ConnectionInfo> {
-        None
-    }
-
-    /// Closed connections, oldest first, at most `max_closed_clients`.
-    #[must_use]
-    pub fn closed_connections(&self) -> Vec<ConnectionInfo> {
-        Vec::new()
-    }
-
-    /// Subscriptions of one connection, in order of their ids.
-    #[must_use]
-    pub fn subscriptions_of(&self, _id: ConnectionId) -> Vec<SubscriptionInfo> {
-        Vec::new()
-    }
-
-    /// All accounts in order of their ids.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<AccountInfo> {
-        Vec::new()
-    }
-
     /// Who this server is.
     #[must_use]
     pub const fn identity(&self) -> &ServerIdentity {
         &self.identity
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub const fn options(&self) -> &Arc<Options> {
+        &self.options
+    }
+
+    pub(crate) fn slot_of(&self, id: ConnectionId) -> Option<u32> {
+        self.slots.get(&id).copied()
+    }
+}
+
+/// A configured limit in which zero means none.
+pub(crate) fn limit_or_max(limit: u64) -> usize {
+    if limit == 0 {
+        usize::MAX
+    } else {
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 }

@@ -40,6 +40,8 @@ pub struct TlsFacts {
     pub cipher_suite: String,
     /// Certificates of the peer in DER, leaf first; empty without client certificates.
     pub peer_certificates: Vec<Bytes>,
+    /// Users the peer's certificate may stand for, best first; empty without `verify_and_map`.
+    pub identities: Vec<String>,
 }
 
 /// Why a connection ended; texts as in `/connz` and the disconnect event (spec core/03 §3.7).

@@ -4,18 +4,34 @@
 //! connection), messages for receivers inside the server and effects for the host come out.
 //! Sockets, TLS, password hashing and logs are left to the host; streams to `jetstream`.
 
-// Partial until the codecs are in place.
-#![allow(dead_code, unused_imports)]
-
 mod account;
 mod broker;
+mod client;
+mod close;
+mod connect;
 mod effects;
+mod endpoint;
 mod ids;
+mod info;
+mod interest;
+mod lame_duck;
 mod limits;
+mod login;
+mod match_cache;
 mod monitor;
 mod outbound;
+mod permits;
+mod publish;
+mod receive;
+mod reload;
+mod reserved;
+mod session;
 mod settings;
+mod snapshot;
+mod subscription;
+mod tick;
 mod timers;
+mod verbs;
 
 pub use broker::Broker;
 pub use effects::{
@@ -23,7 +39,7 @@ pub use effects::{
     TlsFacts,
 };
 pub use ids::{AccountId, ConnectionId, EndpointId};
-pub use limits::{COMPATIBLE_VERSION, MILLRACE_VERSION};
+pub use limits::{COMPATIBLE_VERSION, MILLRACE_VERSION, RUNTIME};
 pub use monitor::{AccountInfo, ConnectionInfo, ServerCounters, SubscriptionInfo};
 pub use outbound::Outbound;
 pub use settings::{BrokerSettings, ServerIdentity};

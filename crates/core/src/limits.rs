@@ -7,10 +7,14 @@ use millrace_clock::Now;
 pub const COMPATIBLE_VERSION: &str = "2.15.1";
 /// Our own version, beside the compatible one.
 pub const MILLRACE_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Our own name and version, shown beside the compatible version.
+pub(crate) const IMPLEMENTATION: &str = concat!("millrace ", env!("CARGO_PKG_VERSION"));
+/// Stands where the reference names its runtime; clients only show it.
+pub const RUNTIME: &str = "rust";
 /// Protocol level announced in INFO (spec core/01 §1.3).
 pub(crate) const PROTOCOL_LEVEL: i32 = 1;
-/// The JetStream API level announced in INFO when JetStream is on.
-pub(crate) const API_LEVEL: i32 = 5;
+/// The JetStream API level announced in INFO, with or without JetStream.
+pub(crate) const API_LEVEL: u32 = 5;
 /// Random bytes of a nonce; 15 characters of base64url (spec core/01 §1.3).
 pub(crate) const NONCE_BYTES: usize = 11;
 
@@ -26,6 +30,9 @@ pub(crate) const MATCH_CACHE_ENTRIES: usize = 1024;
 /// Subjects longer than this many bytes are matched without the cache.
 pub(crate) const MATCH_CACHE_SUBJECT_MAX: usize = 512;
 
+/// Receivers remembered in all match results of a connection; above it the cache is emptied.
+pub(crate) const MATCH_CACHE_TARGETS: usize = 64 * 1024;
+
 /// Pending share (in quarters of `max_pending`) above which publishers are held back.
 pub(crate) const STALL_QUARTERS: usize = 3;
 /// Hold-back for a receiver above the stall mark (spec core/03 §3.4).
@@ -39,11 +46,5 @@ pub(crate) const STALL_MAX_NS: u64 = 10 * Now::MILLISECOND_NS;
 pub(crate) const FIRST_PING_NS: u64 = 2 * Now::SECOND_NS;
 /// The round trip is measured at least this often, even on busy connections.
 pub(crate) const ROUND_TRIP_VALID_NS: u64 = 3600 * Now::SECOND_NS;
-/// Delay before a connection that is over its subscription limit at login is closed.
-pub(crate) const OVER_LIMIT_CLOSE_NS: u64 = 20 * Now::MILLISECOND_NS;
-/// Extra time for the authentication deadline when TLS is on, beyond `tls.timeout`.
-pub(crate) const TLS_AUTH_EXTRA_NS: u64 = Now::SECOND_NS;
 /// Longest pause between two closes of lame duck mode.
 pub(crate) const LAME_DUCK_STEP_MAX_NS: u64 = Now::SECOND_NS;
-/// Response permits are pruned when a connection holds more than this many.
-pub(crate) const PERMITS_PRUNE_ABOVE: usize = 256;

@@ -77,6 +77,20 @@ impl Outbound {
         }
     }
 
+    /// Appends copies of all `parts`; one check for room, in the common case.
+    pub(crate) fn push_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
+        let total = parts.iter().map(|part| part.len()).sum();
+        self.reserve(total);
+        if total > self.open.capacity() - self.open.len() {
+            parts.iter().for_each(|part| self.push(part));
+            return;
+        }
+        for part in parts {
+            self.open.extend_from_slice(part);
+        }
+        self.pending += total;
+    }
+
     /// Appends `bytes` without copying them.
     pub(crate) fn push_shared(&mut self, bytes: Bytes) {
         if bytes.is_empty() {

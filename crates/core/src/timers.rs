@@ -11,8 +11,6 @@ pub(crate) enum TimerKind {
     Ping,
     /// The marked bytes must have been written.
     Write,
-    /// Close with the reason that is noted in the session.
-    DelayedClose,
 }
 
 /// Timers keyed by deadline; `slot` is the place of the connection in the broker's table.

@@ -1,0 +1,65 @@
+//! What receivers inside the server (JetStream, monitoring) ask of the broker: subscribing, and
+//! knowing who would hear a message. Delivery to them is part of `publish.rs`.
+
+use crate::broker::Broker;
+use crate::ids::{AccountId, EndpointId};
+use crate::subscription::{Owner, Subscription};
+
+impl Broker {
+    /// Subscribes a receiver inside the server. The same triple twice counts once.
+    pub fn bind(&mut self, account: AccountId, filter: &[u8], endpoint: EndpointId) {
+        let triple = (account, Box::from(filter), endpoint);
+        if self.bindings.contains_key(&triple) || self.accounts.get(account).is_none() {
+            return;
+        }
+        let record = Subscription::new(Owner::Endpoint(endpoint), account, filter, None, b"");
+        let key = self.add_subscription(record);
+        self.bindings.insert(triple, key);
+    }
+
+    /// Takes one binding back.
+    pub fn unbind(&mut self, account: AccountId, filter: &[u8], endpoint: EndpointId) {
+        if let Some(key) = self
+            .bindings
+            .remove(&(account, Box::from(filter), endpoint))
+        {
+            self.remove_subscription(key);
+        }
+    }
+
+    /// Whether a message on this literal subject would find a subscription.
+    #[must_use]
+    pub fn has_interest(&self, account: AccountId, subject: &[u8]) -> bool {
+        self.accounts
+            .get(account)
+            .is_some_and(|account| account.interest.has_interest(subject))
+    }
+
+    /// Whether a member of this queue group would match a message on this literal subject.
+    #[must_use]
+    pub fn has_queue_interest(&self, account: AccountId, subject: &[u8], queue: &[u8]) -> bool {
+        let account = self.accounts.get(account);
+        account.is_some_and(|account| account.interest.has_queue_interest(subject, queue))
+    }
+
+    /// Reports changes of interest in a literal subject from now on; counted per call.
+    pub fn watch_interest(&mut self, account: AccountId, subject: &[u8]) {
+        if let Some(account) = self.accounts.get_mut(account) {
+            *account.watched.get_or_insert_with(subject, || 0) += 1;
+        }
+    }
+
+    /// Takes one [`Self::watch_interest`] back.
+    pub fn unwatch_interest(&mut self, account: AccountId, subject: &[u8]) {
+        let Some(account) = self.accounts.get_mut(account) else {
+            return;
+        };
+        let Some(followers) = account.watched.get_mut(subject) else {
+            return;
+        };
+        *followers = followers.saturating_sub(1);
+        if *followers == 0 {
+            account.watched.remove(subject);
+        }
+    }
+}

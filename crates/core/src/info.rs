@@ -1,0 +1,106 @@
+//! What INFO says to one client: at accept, after its first PING, and when something changes.
+
+use data_encoding::BASE64URL_NOPAD;
+use millrace_wire::encode;
+use millrace_wire::info::ServerInfo;
+use sha2::{Digest, Sha256};
+
+use crate::broker::Broker;
+use crate::ids::AccountId;
+use crate::limits::{
+    API_LEVEL, COMPATIBLE_VERSION, IMPLEMENTATION, NONCE_BYTES, PROTOCOL_LEVEL, RUNTIME,
+};
+
+impl Broker {
+    /// The INFO that greets a connection.
+    pub(crate) fn send_info(&mut self, slot: u32) {
+        if let Some(mut info) = self.server_info(slot) {
+            info.auth_required = self.authenticator.announces_required();
+            self.queue_info(slot, &info);
+        }
+    }
+
+    /// The INFO that follows the PONG to a client's first PING.
+    pub(crate) fn send_connect_info(&mut self, slot: u32) {
+        let Some(mut info) = self.server_info(slot) else {
+            return;
+        };
+        info.connect_info = true;
+        if let Some(account) = self.sessions.get(slot as usize).and_then(|s| s.account) {
+            info.remote_account = self.account_name(account).to_owned();
+            info.acc_is_sys = account == AccountId::SYSTEM;
+        }
+        self.queue_info(slot, &info);
+    }
+
+    /// Tells a client that can take it that it should go elsewhere.
+    pub(crate) fn send_lame_duck_info(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get(slot as usize) else {
+            return;
+        };
+        if session.client.protocol < 1 || !session.client.first_ping_answered {
+            return;
+        }
+        let Some(mut info) = self.server_info(slot) else {
+            return;
+        };
+        info.ldm = true;
+        self.queue_info(slot, &info);
+    }
+
+    fn queue_info(&mut self, slot: u32, info: &ServerInfo) {
+        let mut line = Vec::new();
+        encode::info(&mut line, &info.to_json());
+        self.send(slot, &line);
+    }
+
+    fn server_info(&self, slot: u32) -> Option<ServerInfo> {
+        let session = self.sessions.get(slot as usize)?;
+        let identity = &self.identity;
+        let tls = self.options.tls.as_ref();
+        Some(ServerInfo {
+            server_id: identity.server_id.clone(),
+            server_name: identity.server_name.clone(),
+            version: COMPATIBLE_VERSION.to_owned(),
+            proto: PROTOCOL_LEVEL,
+            git_commit: identity.git_commit.clone(),
+            go: RUNTIME.to_owned(),
+            host: identity.host.clone(),
+            port: i32::from(identity.port),
+            headers: !self.options.client.no_header_support,
+            auth_required: self.authenticator.is_required(),
+            tls_required: tls.is_some() && !self.options.allow_non_tls,
+            tls_verify: tls.is_some_and(|tls| tls.verify),
+            tls_available: tls.is_some() && self.options.allow_non_tls,
+            max_payload: i32::try_from(session.max_payload).unwrap_or(i32::MAX),
+            jetstream: identity.jetstream,
+            client_id: session.id.0,
+            client_ip: session
+                .facts
+                .peer_ip
+                .map(|ip| ip.to_string())
+                .unwrap_or_default(),
+            nonce: String::from_utf8_lossy(&session.nonce).into_owned(),
+            cluster: identity.cluster.clone(),
+            domain: identity.domain.clone(),
+            api_lvl: API_LEVEL,
+            xkey: identity.xkey.clone(),
+            implementation: IMPLEMENTATION.to_owned(),
+            ..ServerInfo::default()
+        })
+    }
+
+    /// A fresh nonce. It follows from the secret seed, so that nobody outside can foresee it and
+    /// the simulator can repeat it.
+    pub(crate) fn make_nonce(&mut self) -> Box<[u8]> {
+        self.nonces_made += 1;
+        let mut hasher = Sha256::new();
+        hasher.update(self.identity.nonce_seed);
+        hasher.update(self.nonces_made.to_be_bytes());
+        let digest = hasher.finalize();
+        BASE64URL_NOPAD
+            .encode(&digest[..NONCE_BYTES])
+            .into_bytes()
+            .into_boxed_slice()
+    }
+}

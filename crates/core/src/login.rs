@@ -1,0 +1,301 @@
+//! CONNECT: from credentials to an account, with its limits and permissions. Who may log in is
+//! decided by `millrace_auth`; comparing bcrypt hashes is left to the host.
+
+use millrace_auth::{Credentials, Decision, Facts, HashCheck, Identity, Rejection};
+use millrace_clock::Now;
+use millrace_config::options::ConnectionType;
+use millrace_wire::info::ConnectOptions;
+
+use crate::broker::Broker;
+use crate::connect;
+use crate::effects::{BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts};
+use crate::ids::{AccountId, ConnectionId};
+use crate::session::{Phase, Session};
+use crate::timers::TimerKind;
+
+/// Highest value of `protocol` in CONNECT.
+const PROTOCOL_MAX: i64 = 1;
+
+impl Broker {
+    pub(crate) fn connect(&mut self, now: Now, slot: u32, json: &[u8]) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let mut options = session.client.options.take().unwrap_or_default();
+        let parsed = connect::apply(&mut options, json);
+        let note = &mut session.timers.authentication;
+        self.timers.cancel(slot, TimerKind::Authentication, note);
+        if parsed.is_err() {
+            self.close_session(now, slot, CloseReason::ProtocolViolation, true);
+            return;
+        }
+        let client = &mut session.client;
+        client.verbose = options.verbose;
+        client.pedantic = options.pedantic;
+        client.echo = options.echo;
+        client.headers = options.headers && !self.options.client.no_header_support;
+        client.no_responders = options.no_responders;
+        client.protocol = options.protocol;
+        let protocol = options.protocol;
+        client.options = Some(options);
+        client.cache = None;
+        self.drop_subscriptions(slot);
+        if !(0..=PROTOCOL_MAX).contains(&protocol) {
+            let reason = CloseReason::BadClientProtocolVersion;
+            self.fail(now, slot, b"invalid client protocol", reason);
+            return;
+        }
+        self.authenticate(now, slot);
+    }
+
+    fn authenticate(&mut self, now: Now, slot: u32) {
+        let Some(session) = self.sessions.get(slot as usize) else {
+            return;
+        };
+        let Some(options) = &session.client.options else {
+            return;
+        };
+        let names_account = !options.account.is_empty() || options.new_account;
+        match judge(&self.authenticator, session, options) {
+            _ if names_account => self.reject(now, slot, &Rejection { who: String::new() }),
+            Decision::Accept(identity) => self.admit(now, slot, &identity),
+            Decision::Reject(rejection) => self.reject(now, slot, &rejection),
+            Decision::NeedHash(check) => self.ask_for_hash(slot, check),
+        }
+    }
+
+    fn ask_for_hash(&mut self, slot: u32, check: Box<HashCheck>) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        session.phase = Phase::Hashing;
+        session.client.hashing = Some(Box::new(check.identity.clone()));
+        self.effects.push(BrokerEffect::HashPassword {
+            id: session.id,
+            check,
+        });
+    }
+
+    /// The answer to `HashPassword`.
+    pub fn password_checked(&mut self, now: Now, id: ConnectionId, matches: bool) {
+        let Some(slot) = self.slot_of(id) else { return };
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if session.phase != Phase::Hashing {
+            return;
+        }
+        let Some(identity) = session.client.hashing.take() else {
+            return;
+        };
+        session.phase = Phase::AwaitingConnect;
+        if !matches {
+            let who = match &*identity.user {
+                "" => String::new(),
+                user => format!("User \"{user}\""),
+            };
+            self.reject(now, slot, &Rejection { who });
+            return;
+        }
+        self.admit(now, slot, &identity);
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let waiting = std::mem::take(&mut session.partial);
+        self.consume(now, slot, &waiting);
+    }
+
+    /// An operation came before CONNECT although logins are required: `no_auth_user` may stand in.
+    /// False if the connection was closed.
+    pub(crate) fn login_without_connect(&mut self, now: Now, slot: u32) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else {
+            return false;
+        };
+        let nothing = ConnectOptions::default();
+        let decision = if self.authenticator.announces_required() {
+            Decision::Reject(Rejection { who: String::new() })
+        } else {
+            judge(&self.authenticator, session, &nothing)
+        };
+        match decision {
+            Decision::Accept(identity) => self.bind_identity(now, slot, &identity),
+            _ => {
+                self.reject(now, slot, &Rejection { who: String::new() });
+                false
+            }
+        }
+    }
+
+    fn reject(&mut self, now: Now, slot: u32, rejection: &Rejection) {
+        let line = match &*rejection.who {
+            "" => "authentication error".to_owned(),
+            who => format!("authentication error - {who}"),
+        };
+        self.log_for(slot, LogLevel::Error, &line);
+        let reason = CloseReason::AuthenticationViolation;
+        self.fail(now, slot, b"Authorization Violation", reason);
+    }
+
+    fn admit(&mut self, now: Now, slot: u32, identity: &Identity) {
+        if !self.bind_identity(now, slot, identity) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let client = &mut session.client;
+        client.connected = true;
+        if client.no_responders && !client.headers {
+            let reason = CloseReason::NoRespondersRequiresHeaders;
+            self.fail(now, slot, b"no responders requires headers support", reason);
+            return;
+        }
+        self.send_ok(slot);
+        self.set_first_ping(now, slot);
+    }
+
+    /// Gives the session its account, permissions and limits. False if that closed it.
+    fn bind_identity(&mut self, now: Now, slot: u32, identity: &Identity) -> bool {
+        let account = self.accounts.find_or_add(&identity.account);
+        self.bind_account(slot, account);
+        let limits = self.account_limits(&identity.account);
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return false;
+        };
+        session.phase = Phase::Open;
+        session.user = identity.user.clone();
+        session.client.permissions = identity.permissions.clone();
+        session.client.permits = None;
+        session.client.cache = None;
+        session.max_payload = self.options.client.max_payload.min(limits.payload);
+        let configured = crate::broker::limit_or_max(self.options.client.max_subscriptions);
+        session.max_subscriptions = configured.min(limits.subscriptions);
+        let note = &mut session.timers.authentication;
+        self.timers.cancel(slot, TimerKind::Authentication, note);
+        let bound = self
+            .accounts
+            .get(account)
+            .map_or(0, |account| account.counters.connections);
+        if bound > limits.connections {
+            let reason = CloseReason::MaxAccountConnectionsExceeded;
+            self.fail(
+                now,
+                slot,
+                b"maximum account active connections exceeded",
+                reason,
+            );
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn bind_account(&mut self, slot: u32, account_id: AccountId) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if session.account == Some(account_id) {
+            return;
+        }
+        self.unbind_account(slot);
+        if let Some(account) = self.accounts.get_mut(account_id) {
+            account.counters.connections += 1;
+            account.counters.total_connections += 1;
+        }
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.account = Some(account_id);
+        }
+    }
+
+    pub(crate) fn unbind_account(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if let Some(account) = session
+            .account
+            .take()
+            .and_then(|id| self.accounts.get_mut(id))
+        {
+            account.counters.connections = account.counters.connections.saturating_sub(1);
+        }
+    }
+
+    fn account_limits(&self, name: &str) -> Limits {
+        let configured = self
+            .options
+            .accounts
+            .iter()
+            .find(|account| account.name == name);
+        // Negative means no limit, which is what the conversion fails on.
+        let limit = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
+        configured.map_or(Limits::NONE, |account| Limits {
+            connections: limit(account.limits.max_connections),
+            subscriptions: limit(account.limits.max_subscriptions),
+            payload: limit(account.limits.max_payload),
+        })
+    }
+
+    /// The TLS handshake that `UpgradeTls` asked for is done.
+    pub fn tls_established(&mut self, now: Now, id: ConnectionId, tls: TlsFacts) {
+        let Some(slot) = self.slot_of(id) else { return };
+        let must_authenticate = self.authenticator.is_required();
+        let timeout_ns = self.options.authorization.timeout_ns;
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        session.tls = Some(Box::new(tls));
+        if session.phase != Phase::Handshake {
+            return;
+        }
+        session.phase = session.phase_before_login(must_authenticate);
+        if must_authenticate {
+            self.set_login_timer(now, slot, timeout_ns);
+        } else {
+            let note = &mut session.timers.authentication;
+            self.timers.cancel(slot, TimerKind::Authentication, note);
+        }
+    }
+}
+
+/// What an account allows each of its connections, and how many of them.
+struct Limits {
+    connections: usize,
+    subscriptions: usize,
+    payload: usize,
+}
+
+impl Limits {
+    const NONE: Self = Self {
+        connections: usize::MAX,
+        subscriptions: usize::MAX,
+        payload: usize::MAX,
+    };
+}
+
+fn judge(
+    authenticator: &millrace_auth::Authenticator,
+    session: &Session,
+    options: &ConnectOptions,
+) -> Decision {
+    fn given(text: &str) -> Option<&str> {
+        (!text.is_empty()).then_some(text)
+    }
+    let credentials = Credentials {
+        user: given(&options.user),
+        password: given(&options.pass),
+        token: given(&options.auth_token),
+        nkey: given(&options.nkey),
+        signature: given(&options.sig),
+        jwt: given(&options.jwt),
+    };
+    let connection_type = match session.facts.kind {
+        ConnectionKind::Client => ConnectionType::Standard,
+        ConnectionKind::InProcess => ConnectionType::InProcess,
+    };
+    let tls_identities = session.tls.as_ref().map_or(&[][..], |tls| &tls.identities);
+    let facts = Facts {
+        connection_type,
+        nonce: &session.nonce,
+        tls_identities,
+    };
+    authenticator.start(&credentials, &facts)
+}

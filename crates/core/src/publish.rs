@@ -1,0 +1,523 @@
+//! The publish hot path: from one message to the outbound queues of all who receive it.
+//!
+//! No allocation per message for small payloads: the match result comes from the publisher's
+//! cache, the bytes are appended once per recipient. Parsing, flushing and closing are elsewhere.
+
+use bytes::{Bytes, BytesMut};
+use millrace_clock::Now;
+use smallvec::SmallVec;
+
+use crate::account::SubscriptionKey;
+use crate::broker::Broker;
+use crate::effects::{Delivered, Delivery};
+use crate::ids::{AccountId, EndpointId};
+use crate::limits::{
+    SHARED_PAYLOAD_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS, STALL_MAX_NS, STALL_QUARTERS,
+};
+use crate::match_cache::MatchCache;
+use crate::reserved;
+use crate::session::Session;
+use crate::subscription::Owner;
+
+/// A message on its way in, borrowed from the input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) subject: &'a [u8],
+    /// Empty for none.
+    pub(crate) reply: &'a [u8],
+    /// Whole block through its blank line; empty for none.
+    pub(crate) headers: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    /// The buffer that all of the above lie in, if it can be shared.
+    pub(crate) buffer: Option<&'a Bytes>,
+}
+
+impl Message<'_> {
+    fn size(&self) -> usize {
+        self.headers.len() + self.payload.len()
+    }
+
+    /// `part` of the message as shared bytes: without a copy when the buffer can be shared.
+    fn shared(&self, part: &[u8]) -> Bytes {
+        match self.buffer {
+            Some(buffer) if !part.is_empty() => buffer.slice_ref(part),
+            _ => Bytes::copy_from_slice(part),
+        }
+    }
+}
+
+/// The end of a control line; longer ones than this leave the stack.
+type Tail = SmallVec<[u8; 128]>;
+
+/// A message on its way out, with the pieces that are the same for all recipients.
+struct Outgoing<'a> {
+    message: Message<'a>,
+    /// The subject that recipients are found by; usually the one they see.
+    destination: &'a [u8],
+    publisher: Option<u32>,
+    /// Everything after the sid in a MSG line, made on first use.
+    plain_tail: Tail,
+    /// Everything after the sid in an HMSG line, made on first use.
+    header_tail: Tail,
+    /// The payload as shared bytes, made on first use for big payloads.
+    big_payload: Option<Bytes>,
+    /// One allocation with all parts for receivers inside the server, made on first use.
+    parts: Option<Parts>,
+    delivered: Delivered,
+}
+
+#[derive(Clone)]
+struct Parts {
+    subject: Bytes,
+    reply: Bytes,
+    headers: Bytes,
+    payload: Bytes,
+}
+
+/// Whether one receiver took a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Taken,
+    Refused,
+}
+
+impl Broker {
+    /// A message from the client at `slot`: all checks, delivery, and the answer to the publisher.
+    pub(crate) fn publish_from_client(&mut self, now: Now, slot: u32, message: Message<'_>) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(account_id) = session.account else {
+            return;
+        };
+        let size = message.size() as u64;
+        session.counters.in_msgs += 1;
+        session.counters.in_bytes += size;
+        self.counters.in_msgs += 1;
+        self.counters.in_bytes += size;
+        let is_pedantic = session.client.pedantic;
+        let permissions = session.client.permissions.clone();
+        let mut cache = session.client.cache.take().unwrap_or_default();
+        if let Some(account) = self.accounts.get_mut(account_id) {
+            account.counters.received_msgs += 1;
+            account.counters.received_bytes += size;
+        }
+        if is_pedantic && !millrace_subject::is_valid_literal(message.subject) {
+            self.send_error(slot, b"Invalid Publish Subject");
+        }
+        let may_publish = || {
+            !reserved::is_refused_subject(message.subject, account_id)
+                && permissions
+                    .as_deref()
+                    .is_none_or(|rules| rules.can_publish(message.subject))
+        };
+        self.publish_checked(now, slot, account_id, message, &mut cache, may_publish);
+        if let Some(session) = self.sessions.get_mut(slot as usize)
+            && !session.is_closed()
+        {
+            session.client.cache = Some(cache);
+        }
+    }
+
+    fn publish_checked(
+        &mut self,
+        now: Now,
+        slot: u32,
+        account_id: AccountId,
+        message: Message<'_>,
+        cache: &mut MatchCache,
+        may_publish: impl FnOnce() -> bool,
+    ) {
+        let is_cached = !self.options.client.disable_match_cache;
+        let Some(account) = self.accounts.get(account_id) else {
+            return;
+        };
+        let entry = cache.lookup(&account.interest, message.subject, is_cached, may_publish);
+        if !entry.allowed && !self.use_permit(now, slot, account_id, message.subject) {
+            self.publish_violation(slot, message.subject);
+            return;
+        }
+        if reserved::is_refused_reply(message.reply) {
+            self.reply_violation(slot, message.reply);
+            return;
+        }
+        self.send_ok(slot);
+        let mut outgoing = Outgoing::new(message, Some(slot));
+        for key in &entry.plain {
+            self.deliver(now, *key, &mut outgoing);
+        }
+        for members in &entry.queues {
+            self.deliver_to_group(now, members, &mut outgoing);
+        }
+        if !outgoing.delivered.any() && !message.reply.is_empty() {
+            self.answer_no_responders(slot, account_id, message);
+        }
+    }
+
+    /// Publishes on behalf of the server itself. Reaches clients and bound receivers alike.
+    /// `headers` is a whole block through its blank line, or empty; `reply` may be empty.
+    pub fn publish(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Delivered {
+        self.publish_message(
+            now,
+            account,
+            Message {
+                subject,
+                reply,
+                headers,
+                payload,
+                buffer: None,
+            },
+        )
+    }
+
+    /// As [`Self::publish`], but routed by `destination` while recipients are shown `subject`: a
+    /// consumer's delivery reaches an inbox and carries the subject it was stored under.
+    #[allow(clippy::too_many_arguments)] // the parts of a message, each borrowed
+    pub fn publish_as(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        destination: &[u8],
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Delivered {
+        let message = Message {
+            subject,
+            reply,
+            headers,
+            payload,
+            buffer: None,
+        };
+        let mut outgoing = Outgoing::new(message, None);
+        outgoing.destination = destination;
+        self.publish_outgoing(now, account, outgoing)
+    }
+
+    /// As [`Self::publish`], sharing the payload instead of copying it when it is big.
+    pub fn publish_shared(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &Bytes,
+    ) -> Delivered {
+        let message = Message {
+            subject,
+            reply,
+            headers,
+            payload,
+            buffer: None,
+        };
+        let mut outgoing = Outgoing::new(message, None);
+        if payload.len() > SHARED_PAYLOAD_MIN {
+            outgoing.big_payload = Some(payload.clone());
+        }
+        self.publish_outgoing(now, account, outgoing)
+    }
+
+    fn publish_message(&mut self, now: Now, account: AccountId, message: Message<'_>) -> Delivered {
+        self.publish_outgoing(now, account, Outgoing::new(message, None))
+    }
+
+    fn publish_outgoing(
+        &mut self,
+        now: Now,
+        account_id: AccountId,
+        mut outgoing: Outgoing<'_>,
+    ) -> Delivered {
+        let mut cache = std::mem::take(&mut self.internal_cache);
+        if self.internal_cache_account != account_id {
+            cache = MatchCache::default();
+            self.internal_cache_account = account_id;
+        }
+        if let Some(account) = self.accounts.get(account_id) {
+            let is_cached = !self.options.client.disable_match_cache;
+            let destination = outgoing.destination;
+            let entry = cache.lookup(&account.interest, destination, is_cached, || true);
+            for key in &entry.plain {
+                self.deliver(now, *key, &mut outgoing);
+            }
+            for members in &entry.queues {
+                self.deliver_to_group(now, members, &mut outgoing);
+            }
+        }
+        self.internal_cache = cache;
+        outgoing.delivered
+    }
+
+    /// One member gets the message: a random first choice, then the next ones until one takes it.
+    fn deliver_to_group(
+        &mut self,
+        now: Now,
+        members: &[SubscriptionKey],
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let first = self.random.below(members.len() as u64) as usize;
+        let (before, after) = members.split_at(first);
+        for key in after.iter().chain(before) {
+            if self.deliver(now, *key, outgoing) == Outcome::Taken {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self, now: Now, key: SubscriptionKey, outgoing: &mut Outgoing<'_>) -> Outcome {
+        let Some(record) = self.subscriptions.get_mut(key) else {
+            return Outcome::Refused;
+        };
+        let slot = match record.owner {
+            Owner::Session(slot) => slot,
+            Owner::Endpoint(endpoint) => {
+                let account = record.account;
+                record.delivered += 1;
+                self.deliver_inside(endpoint, account, outgoing);
+                return Outcome::Taken;
+            }
+        };
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return Outcome::Refused;
+        };
+        if session.is_closed() || (outgoing.publisher == Some(slot) && !session.client.echo) {
+            return Outcome::Refused;
+        }
+        if record
+            .deny
+            .as_ref()
+            .is_some_and(|deny| deny.denies(outgoing.destination))
+        {
+            return Outcome::Refused;
+        }
+        if record.max > 0 && record.delivered >= record.max {
+            self.remove_subscription(key);
+            return Outcome::Refused;
+        }
+        let pending = session.outbound.pending();
+        let max_pending = self.max_pending;
+        if pending > max_pending / 4 * STALL_QUARTERS && outgoing.publisher.is_some() {
+            if self.options.client.no_fast_producer_stall {
+                return Outcome::Refused;
+            }
+            let is_full = pending >= max_pending;
+            self.batch_stall_ns += if is_full {
+                STALL_FULL_NS
+            } else {
+                STALL_ABOVE_MARK_NS
+            };
+            self.batch_stalls += u64::from(self.batch_stall_ns <= STALL_MAX_NS);
+        }
+        record.delivered += 1;
+        let is_last = record.max > 0 && record.delivered >= record.max;
+        let size = outgoing.append_to(session, record.sid());
+        session.counters.out_msgs += 1;
+        session.counters.out_bytes += size;
+        self.counters.out_msgs += 1;
+        self.counters.out_bytes += size;
+        let is_over = session.outbound.pending() > max_pending;
+        if !session.is_dirty {
+            session.is_dirty = true;
+            self.dirty.push(session.id);
+        }
+        let account_id = record.account;
+        if let Some(account) = self.accounts.get_mut(account_id) {
+            account.counters.sent_msgs += 1;
+            account.counters.sent_bytes += size;
+        }
+        outgoing.delivered.clients += 1;
+        if session.client.permissions.is_some() && !outgoing.message.reply.is_empty() {
+            self.grant_permit(now, slot, outgoing.message.reply);
+        }
+        if is_last {
+            self.remove_subscription(key);
+        }
+        if is_over {
+            self.cut_slow_consumer(now, slot);
+        }
+        Outcome::Taken
+    }
+
+    fn deliver_inside(
+        &mut self,
+        endpoint: EndpointId,
+        account: AccountId,
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let publisher = outgoing.publisher;
+        let publisher = publisher.and_then(|slot| Some(self.sessions.get(slot as usize)?.id));
+        let parts = outgoing.parts().clone();
+        self.deliveries.push(Delivery {
+            endpoint,
+            account,
+            subject: parts.subject,
+            reply: parts.reply,
+            headers: parts.headers,
+            payload: parts.payload,
+            publisher,
+        });
+        outgoing.delivered.endpoints += 1;
+    }
+
+    /// A 503 to a publisher that asked for it and listens on the reply with a plain subscription.
+    fn answer_no_responders(&mut self, slot: u32, account_id: AccountId, message: Message<'_>) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if !session.client.no_responders || session.is_closed() {
+            return;
+        }
+        let Some(account) = self.accounts.get(account_id) else {
+            return;
+        };
+        let mut matched = std::mem::take(&mut self.match_scratch);
+        account.interest.matches(message.reply, &mut matched);
+        let own = matched.plain.iter().find_map(|key| {
+            let record = self.subscriptions.get(*key)?;
+            (record.owner == Owner::Session(slot)).then_some(record)
+        });
+        if let Some(record) = own {
+            let start = b"NATS/1.0 503\r\nNats-Subject: ";
+            let mut size = itoa::Buffer::new();
+            let size = size
+                .format(start.len() + message.subject.len() + 4)
+                .as_bytes();
+            let out = &mut session.outbound;
+            for part in [
+                b"HMSG ",
+                message.reply,
+                b" ",
+                record.sid(),
+                b" ",
+                size,
+                b" ",
+                size,
+            ] {
+                out.push(part);
+            }
+            for part in [b"\r\n", &start[..], message.subject, b"\r\n\r\n\r\n"] {
+                out.push(part);
+            }
+            self.mark_dirty(slot);
+        }
+        self.match_scratch = matched;
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(message: Message<'a>, publisher: Option<u32>) -> Self {
+        Self {
+            message,
+            destination: message.subject,
+            publisher,
+            plain_tail: Tail::new(),
+            header_tail: Tail::new(),
+            big_payload: None,
+            parts: None,
+            delivered: Delivered::default(),
+        }
+    }
+
+    /// Appends the message to a client's queue; returns the bytes of headers and payload.
+    fn append_to(&mut self, session: &mut Session, sid: &[u8]) -> u64 {
+        let message = self.message;
+        let with_headers = session.client.headers && !message.headers.is_empty();
+        let (verb, headers): (&[u8], &[u8]) = if with_headers {
+            (b"HMSG ", message.headers)
+        } else {
+            (b"MSG ", b"")
+        };
+        let tail = if with_headers {
+            &mut self.header_tail
+        } else {
+            &mut self.plain_tail
+        };
+        if tail.is_empty() {
+            write_tail(tail, message, with_headers);
+        }
+        let out = &mut session.outbound;
+        if message.payload.len() > SHARED_PAYLOAD_MIN {
+            let payload = self
+                .big_payload
+                .get_or_insert_with(|| message.shared(message.payload));
+            out.push_parts([verb, message.subject, b" ", sid, tail, headers, b""]);
+            out.push_shared(payload.clone());
+            out.push(b"\r\n");
+        } else {
+            out.push_parts([
+                verb,
+                message.subject,
+                b" ",
+                sid,
+                tail,
+                headers,
+                message.payload,
+            ]);
+            out.push(b"\r\n");
+        }
+        (headers.len() + message.payload.len()) as u64
+    }
+
+    fn parts(&mut self) -> &Parts {
+        let (message, big) = (self.message, self.big_payload.take());
+        let parts = self.parts.get_or_insert_with(|| {
+            let payload = (message.payload.len() > SHARED_PAYLOAD_MIN).then(|| {
+                big.clone()
+                    .unwrap_or_else(|| message.shared(message.payload))
+            });
+            let copied = if payload.is_some() {
+                &[][..]
+            } else {
+                message.payload
+            };
+            let sizes = [
+                message.subject.len(),
+                message.reply.len(),
+                message.headers.len(),
+            ];
+            let mut all = BytesMut::with_capacity(sizes.iter().sum::<usize>() + copied.len());
+            for part in [message.subject, message.reply, message.headers, copied] {
+                all.extend_from_slice(part);
+            }
+            let mut all = all.freeze();
+            let subject = all.split_to(sizes[0]);
+            let reply = all.split_to(sizes[1]);
+            let headers = all.split_to(sizes[2]);
+            Parts {
+                subject,
+                reply,
+                headers,
+                payload: payload.unwrap_or(all),
+            }
+        });
+        self.big_payload = big;
+        parts
+    }
+}
+
+/// ` [reply ][hdrlen ]size CRLF`: what follows the sid.
+fn write_tail(tail: &mut Tail, message: Message<'_>, with_headers: bool) {
+    let mut number = itoa::Buffer::new();
+    tail.push(b' ');
+    if !message.reply.is_empty() {
+        tail.extend_from_slice(message.reply);
+        tail.push(b' ');
+    }
+    let mut size = message.payload.len();
+    if with_headers {
+        size += message.headers.len();
+        tail.extend_from_slice(number.format(message.headers.len()).as_bytes());
+        tail.push(b' ');
+    }
+    tail.extend_from_slice(number.format(size).as_bytes());
+    tail.extend_from_slice(b"\r\n");
+}

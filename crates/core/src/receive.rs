@@ -1,0 +1,294 @@
+//! From received bytes to operations: keeps what is incomplete, never copies a payload twice,
+//! and holds a connection back that fills slow receivers. What operations do is in `verbs.rs`.
+
+use bytes::{Buf, Bytes, BytesMut};
+use millrace_clock::Now;
+use millrace_wire::client::{Operation, ParseError, ParserLimits, Step};
+
+use crate::broker::Broker;
+use crate::effects::{BrokerEffect, CloseReason, LogLevel};
+use crate::ids::ConnectionId;
+use crate::limits::{SHARED_PAYLOAD_MIN, STALL_MAX_NS};
+use crate::publish::Message;
+use crate::session::{Phase, Session};
+
+/// First byte of a TLS handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+impl Broker {
+    /// Handles bytes from a connection; returns how many were taken. What is not taken belongs to
+    /// a TLS handshake that was just asked for; in every other case all of `data` is taken.
+    pub fn receive(&mut self, now: Now, id: ConnectionId, data: &[u8]) -> usize {
+        let Some(slot) = self.slot_of(id) else {
+            return data.len();
+        };
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return data.len();
+        };
+        if session.phase == Phase::Undecided {
+            if data.first() == Some(&TLS_HANDSHAKE) {
+                self.begin_handshake(now, slot);
+                return 0;
+            }
+            if !data.is_empty() {
+                session.phase = session.phase_before_login(self.authenticator.is_required());
+            }
+        }
+        if session.phase == Phase::Handshake {
+            return 0;
+        }
+        session.last_activity = now;
+        self.batch_stall_ns = 0;
+        self.batch_stalls = 0;
+        self.consume(now, slot, data);
+        self.hold_back(now, slot);
+        data.len()
+    }
+
+    /// Parses and handles `data` behind what the session has kept.
+    pub(crate) fn consume(&mut self, now: Now, slot: u32, data: &[u8]) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let Some(session) = self.sessions.get_mut(slot as usize) else {
+                return;
+            };
+            match session.phase {
+                Phase::Closed => return,
+                Phase::Hashing => {
+                    session.partial.extend_from_slice(rest);
+                    return;
+                }
+                _ => {}
+            }
+            rest = if session.partial.is_empty() {
+                self.parse_in_place(now, slot, rest)
+            } else {
+                self.parse_kept(now, slot, rest)
+            };
+        }
+    }
+
+    /// Handles operations as they lie in the input; keeps an incomplete last one.
+    fn parse_in_place<'a>(&mut self, now: Now, slot: u32, input: &'a [u8]) -> &'a [u8] {
+        let mut rest = input;
+        while !rest.is_empty() {
+            if !self.may_begin_operation(now, slot, rest) {
+                return &[];
+            }
+            let limits = self.parser_limits(slot);
+            let Some(session) = self.sessions.get_mut(slot as usize) else {
+                return &[];
+            };
+            if matches!(session.phase, Phase::Closed | Phase::Hashing) {
+                return rest;
+            }
+            match session.parser.next(rest, &limits) {
+                Ok(Step::Operation {
+                    operation,
+                    consumed,
+                }) => {
+                    rest = rest.get(consumed..).unwrap_or_default();
+                    self.operation(now, slot, operation, None);
+                }
+                Ok(Step::NeedMore { consumed, hint }) => {
+                    let kept = rest.get(consumed..).unwrap_or_default();
+                    session.needed = hint;
+                    if !kept.is_empty() {
+                        session.partial = BytesMut::with_capacity(kept.len() + hint);
+                        session.partial.extend_from_slice(kept);
+                    }
+                    return &[];
+                }
+                Err(error) => {
+                    self.parse_failed(now, slot, error);
+                    return &[];
+                }
+            }
+        }
+        rest
+    }
+
+    /// Adds as much of `input` to what is kept as one operation needs, and handles it if whole.
+    fn parse_kept<'a>(&mut self, now: Now, slot: u32, input: &'a [u8]) -> &'a [u8] {
+        let limits = self.parser_limits(slot);
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return &[];
+        };
+        let is_payload = session.needed > 1;
+        let wanted = if is_payload {
+            session.needed.min(input.len())
+        } else {
+            memchr::memchr(b'\n', input).map_or(input.len(), |place| place + 1)
+        };
+        let (taken, rest) = input.split_at(wanted);
+        session.partial.extend_from_slice(taken);
+        if is_payload && taken.len() < session.needed {
+            session.needed -= taken.len();
+            return rest;
+        }
+        let mut kept = std::mem::take(&mut session.partial);
+        if is_payload && kept.len() > SHARED_PAYLOAD_MIN {
+            let whole = kept.freeze();
+            if let Some(left) = self.parse_one(now, slot, &whole, Some(&whole), &limits) {
+                self.keep(slot, BytesMut::from(&whole[left.min(whole.len())..]));
+            }
+        } else if let Some(left) = self.parse_one(now, slot, &kept, None, &limits) {
+            kept.advance(left.min(kept.len()));
+            self.keep(slot, kept);
+        }
+        rest
+    }
+
+    /// Handles the operation at the start of `kept`. Some(n): all but the first n bytes stay kept.
+    fn parse_one(
+        &mut self,
+        now: Now,
+        slot: u32,
+        kept: &[u8],
+        buffer: Option<&Bytes>,
+        limits: &ParserLimits,
+    ) -> Option<usize> {
+        let session = self.sessions.get_mut(slot as usize)?;
+        match session.parser.next(kept, limits) {
+            Ok(Step::Operation {
+                operation,
+                consumed,
+            }) => {
+                self.operation(now, slot, operation, buffer);
+                (consumed < kept.len()).then_some(consumed)
+            }
+            Ok(Step::NeedMore { consumed, hint }) => {
+                session.needed = hint;
+                Some(consumed)
+            }
+            Err(error) => {
+                self.parse_failed(now, slot, error);
+                None
+            }
+        }
+    }
+
+    fn keep(&mut self, slot: u32, mut kept: BytesMut) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        if session.is_closed() || kept.is_empty() {
+            return;
+        }
+        kept.reserve(session.needed);
+        session.partial = kept;
+    }
+
+    fn parser_limits(&self, slot: u32) -> ParserLimits {
+        let session = self.sessions.get(slot as usize);
+        ParserLimits {
+            max_control_line: self.options.client.max_control_line,
+            max_payload: session.map_or(0, |session| session.max_payload),
+            headers_allowed: session.is_some_and(|session| session.client.headers),
+        }
+    }
+
+    /// Before login only CONNECT may come, judged by its first byte; without credentials an
+    /// anonymous login may stand in. False if the connection was closed.
+    fn may_begin_operation(&mut self, now: Now, slot: u32, rest: &[u8]) -> bool {
+        let Some(session) = self.sessions.get(slot as usize) else {
+            return false;
+        };
+        if session.phase != Phase::AwaitingConnect
+            || !session.parser.is_idle()
+            || matches!(rest.first(), Some(b'C' | b'c'))
+        {
+            return true;
+        }
+        self.login_without_connect(now, slot)
+    }
+
+    fn operation(&mut self, now: Now, slot: u32, operation: Operation<'_>, buffer: Option<&Bytes>) {
+        match operation {
+            Operation::Publish {
+                subject,
+                reply,
+                headers,
+                payload,
+            } => {
+                let reply = reply.unwrap_or_default();
+                let message = Message {
+                    subject,
+                    reply,
+                    headers,
+                    payload,
+                    buffer,
+                };
+                self.publish_from_client(now, slot, message);
+            }
+            Operation::Subscribe {
+                subject,
+                queue,
+                sid,
+            } => {
+                self.subscribe(slot, subject, queue, sid);
+            }
+            Operation::Unsubscribe { sid, max } => self.unsubscribe(slot, sid, max),
+            Operation::Ping => self.ping_received(now, slot),
+            Operation::Pong => self.pong_received(now, slot),
+            Operation::Connect(json) => self.connect(now, slot, json),
+            Operation::Info(json) => self.info_received(now, slot, json),
+            Operation::Ok => {}
+            Operation::Error(text) => {
+                let text = format!("Client Error {}", String::from_utf8_lossy(text));
+                self.log_for(slot, LogLevel::Error, &text);
+                self.close_session(now, slot, CloseReason::ParseError, true);
+            }
+        }
+    }
+
+    fn parse_failed(&mut self, now: Now, slot: u32, error: ParseError) {
+        let reason = match error {
+            ParseError::ControlLineTooLong => CloseReason::MaxControlLineExceeded,
+            ParseError::PayloadTooLarge { declared } => {
+                let limit = self
+                    .sessions
+                    .get(slot as usize)
+                    .map_or(0, |s| s.max_payload);
+                let text = format!("maximum payload exceeded: {declared} vs {limit}");
+                self.log_for(slot, LogLevel::Error, &text);
+                CloseReason::MaxPayloadExceeded
+            }
+            _ => CloseReason::ProtocolViolation,
+        };
+        if let Some(text) = error.client_text() {
+            self.send_error(slot, text.as_bytes());
+        }
+        self.close_session(now, slot, reason, true);
+    }
+
+    /// Holds the connection back for as long as its messages met slow receivers.
+    fn hold_back(&mut self, now: Now, slot: u32) {
+        if self.batch_stall_ns == 0 {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        session.counters.stalls += self.batch_stalls;
+        self.counters.stalled_clients += self.batch_stalls;
+        let until_ns = now.after_ns(self.batch_stall_ns.min(STALL_MAX_NS));
+        if !session.is_closed() {
+            self.effects.push(BrokerEffect::PauseRead {
+                id: session.id,
+                until_ns,
+            });
+        }
+    }
+}
+
+impl Session {
+    /// The phase of a connection whose transport is settled.
+    pub(crate) const fn phase_before_login(&self, must_authenticate: bool) -> Phase {
+        if must_authenticate && !self.client.connected {
+            Phase::AwaitingConnect
+        } else {
+            Phase::Open
+        }
+    }
+}
