@@ -192,7 +192,7 @@ word_enum!(
 
 word_enum!(
     /// How pull requests of a priority group compete.
-    PriorityPolicy, can_not_unmarshal, ignore_case: false, {
+    PriorityPolicy, |raw| format!("unknown priority policy: {raw}"), ignore_case: false, {
         /// No groups.
         #[default]
         None = "none",

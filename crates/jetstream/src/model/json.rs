@@ -1,6 +1,7 @@
 //! JSON in and out of the API: tolerant or strict reading with the reference's error, and writing
 //! with its escapes. The codec itself is `millrace_wire::json`.
 
+use millrace_wire::json::{Strictness, from_slice, to_vec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,18 +11,22 @@ use crate::error::{ApiError, ErrorCode};
 ///
 /// # Errors
 /// 10025 with the reason.
-pub fn parse<T: DeserializeOwned + Default>(body: &[u8], _strict: bool) -> Result<T, ApiError> {
+pub fn parse<T: DeserializeOwned + Default>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|error| ErrorCode::InvalidJSON.with(error))
+    let strictness = if strict {
+        Strictness::Strict
+    } else {
+        Strictness::Lenient
+    };
+    from_slice(body, strictness).map_err(|error| ErrorCode::InvalidJSON.with(error))
 }
 
 /// Writes an answer.
 #[must_use]
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Our own types have string keys and no failing serialisers.
-    serde_json::to_vec(value).unwrap_or_default()
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    to_vec(value)
 }
 
 /// Whether a field that is printed only when set is at its zero value.
