@@ -2,8 +2,9 @@
 //! disk), and what comes back. Nothing here touches a file.
 //!
 //! Rules that both executors keep:
-//! - requests of one [`Lane`] that name the same file are carried out in the order submitted;
-//!   completions of different files or lanes may arrive in any order;
+//! - requests of one [`Lane`] that name the same file are carried out in the order submitted, and
+//!   so are those that name paths; of different files or lanes they may be carried out, and their
+//!   completions may arrive, in any order;
 //! - a [`DiskOperation::Sync`] covers every write to that file submitted before it;
 //! - paths are relative to the store directory (`<store_dir>/millrace/`), use `/`, and never
 //!   contain `..`; the empty path is the store directory itself;

@@ -150,10 +150,14 @@ impl Replay {
         }
         run.items.push(item);
         run.next = number + 1;
-        if frame.head.flags & FLAG_COPY_END == 0 {
-            self.run = Some(run);
-        } else {
+        let whole = run
+            .items
+            .iter()
+            .all(|item| matches!(item, Item::Frame { intact: true, .. }));
+        if frame.head.flags & FLAG_COPY_END != 0 && whole {
             self.adopt(run);
+        } else {
+            self.run = Some(run);
         }
     }
 

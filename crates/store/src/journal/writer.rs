@@ -38,7 +38,6 @@ struct Written {
 struct InFlight {
     number: u64,
     file: u64,
-    idle: bool,
     write: Option<Token>,
     sync: Option<Token>,
     /// The frame is synced once done, not only written.
@@ -69,6 +68,8 @@ pub struct Journal {
     lazy_deadline_ns: Option<u64>,
     last_ticket: u64,
     in_flight: VecDeque<InFlight>,
+    /// Durable frames whose records retention does not know yet: not synced.
+    unretained: VecDeque<InFlight>,
     next_frame: u64,
     /// The highest frame known to be synced.
     synced_through: u64,
@@ -110,6 +111,7 @@ impl Journal {
             lazy_deadline_ns: None,
             last_ticket: 0,
             in_flight: VecDeque::new(),
+            unretained: VecDeque::new(),
             next_frame: open.next_frame,
             synced_through: open.next_frame - 1,
             last_is_idle: false,
@@ -320,7 +322,6 @@ impl Journal {
         let frame = InFlight {
             number,
             file,
-            idle,
             write,
             sync,
             synced: must_sync,
@@ -455,44 +456,42 @@ impl Journal {
             {
                 self.interval.deadline_ns = Some(now.after_ns(every_ns));
             }
-            self.note_durable(&frame, events);
+            tell_durable(&frame, events);
+            self.unretained.push_back(frame);
         }
+        self.retain_synced();
         if self.is_idle() && self.idle_deadline_ns.is_none() {
             self.idle_deadline_ns = Some(now.after_ns(self.settings.idle_frame_ns));
         }
     }
 
-    fn note_durable(&mut self, frame: &InFlight, events: &mut Vec<JournalEvent>) {
-        let file = frame.file;
-        for record in &frame.records {
-            match record.kind {
-                RecordKind::Entry { index, .. } | RecordKind::EntryByReference { index, .. } => {
-                    let position = JournalPosition {
-                        file,
-                        offset: record.offset,
-                    };
-                    events.push(JournalEvent::Located {
-                        ticket: record.ticket,
-                        position,
-                    });
-                    self.retention.entry(record.group, index, file);
+    /// A checkpoint may let go of old files only once it is synced itself, also when written counts
+    /// as durable.
+    fn retain_synced(&mut self) {
+        while self
+            .unretained
+            .front()
+            .is_some_and(|frame| frame.number <= self.synced_through)
+        {
+            let Some(frame) = self.unretained.pop_front() else {
+                break;
+            };
+            let file = frame.file;
+            for record in &frame.records {
+                let group = record.group;
+                match record.kind {
+                    RecordKind::Entry { index, .. }
+                    | RecordKind::EntryByReference { index, .. } => {
+                        self.retention.entry(group, index, file);
+                    }
+                    RecordKind::HardState(_) => self.retention.hard_state(group, file),
+                    RecordKind::Checkpoint { index, .. } => {
+                        self.retention.checkpoint(group, index, file);
+                    }
+                    RecordKind::GroupRemoved => self.retention.remove(group),
                 }
-                RecordKind::HardState(_) => self.retention.hard_state(record.group, file),
-                RecordKind::Checkpoint { index, .. } => {
-                    self.retention.checkpoint(record.group, index, file);
-                }
-                RecordKind::GroupRemoved => self.retention.remove(record.group),
             }
         }
-        if let Some(last) = frame.records.last() {
-            events.push(JournalEvent::Durable {
-                through: last.ticket,
-            });
-        }
-        debug_assert!(
-            !frame.idle || frame.records.is_empty(),
-            "an idle frame is empty"
-        );
     }
 
     /// When to call [`Self::poll`] next, if nothing else happens. Monotonic nanoseconds.
@@ -589,6 +588,27 @@ impl Journal {
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
         self.queued_bytes
+    }
+}
+
+fn tell_durable(frame: &InFlight, events: &mut Vec<JournalEvent>) {
+    let file = frame.file;
+    for record in &frame.records {
+        if let RecordKind::Entry { .. } | RecordKind::EntryByReference { .. } = record.kind {
+            let position = JournalPosition {
+                file,
+                offset: record.offset,
+            };
+            events.push(JournalEvent::Located {
+                ticket: record.ticket,
+                position,
+            });
+        }
+    }
+    if let Some(last) = frame.records.last() {
+        events.push(JournalEvent::Durable {
+            through: last.ticket,
+        });
     }
 }
 

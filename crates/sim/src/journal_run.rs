@@ -1,0 +1,659 @@
+//! A seeded life of the journal alone: appends for several groups, checkpoints, power cuts, kills,
+//! failed syncs, recoveries cut short; after each recovery an oracle compares.
+//!
+//! The oracle: what recovery gives back is the state after some prefix of all that was appended, and
+//! that prefix reaches at least to the last record that was reported durable.
+
+use crate::digest::Digest;
+use crate::disk::{Counters, Knobs, SimDisk};
+use bytes::Bytes;
+use millrace_clock::{Now, Random};
+use millrace_store::journal::{
+    Damage, Durability, GroupId, HardState, Journal, JournalEvent, JournalPosition,
+    JournalSettings, Progress, Record, RecordKind, RecordTicket, Recovered, RecoveredGroup,
+    Recovery, RecoveryError, RecoverySettings, SyncMode,
+};
+use std::collections::BTreeMap;
+
+/// How a run goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub knobs: Knobs,
+    pub sync: SyncMode,
+    /// Lives: each ends with a power cut, a kill or a failure, and a recovery.
+    pub lives: u32,
+    /// Turns of a life, at most.
+    pub turns: u64,
+    /// Entries may replace entries, and groups may be removed.
+    pub rewrites: bool,
+    /// Every life ends with a kill, never with a power cut.
+    pub kill_only: bool,
+}
+
+impl Plan {
+    /// Power cuts on a healthy disk.
+    pub const POWER: Self = Self {
+        knobs: Knobs::POWER,
+        sync: SyncMode::Always,
+        lives: 4,
+        turns: 60,
+        rewrites: true,
+        kill_only: false,
+    };
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub counters: Counters,
+    pub digest: u64,
+    pub appended: u64,
+    pub durable: u64,
+    pub recoveries: u64,
+    pub recoveries_cut: u64,
+    pub failures: u64,
+    pub files_released: u64,
+    pub filled: u64,
+    pub resumed: u64,
+}
+
+/// The state that a prefix of the appended records makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct GroupModel {
+    checkpoint: Option<(u64, u64, Bytes)>,
+    hard_state: Option<HardState>,
+    entries: BTreeMap<u64, (u64, Bytes)>,
+}
+
+type Model = BTreeMap<GroupId, GroupModel>;
+
+fn apply(model: &mut Model, record: &Record) {
+    let payload = record.payload.clone();
+    if record.kind == RecordKind::GroupRemoved {
+        model.remove(&record.group);
+        return;
+    }
+    let group = model.entry(record.group).or_default();
+    match record.kind {
+        RecordKind::Entry { index, term } | RecordKind::EntryByReference { index, term } => {
+            group.entries.split_off(&index);
+            group.entries.insert(index, (term, payload));
+        }
+        RecordKind::HardState(state) => group.hard_state = Some(state),
+        RecordKind::Checkpoint { index, term } => {
+            if group
+                .entries
+                .get(&index)
+                .is_some_and(|entry| entry.0 != term)
+            {
+                group.entries.clear();
+            }
+            group.entries = group.entries.split_off(&(index + 1));
+            group.checkpoint = Some((index, term, payload));
+        }
+        RecordKind::GroupRemoved => {}
+    }
+}
+
+fn model_of(groups: &BTreeMap<GroupId, RecoveredGroup>) -> Model {
+    let group_model = |group: &RecoveredGroup| GroupModel {
+        checkpoint: group.checkpoint.as_ref().map(|checkpoint| {
+            (
+                checkpoint.index,
+                checkpoint.term,
+                checkpoint.payload.clone(),
+            )
+        }),
+        hard_state: group.hard_state,
+        entries: group
+            .entries
+            .iter()
+            .map(|entry| (entry.index, (entry.term, entry.payload.clone())))
+            .collect(),
+    };
+    groups
+        .iter()
+        .map(|(id, group)| (*id, group_model(group)))
+        .collect()
+}
+
+/// One journal's world.
+pub struct JournalRun {
+    plan: Plan,
+    settings: JournalSettings,
+    pub disk: SimDisk,
+    random: Random,
+    now: Now,
+    attempt: u16,
+    journal: Option<Journal>,
+    /// What recovery gave back last.
+    base: Model,
+    /// Appended since, in order, with tickets.
+    appended: Vec<(RecordTicket, Record)>,
+    /// How many of `appended` were reported durable.
+    durable: usize,
+    /// `base` with all of `appended`.
+    current: Model,
+    next_group: u64,
+    located: Vec<(RecordTicket, JournalPosition)>,
+    full: bool,
+    outcome: Outcome,
+    digest: Digest,
+}
+
+impl JournalRun {
+    /// An empty disk and no journal yet.
+    #[must_use]
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let random = Random::new(seed);
+        let settings = JournalSettings {
+            sync: plan.sync,
+            file_bytes: 64 << 10,
+            reserve_bytes: 64 << 10,
+            budget_bytes: 400 << 10,
+            frame_bytes: 16 << 10,
+            pipeline_bytes: 8 << 10,
+            ..JournalSettings::default()
+        };
+        Self {
+            plan,
+            settings,
+            disk: SimDisk::new(random.stream(1).next_u64(), plan.knobs),
+            random: random.stream(2),
+            now: Now {
+                monotonic_ns: 1,
+                wall_ns: 1,
+            },
+            attempt: 0,
+            journal: None,
+            base: Model::new(),
+            appended: Vec::new(),
+            durable: 0,
+            current: Model::new(),
+            next_group: 1,
+            located: Vec::new(),
+            full: false,
+            outcome: Outcome::default(),
+            digest: Digest::default(),
+        }
+    }
+
+    /// Lives all lives of the plan.
+    ///
+    /// # Errors
+    /// What the oracle found wrong.
+    pub fn run(mut self) -> Result<Outcome, String> {
+        self.recover()?;
+        for _ in 0..self.plan.lives {
+            self.live()?;
+            self.die();
+            self.recover()?;
+        }
+        self.outcome.counters = self.disk.counters();
+        self.digest.add(self.disk.digest());
+        self.outcome.digest = self.digest.value();
+        Ok(self.outcome)
+    }
+
+    /// Turns until the seed ends the life or the journal fails.
+    ///
+    /// # Errors
+    /// What the oracle found wrong.
+    pub fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.below(self.plan.turns) + 1 {
+            self.turn()?;
+            if self.journal.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        if !self.full || self.random.below(4) == 0 {
+            for _ in 0..self.random.below(8) {
+                self.append_something();
+            }
+        }
+        self.poll();
+        match self.random.below(4) {
+            0 => self.sleep(),
+            1 => self.drain()?,
+            _ => {
+                for _ in 0..self.random.below(6) {
+                    self.disk_step()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything under way end.
+    ///
+    /// # Errors
+    /// What the oracle found wrong.
+    pub fn drain(&mut self) -> Result<(), String> {
+        loop {
+            self.poll();
+            if !self.disk_step()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Time passes until the journal's next deadline, or a little.
+    pub fn sleep(&mut self) {
+        let deadline = self.journal.as_ref().and_then(Journal::next_deadline);
+        let until = deadline.unwrap_or(self.now.monotonic_ns + 1_000_000);
+        self.now.monotonic_ns = self.now.monotonic_ns.max(until);
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        let mut requests = Vec::new();
+        if let Some(journal) = &mut self.journal {
+            journal.poll(self.now, &mut requests);
+        }
+        self.disk.submit(requests);
+    }
+
+    fn disk_step(&mut self) -> Result<bool, String> {
+        let Some(completion) = self.disk.step() else {
+            return Ok(false);
+        };
+        self.now.monotonic_ns += self.random.below(100_000);
+        let mut events = Vec::new();
+        if let Some(journal) = &mut self.journal {
+            journal.complete(self.now, completion, &mut events);
+        }
+        for event in events {
+            self.digest.add_bytes(format!("{event:?}").as_bytes());
+            self.take_event(event)?;
+        }
+        self.poll();
+        Ok(true)
+    }
+
+    fn take_event(&mut self, event: JournalEvent) -> Result<(), String> {
+        match event {
+            JournalEvent::Located { ticket, position } => self.located.push((ticket, position)),
+            JournalEvent::Durable { through } => {
+                let durable = self
+                    .appended
+                    .iter()
+                    .take_while(|(ticket, _)| *ticket <= through)
+                    .count();
+                if durable < self.durable {
+                    return Err(format!("durable went back at {through:?}"));
+                }
+                self.durable = durable;
+            }
+            JournalEvent::Failed { .. } => {
+                self.outcome.failures += 1;
+                self.journal = None;
+            }
+            JournalEvent::Full => {
+                self.full = true;
+                self.outcome.filled += 1;
+            }
+            JournalEvent::Resumed => {
+                self.full = false;
+                self.outcome.resumed += 1;
+            }
+            JournalEvent::NeedCheckpoint { groups } => {
+                for group in groups {
+                    self.checkpoint(group);
+                }
+            }
+            JournalEvent::FileReleased { .. } => self.outcome.files_released += 1,
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, group: GroupId, kind: RecordKind, payload: Bytes, durability: Durability) {
+        let record = Record {
+            group,
+            kind,
+            payload,
+        };
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let ticket = journal.append(record.clone(), durability);
+        apply(&mut self.current, &record);
+        self.appended.push((ticket, record));
+        self.outcome.appended += 1;
+    }
+
+    fn payload(&mut self) -> Bytes {
+        let length = match self.random.below(20) {
+            0 => self.random.below(20_000),
+            1..=4 => self.random.below(2_000),
+            _ => self.random.below(200),
+        };
+        let start = self.random.next_u64();
+        (0..length)
+            .map(|at| (start.wrapping_add(at.wrapping_mul(start | 1)) >> 13) as u8)
+            .collect()
+    }
+
+    fn append_something(&mut self) {
+        let groups: Vec<GroupId> = self.current.keys().copied().collect();
+        let durability = if self.random.below(3) == 0 {
+            Durability::Lazy
+        } else {
+            Durability::Now
+        };
+        if groups.len() < 2 || (groups.len() < 6 && self.random.below(20) == 0) {
+            let group = GroupId(self.next_group);
+            self.next_group += 1;
+            let kind = RecordKind::HardState(HardState {
+                term: 1,
+                vote: 1,
+                commit: 0,
+            });
+            self.append(group, kind, Bytes::new(), durability);
+            return;
+        }
+        let group = groups[self.random.below(groups.len() as u64) as usize];
+        match self.random.below(40) {
+            0 if self.plan.rewrites => {
+                self.append(group, RecordKind::GroupRemoved, Bytes::new(), durability);
+            }
+            1 | 2 => self.checkpoint(group),
+            3..=6 => {
+                let term = 1 + self.random.below(3);
+                let state = HardState {
+                    term,
+                    vote: term,
+                    commit: self.random.below(100),
+                };
+                self.append(
+                    group,
+                    RecordKind::HardState(state),
+                    Bytes::new(),
+                    durability,
+                );
+            }
+            7 | 8 if self.plan.rewrites => self.rewrite(group, durability),
+            _ => {
+                let (_, last) = self.bounds(group);
+                let kind = RecordKind::Entry {
+                    index: last + 1,
+                    term: 1,
+                };
+                let payload = self.payload();
+                self.append(group, kind, payload, durability);
+            }
+        }
+    }
+
+    /// The checkpoint index and the last index of a group.
+    fn bounds(&self, group: GroupId) -> (u64, u64) {
+        let Some(model) = self.current.get(&group) else {
+            return (0, 0);
+        };
+        let checkpoint = model
+            .checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.0);
+        let last = model
+            .entries
+            .last_key_value()
+            .map_or(checkpoint, |(index, _)| *index);
+        (checkpoint, last)
+    }
+
+    fn rewrite(&mut self, group: GroupId, durability: Durability) {
+        let (checkpoint, last) = self.bounds(group);
+        let index = checkpoint + 1 + self.random.below(last - checkpoint + 1);
+        let payload = self.payload();
+        let term = 2 + self.random.below(3);
+        self.append(
+            group,
+            RecordKind::Entry { index, term },
+            payload,
+            durability,
+        );
+    }
+
+    /// A checkpoint somewhere up to the last entry; now and then a snapshot far ahead.
+    fn checkpoint(&mut self, group: GroupId) {
+        let (checkpoint, last) = self.bounds(group);
+        let snapshot = self.plan.rewrites && self.random.below(10) == 0;
+        let index = if snapshot {
+            last + self.random.below(10)
+        } else {
+            last - self.random.below(last - checkpoint + 1).min(3)
+        };
+        let known = self
+            .current
+            .get(&group)
+            .and_then(|model| model.entries.get(&index));
+        let term = known.map_or(1, |entry| entry.0) + u64::from(snapshot);
+        let payload = self.payload();
+        let kind = RecordKind::Checkpoint { index, term };
+        self.append(group, kind, payload, Durability::Now);
+    }
+
+    /// Checkpoints every group at its last entry.
+    pub fn checkpoint_all(&mut self) {
+        let groups: Vec<GroupId> = self.current.keys().copied().collect();
+        for group in groups {
+            let (_, index) = self.bounds(group);
+            let kind = RecordKind::Checkpoint { index, term: 1 };
+            self.append(group, kind, Bytes::from_static(b"all"), Durability::Now);
+        }
+    }
+
+    fn die(&mut self) {
+        let failed = self.journal.is_none();
+        self.journal = None;
+        if self.plan.kill_only || self.random.below(4) == 0 {
+            self.disk.kill();
+            return;
+        }
+        // A failed journal is first recovered in the same run, by the same process.
+        if !failed || self.random.below(2) == 0 {
+            self.power_cut();
+        }
+    }
+
+    fn power_cut(&mut self) {
+        // In lazy mode "durable" ends with the power.
+        if self.plan.sync != SyncMode::Always {
+            self.durable = 0;
+        }
+        self.disk.power_cut();
+    }
+
+    /// Recovers, possibly cut short a few times, and lets the oracle look at the result.
+    ///
+    /// # Errors
+    /// What the oracle found wrong.
+    pub fn recover(&mut self) -> Result<Vec<Damage>, String> {
+        self.journal = None;
+        let mut cuts_left = self.random.below(3);
+        loop {
+            let limit = if cuts_left > 0 {
+                1 + self.random.below(40)
+            } else {
+                u64::MAX
+            };
+            match self.recover_once(limit) {
+                Ok(Some(recovered)) => {
+                    self.outcome.recoveries += 1;
+                    return self.check(*recovered);
+                }
+                Ok(None) => {
+                    cuts_left -= 1;
+                    self.outcome.recoveries_cut += 1;
+                    if self.plan.kill_only || self.random.below(3) == 0 {
+                        self.disk.kill();
+                    } else {
+                        self.power_cut();
+                    }
+                }
+                Err(error) if self.disk.knobs().fail_sync_permille == 0 => {
+                    return Err(format!("recovery failed: {error}"));
+                }
+                Err(_) => self.disk.kill(),
+            }
+        }
+    }
+
+    /// One recovery; `None` when it was cut after `limit` operations.
+    fn recover_once(&mut self, limit: u64) -> Result<Option<Box<Recovered>>, RecoveryError> {
+        self.attempt += 1;
+        let settings = RecoverySettings {
+            journal: self.settings.clone(),
+            server_id: "SIMULATED".to_owned(),
+            seed: self.random.next_u64(),
+            attempt: self.attempt,
+        };
+        let mut requests = Vec::new();
+        let mut recovery = Recovery::start(settings, self.now, &mut requests);
+        for _ in 0..limit {
+            self.disk.submit(requests.drain(..));
+            // Requests of a journal that failed may still be under way.
+            let Some(completion) = self.disk.step() else {
+                break;
+            };
+            match recovery.complete(self.now, completion, &mut requests) {
+                Progress::Working => {}
+                Progress::Done(recovered) => return Ok(Some(recovered)),
+                Progress::Failed(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn check(&mut self, recovered: Recovered) -> Result<Vec<Damage>, String> {
+        let found = model_of(&recovered.groups);
+        let holes = recovered
+            .groups
+            .values()
+            .any(|group| !group.missing.is_empty());
+        if recovered.server_id != "SIMULATED" {
+            return Err(format!("server id {:?}", recovered.server_id));
+        }
+        if recovered.report.is_empty() {
+            if holes {
+                return Err("entries are missing and no damage is reported".to_owned());
+            }
+            self.check_prefix(&found)?;
+        }
+        self.digest.add_bytes(format!("{found:?}").as_bytes());
+        self.outcome.durable += self.durable as u64;
+        self.base = found.clone();
+        self.current = found;
+        self.appended.clear();
+        self.durable = 0;
+        self.located.clear();
+        self.full = false;
+        self.journal = Some(recovered.journal);
+        Ok(recovered.report)
+    }
+
+    /// The found state is that of a prefix that holds all that was durable.
+    fn check_prefix(&self, found: &Model) -> Result<(), String> {
+        let mut model = self.base.clone();
+        let records = self.appended.iter().map(|(_, record)| record);
+        for record in records.clone().take(self.durable) {
+            apply(&mut model, record);
+        }
+        if model == *found {
+            return Ok(());
+        }
+        for record in records.skip(self.durable) {
+            apply(&mut model, record);
+            if model == *found {
+                return Ok(());
+            }
+        }
+        Err(format!(
+            "recovered state is no prefix at or behind the {} durable of {} records: {}",
+            self.durable,
+            self.appended.len(),
+            difference(&self.current, found)
+        ))
+    }
+
+    /// All groups with their entries as appended so far.
+    #[must_use]
+    pub fn entries_written(&self) -> BTreeMap<(u64, u64), Bytes> {
+        let of_group = |(id, group): (&GroupId, &GroupModel)| {
+            let id = id.0;
+            let entries = group.entries.iter();
+            entries
+                .map(|(index, entry)| ((id, *index), entry.1.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.current.iter().flat_map(of_group).collect()
+    }
+
+    /// Whether the journal said that the disk is full and not yet that it resumed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Records appended and not yet durable.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.appended.len() - self.durable
+    }
+
+    /// Payloads that can be read back, and where.
+    pub fn located(&self) -> impl Iterator<Item = (&Record, JournalPosition)> {
+        self.located.iter().filter_map(|(ticket, position)| {
+            let at = self
+                .appended
+                .binary_search_by_key(ticket, |(ticket, _)| *ticket)
+                .ok()?;
+            Some((&self.appended[at].1, *position))
+        })
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            counters: self.disk.counters(),
+            ..self.outcome
+        }
+    }
+}
+
+/// The first groups that differ, without payloads.
+fn difference(expected: &Model, found: &Model) -> String {
+    let short = |model: Option<&GroupModel>| {
+        let Some(model) = model else {
+            return "none".to_owned();
+        };
+        let checkpoint = model
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| (checkpoint.0, checkpoint.1));
+        let entries: Vec<(u64, u64)> = model
+            .entries
+            .iter()
+            .map(|(index, entry)| (*index, entry.0))
+            .collect();
+        format!(
+            "checkpoint {checkpoint:?} {:?} entries {entries:?}",
+            model.hard_state
+        )
+    };
+    let mut ids: Vec<GroupId> = expected.keys().chain(found.keys()).copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let differing = ids
+        .into_iter()
+        .filter(|id| expected.get(id) != found.get(id));
+    let texts = differing.map(|id| {
+        let (expected, found) = (short(expected.get(&id)), short(found.get(&id)));
+        format!("group {}: all appended {expected}; found {found}", id.0)
+    });
+    texts.take(3).collect::<Vec<_>>().join("; ")
+}
