@@ -159,7 +159,7 @@ impl Consumer {
     /// Notes a settled message for the log and for retention.
     pub(super) fn note_settled(&mut self, sequence: u64, slot: Option<Slot>) {
         if let Some(leader) = self.leader.as_deref_mut() {
-            leader.redeliver.remove(&sequence);
+            leader.redeliver.remove(sequence);
         }
         self.turn.acked.push(sequence);
         if self.settings.removes_on_ack {
@@ -213,7 +213,7 @@ impl Consumer {
             let extra_ns =
                 self.settings.redelivery_wait_ns(deliveries) - self.settings.first_wait_ns();
             let due_ns = now_ns.saturating_add(delay_ns).saturating_add(extra_ns);
-            leader.redeliver.remove(&sequence);
+            leader.redeliver.remove(sequence);
             self.state.pending.set_due_at(sequence, due_ns);
             self.turn.postponed.insert(sequence, due_ns);
         } else {
@@ -226,7 +226,7 @@ impl Consumer {
         let Some(leader) = self.leader.as_deref() else {
             return;
         };
-        if !self.state.pending.contains(sequence) || leader.redeliver.contains(&sequence) {
+        if !self.state.pending.contains(sequence) || leader.redeliver.contains(sequence) {
             return;
         }
         let wait_ns = self
@@ -245,7 +245,7 @@ impl Consumer {
         let deliveries = self.state.deliveries(sequence);
         if self.settings.is_exhausted(deliveries) {
             self.state.exhaust(sequence);
-            leader.redeliver.remove(&sequence);
+            leader.redeliver.remove(sequence);
             self.turn.exhausted.push(sequence);
             context.events.push(ConsumerEvent::MaxDeliveries {
                 sequence,
@@ -253,7 +253,7 @@ impl Consumer {
             });
         } else {
             self.state.pending.set_queued(sequence);
-            leader.redeliver.insert(sequence);
+            leader.redeliver.push(sequence);
         }
     }
 }

@@ -119,11 +119,11 @@ impl Consumer {
             && self.state.pending.len() >= limit
     }
 
-    /// Redeliveries first, in stream order, also when the limit of pending acks is reached.
+    /// Redeliveries first, also when the limit of pending acks is reached.
     fn next_candidate(&mut self, store: &dyn MessageSource) -> Option<Candidate> {
         let leader = self.leader.as_deref_mut()?;
         if let Some(sequence) = leader.redeliver.first() {
-            return Some(Candidate::Again(*sequence));
+            return Some(Candidate::Again(sequence));
         }
         if self.is_blocked() {
             return None;
@@ -247,7 +247,7 @@ impl Consumer {
             Candidate::Again(sequence) => {
                 let lost = self.state.removed(sequence, false);
                 if let Some(leader) = self.leader.as_deref_mut() {
-                    leader.redeliver.remove(&sequence);
+                    leader.redeliver.remove(sequence);
                 }
                 if let Some((slot, deliveries)) = lost {
                     self.turn.acked.push(sequence);
@@ -282,7 +282,7 @@ impl Consumer {
                 }
             }
             Candidate::Again(sequence) => {
-                leader.redeliver.remove(&sequence);
+                leader.redeliver.remove(sequence);
                 let wait_ns = self
                     .settings
                     .redelivery_wait_ns(self.state.deliveries(sequence) + 1);

@@ -1,13 +1,12 @@
 //! What only the leader of a stream keeps for a consumer: its clock, the redelivery queue, waiting
 //! requests, pins, the push state. None of it is logged; all of it goes with the leadership.
 
-use std::collections::BTreeSet;
-
 use millrace_clock::Now;
 
 use super::ack_subject::AckSubjectWriter;
 use super::priority::Pin;
 use super::push::PushState;
+use super::redelivery::RedeliveryQueue;
 use super::settings::Settings;
 use super::waiting::Waiting;
 
@@ -17,8 +16,7 @@ pub(super) struct Leadership {
     /// Wall time minus monotonic time when the leadership began: delivery times and due times are
     /// on this axis, so that they survive a restart but not every jump of the clock moves them.
     origin_ns: i64,
-    /// Messages to deliver again now, ascending.
-    pub(super) redeliver: BTreeSet<u64>,
+    pub(super) redeliver: RedeliveryQueue,
     /// No matching new message below this one: a search that found nothing is not repeated.
     pub(super) searched_to: u64,
     /// Acks up to here are taken even beyond the delivered position: the leader before may have

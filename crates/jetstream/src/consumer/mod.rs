@@ -23,6 +23,7 @@ mod priority;
 mod pull;
 mod push;
 mod record;
+mod redelivery;
 mod request;
 mod settings;
 mod source;
@@ -30,6 +31,9 @@ mod state;
 mod status;
 mod timers;
 mod waiting;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -276,7 +280,9 @@ impl Consumer {
             self.state.floor.stream = self.state.floor.stream.min(last);
             self.state.num_pending = None;
         }
-        leader.redeliver = self.state.pending.queued().collect();
+        for sequence in self.state.pending.queued() {
+            leader.redeliver.push(sequence);
+        }
         leader.trusted_last = if recovered { last } else { 0 };
         leader.inactive_jitter_ns = context.random.below(JITTER_NS_MAX);
         leader.set_pause(context.now, self.settings.pause_until_ns);
@@ -389,7 +395,7 @@ impl Consumer {
     ) {
         for (slot, deliveries) in lost {
             if let Some(leader) = self.leader.as_deref_mut() {
-                leader.redeliver.remove(&slot.sequence);
+                leader.redeliver.remove(slot.sequence);
                 events.push(ConsumerEvent::Terminated {
                     consumer_sequence: slot.consumer_sequence,
                     sequence: slot.sequence,
@@ -449,7 +455,8 @@ impl Consumer {
         changes.time_ns = leader.axis_ns(now);
         changes.acked.sort_unstable();
         changes.exhausted.sort_unstable();
-        changes.floor = (!changes.acked.is_empty()).then_some(self.state.floor);
+        let settled = !changes.acked.is_empty() || !changes.exhausted.is_empty();
+        changes.floor = settled.then_some(self.state.floor);
         let data = changes.encode();
         Some(ConsumerRecord { data, urgent })
     }

@@ -82,6 +82,8 @@ mod tests {
         }
         let request = RequestBody::parse(br#"{"batch":2,"expires":2000,"idle_heartbeat":1001}"#);
         assert_eq!(request, Err("heartbeat value too large".to_owned()));
-        assert!(RequestBody::parse(b"{").is_err());
+        assert!(RequestBody::parse(br#"{"batch":"x"}"#).is_err());
+        let error = "invalid character 'b' looking for beginning of object key string";
+        assert_eq!(RequestBody::parse(b"{bad"), Err(error.to_owned()));
     }
 }

@@ -312,11 +312,16 @@ impl State {
                     .set_delivered(again.sequence, at_ns, at_ns.saturating_add(wait_ns));
             }
         }
+        // The floor comes with the record: what it was depends on the order within the turn.
         for sequence in &changes.exhausted {
-            self.exhaust(*sequence);
+            let deliveries = self.deliveries(*sequence);
+            if self.pending.remove(*sequence).is_some() {
+                self.redelivered.insert(*sequence, deliveries);
+            }
         }
         for sequence in &changes.acked {
-            if self.acknowledge(*sequence).is_none() && *sequence > self.delivered.stream {
+            self.redelivered.remove(sequence);
+            if self.pending.remove(*sequence).is_none() && *sequence > self.delivered.stream {
                 self.acknowledge_ahead(*sequence);
             }
         }

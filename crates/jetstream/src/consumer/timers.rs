@@ -39,15 +39,19 @@ impl Consumer {
     }
 
     fn take_due(&mut self, context: &mut ConsumerContext<'_>) {
-        let wait_ns = self.settings.first_wait_ns();
-        for _ in 0..DUE_PER_TICK_MAX {
-            let Some(leader) = self.leader.as_deref() else {
-                return;
-            };
-            let now_ns = leader.axis_ns(context.now);
-            let Some(sequence) = self.state.pending.take_due(now_ns, wait_ns) else {
-                return;
-            };
+        let Some(leader) = self.leader.as_deref() else {
+            return;
+        };
+        let (now_ns, wait_ns) = (leader.axis_ns(context.now), self.settings.first_wait_ns());
+        let mut due = Vec::new();
+        while due.len() < DUE_PER_TICK_MAX
+            && let Some(sequence) = self.state.pending.take_due(now_ns, wait_ns)
+        {
+            due.push(sequence);
+        }
+        // What falls due together is delivered again in stream order.
+        due.sort_unstable();
+        for sequence in due {
             self.make_due(context, sequence);
         }
     }
