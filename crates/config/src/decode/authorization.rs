@@ -1,0 +1,174 @@
+//! The `authorization` block and the users in it.
+
+use super::permissions;
+use super::unsupported::unsupported;
+use super::{Decoder, Field, field, unknown_field};
+use crate::language::{Entry, Value};
+use crate::options::{AuthorizationOptions, ConnectionType, UserOptions};
+
+const HIGH_TIMEOUT_NS: u64 = 60_000_000_000;
+const NKEY_LENGTH: usize = 56;
+
+/// Reads the `authorization` block.
+pub(super) fn decode(
+    decoder: &mut Decoder<'_>,
+    entry: &Entry,
+    authorization: &mut AuthorizationOptions,
+) {
+    let Some(map) = decoder.map(entry) else { return };
+    let table: Vec<&Field<AuthorizationOptions>> = FIELDS.iter().collect();
+    decoder.fields(map, authorization, &table, unknown_field);
+    let default = authorization.default_permissions.clone();
+    fill_permissions(&mut authorization.users, default.as_ref());
+    let has_single = authorization.user.is_some() || authorization.password.is_some();
+    if authorization.token.is_some() && has_single {
+        decoder.error(entry, "Cannot have a user/pass and token");
+    }
+    if authorization.token.is_some() && !authorization.users.is_empty() {
+        decoder.error(entry, "Can not have a token and a users array");
+    }
+    if authorization.user.is_some() && !authorization.users.is_empty() {
+        decoder.error(entry, "Can not have a single user/pass and a users array");
+    }
+}
+
+/// Gives the default permissions to users without their own.
+pub(super) fn fill_permissions(
+    users: &mut [UserOptions],
+    default: Option<&crate::options::PermissionOptions>,
+) {
+    for user in users {
+        if user.permissions.is_none() {
+            user.permissions = default.cloned();
+        }
+    }
+}
+
+const FIELDS: &[Field<AuthorizationOptions>] = &[
+    field(&["user", "username"], |d, a, e| d.set_text(e, &mut a.user)),
+    field(&["pass", "password"], |d, a, e| d.set_text(e, &mut a.password)),
+    field(&["token"], |d, a, e| d.set_text(e, &mut a.token)),
+    field(&["timeout"], timeout),
+    field(&["users"], |d, a, e| a.users = users(d, e)),
+    field(&["default_permissions", "default_permission", "permissions"], |d, a, e| {
+        a.default_permissions = permissions::decode(d, e);
+    }),
+    unsupported(&["auth_callout", "auth_hook"]),
+    unsupported(&["proxy_required"]),
+];
+
+fn timeout(decoder: &mut Decoder<'_>, block: &mut AuthorizationOptions, entry: &Entry) {
+    let Some(timeout_ns) = decoder.timeout_ns(entry, "authorization") else { return };
+    block.timeout_ns = timeout_ns;
+    if timeout_ns > HIGH_TIMEOUT_NS {
+        let seconds = timeout_ns / 1_000_000_000;
+        decoder.warning(
+            entry,
+            format!(
+                "timeout of {seconds} seconds is high, consider keeping it under 60 seconds. \
+                 possibly caused by unquoted duration; use '1m' instead of 1m, for example"
+            ),
+        );
+    }
+}
+
+/// Reads a list of users.
+pub(super) fn users(decoder: &mut Decoder<'_>, entry: &Entry) -> Vec<UserOptions> {
+    let Value::Array(elements) = &entry.value else {
+        let found = entry.value.type_name();
+        decoder.error(entry, format!("Expected users field to be an array, got {found}"));
+        return Vec::new();
+    };
+    elements.iter().filter_map(|element| user(decoder, element)).collect()
+}
+
+fn user(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<UserOptions> {
+    let Value::Map(map) = &entry.value else {
+        let found = entry.value.type_name();
+        decoder.error(entry, format!("Expected user entry to be a map/struct, got {found}"));
+        return None;
+    };
+    let mut user = UserOptions::default();
+    let table: Vec<&Field<UserOptions>> = USER.iter().collect();
+    decoder.fields(map, &mut user, &table, unknown_field);
+    let has_name = !user.name.is_empty() || !user.password.is_empty();
+    if user.nkey.is_some() && has_name {
+        decoder.error(entry, "Nkey users do not take usernames or passwords");
+    }
+    if user.nkey.is_none() && user.name.is_empty() {
+        decoder.error(entry, "User entry requires a user");
+    }
+    Some(user)
+}
+
+const USER: &[Field<UserOptions>] = &[
+    field(&["user", "username"], |d, u, e| {
+        if let Some(name) = d.text(e) {
+            u.name = name;
+        }
+    }),
+    field(&["pass", "password"], |d, u, e| {
+        if let Some(password) = d.text(e) {
+            u.password = password;
+        }
+    }),
+    field(&["nkey"], |d, u, e| {
+        if let Some(nkey) = d.text(e) {
+            if is_public_nkey(&nkey, 'U') {
+                u.nkey = Some(nkey);
+            } else {
+                d.error(e, "Not a valid public nkey for a user");
+            }
+        }
+    }),
+    field(&["permissions", "permission", "authorization"], |d, u, e| {
+        u.permissions = permissions::decode(d, e);
+    }),
+    field(&["allowed_connection_types", "connection_types", "clients"], |d, u, e| {
+        u.allowed_connection_types = connection_types(d, e);
+    }),
+    unsupported(&["proxy_required"]),
+];
+
+fn connection_types(decoder: &mut Decoder<'_>, entry: &Entry) -> Vec<ConnectionType> {
+    let mut types = Vec::new();
+    for name in decoder.texts(entry) {
+        let known = match name.to_ascii_uppercase().as_str() {
+            "STANDARD" => ConnectionType::Standard,
+            "WEBSOCKET" => ConnectionType::Websocket,
+            "LEAFNODE" => ConnectionType::Leafnode,
+            "LEAFNODE_WS" => ConnectionType::LeafnodeWebsocket,
+            "MQTT" => ConnectionType::Mqtt,
+            "MQTT_WS" => ConnectionType::MqttWebsocket,
+            "IN_PROCESS" => ConnectionType::InProcess,
+            other => {
+                decoder.error(entry, format!("invalid connection types [{other:?}]"));
+                continue;
+            }
+        };
+        types.push(known);
+    }
+    types
+}
+
+/// Whether a text is a public nkey of a kind: base32 of prefix, key and checksum.
+pub(super) fn is_public_nkey(text: &str, kind: char) -> bool {
+    if text.len() != NKEY_LENGTH || !text.starts_with(kind) {
+        return false;
+    }
+    let Ok(bytes) = data_encoding::BASE32_NOPAD.decode(text.as_bytes()) else { return false };
+    match bytes.split_last_chunk::<2>() {
+        Some((body, checksum)) => crc16(body) == u16::from_le_bytes(*checksum),
+        None => false,
+    }
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    const POLYNOMIAL: u16 = 0x1021;
+    bytes.iter().fold(0, |crc: u16, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ POLYNOMIAL }
+        })
+    })
+}

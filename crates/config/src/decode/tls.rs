@@ -1,0 +1,155 @@
+//! The `tls` block.
+
+use millrace_clock::go_duration;
+
+use super::unsupported::unsupported;
+use super::{Decoder, Field, field};
+use crate::language::{Entry, Value};
+use crate::options::{CertificatePair, HandshakeMode, TlsOptions, TlsVersion};
+
+/// How long `handshake_first: auto` waits for a handshake.
+const AUTO_FALLBACK_NS: u64 = 50_000_000;
+const PIN_LENGTH: usize = 64;
+
+/// A block under construction: the pair named by `cert_file` and `key_file` comes in two keys.
+#[derive(Default)]
+struct Draft {
+    options: TlsOptions,
+    pair: CertificatePair,
+}
+
+/// Reads a `tls` block; `None` if it is wrong.
+pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<TlsOptions> {
+    let map = decoder.map(entry)?;
+    let mut draft = Draft::default();
+    let table: Vec<&Field<Draft>> = FIELDS.iter().collect();
+    decoder.fields(map, &mut draft, &table, |key| {
+        format!("error parsing tls config, unknown field {key:?}")
+    });
+    let Draft { mut options, pair } = draft;
+    match (pair.cert_file.is_empty(), pair.key_file.is_empty()) {
+        (false, false) if options.certificates.is_empty() => options.certificates.push(pair),
+        (false, false) => {
+            let text = "error parsing tls config, cannot combine 'cert_file' option with 'certs' option";
+            decoder.error(entry, text);
+        }
+        (true, true) => {}
+        (true, false) => decoder.error(entry, "missing 'cert_file' in TLS configuration"),
+        (false, true) => decoder.error(entry, "missing 'key_file' in TLS configuration"),
+    }
+    Some(options)
+}
+
+const FIELDS: &[Field<Draft>] = &[
+    field(&["cert_file"], |d, t, e| set_path(d, &mut t.pair.cert_file, e)),
+    field(&["key_file"], |d, t, e| set_path(d, &mut t.pair.key_file, e)),
+    field(&["ca_file"], |d, t, e| d.set_text(e, &mut t.options.ca_file)),
+    field(&["certs", "certificates"], certificates),
+    field(&["verify"], |d, t, e| d.set_bool(e, &mut t.options.verify)),
+    field(&["verify_and_map"], |d, t, e| {
+        d.set_bool(e, &mut t.options.verify_and_map);
+        t.options.verify |= t.options.verify_and_map;
+    }),
+    field(&["timeout"], |d, t, e| {
+        if let Some(timeout_ns) = d.timeout_ns(e, "tls") {
+            t.options.timeout_ns = timeout_ns;
+        }
+    }),
+    field(&["handshake_first", "first", "immediate"], handshake_first),
+    field(&["connection_rate_limit"], |d, t, e| {
+        d.set_integer(e, &mut t.options.connection_rate_limit);
+    }),
+    field(&["pinned_certs"], pinned_certs),
+    field(&["cipher_suites"], |d, t, e| t.options.cipher_suites = d.texts(e)),
+    field(&["curve_preferences"], |d, t, e| t.options.curve_preferences = d.texts(e)),
+    field(&["min_version"], min_version),
+    // Only says something about the other side of outgoing connections.
+    unsupported(&["insecure"]),
+    unsupported(&["allow_insecure_cipher_suites"]),
+    unsupported(&["verify_cert_and_check_known_urls"]),
+    unsupported(&["cert_store", "cert_match_by", "cert_match", "ca_certs_match"]),
+    unsupported(&["cert_match_skip_invalid"]),
+    unsupported(&["ocsp_peer"]),
+];
+
+fn set_path(decoder: &mut Decoder<'_>, target: &mut String, entry: &Entry) {
+    if let Some(path) = decoder.text(entry) {
+        *target = path;
+    }
+}
+
+fn certificates(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
+    let Value::Array(elements) = &entry.value else {
+        decoder.mismatch(entry, "[]interface {}");
+        return;
+    };
+    let table: Vec<&Field<CertificatePair>> = PAIR.iter().collect();
+    for element in elements {
+        let Some(map) = decoder.map(element) else { continue };
+        let mut pair = CertificatePair::default();
+        decoder.fields(map, &mut pair, &table, |key| {
+            format!("error parsing tls certs config, unknown field {key:?}")
+        });
+        if pair.cert_file.is_empty() || pair.key_file.is_empty() {
+            decoder.error(element, "error parsing certificates config: both 'cert_file' and 'key_file' options are required");
+        } else {
+            draft.options.certificates.push(pair);
+        }
+    }
+}
+
+const PAIR: &[Field<CertificatePair>] = &[
+    field(&["cert_file"], |d, pair, e| set_path(d, &mut pair.cert_file, e)),
+    field(&["key_file"], |d, pair, e| set_path(d, &mut pair.key_file, e)),
+];
+
+fn handshake_first(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
+    let mode = match &entry.value {
+        Value::Bool(true) => HandshakeMode::HandshakeFirst,
+        Value::Bool(false) => HandshakeMode::InfoFirst,
+        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "on" => HandshakeMode::HandshakeFirst,
+            "false" | "off" => HandshakeMode::InfoFirst,
+            "auto" | "auto_fallback" => HandshakeMode::Fallback { delay_ns: AUTO_FALLBACK_NS },
+            _ => match go_duration::parse(text).map(u64::try_from) {
+                Ok(Ok(delay_ns)) => HandshakeMode::Fallback { delay_ns },
+                _ => {
+                    decoder.error(entry, format!("field {:?}'s value {text:?} is invalid", entry.key));
+                    return;
+                }
+            },
+        },
+        other => {
+            let found = other.type_name();
+            let text = format!("field {:?} should be a boolean or a string, got {found}", entry.key);
+            decoder.error(entry, text);
+            return;
+        }
+    };
+    draft.options.handshake = mode;
+}
+
+fn pinned_certs(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
+    for pin in decoder.texts(entry) {
+        let pin = pin.to_ascii_lowercase();
+        if pin.len() == PIN_LENGTH && pin.bytes().all(|b| b.is_ascii_hexdigit()) {
+            draft.options.pinned_certs.push(pin);
+        } else {
+            let text = format!("error parsing 'pinned_certs' value {pin} does not match sha256 in hex");
+            decoder.error(entry, text);
+        }
+    }
+}
+
+fn min_version(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
+    let Some(text) = decoder.text(entry) else { return };
+    draft.options.min_version = match text.as_str() {
+        "1.2" => TlsVersion::V12,
+        "1.3" => TlsVersion::V13,
+        _ => {
+            let text = format!("error parsing tls config, unknown version {text:?}");
+            decoder.error(entry, text);
+            return;
+        }
+    };
+}
