@@ -30,7 +30,11 @@ pub fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Options, Vec<Warning>), ConfigErrors> {
     let tree = parse_tree(text, path, Sources { load, environment })?;
-    let mut decoder = Decoder { tree: &tree, errors: Vec::new(), warnings: Vec::new() };
+    let mut decoder = Decoder {
+        tree: &tree,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
     let mut options = Options {
         config_file: Some(path.to_owned()),
         config_digest: digest(&tree.root),
@@ -44,7 +48,11 @@ pub fn parse(
         });
     }
     top::decode(&mut decoder, &tree.root, &mut options);
-    let Decoder { mut errors, mut warnings, .. } = decoder;
+    let Decoder {
+        mut errors,
+        mut warnings,
+        ..
+    } = decoder;
     errors.sort_by_key(|issue| issue.position);
     warnings.sort_by_key(|issue| issue.position);
     if errors.is_empty() {
@@ -83,8 +91,17 @@ fn unknown_field(key: &str) -> String {
 
 impl Decoder<'_> {
     fn issue(&self, position: Position, message: String) -> Issue {
-        let file = self.tree.files.get(position.file).cloned().unwrap_or_default();
-        Issue { file, position: Some(position), message }
+        let file = self
+            .tree
+            .files
+            .get(position.file)
+            .cloned()
+            .unwrap_or_default();
+        Issue {
+            file,
+            position: Some(position),
+            message,
+        }
     }
 
     fn error(&mut self, entry: &Entry, message: impl Into<String>) {
@@ -108,7 +125,9 @@ impl Decoder<'_> {
     ) {
         for entry in map.in_file_order() {
             let key = entry.key.to_ascii_lowercase();
-            let known = table.iter().find(|field| field.names.contains(&key.as_str()));
+            let known = table
+                .iter()
+                .find(|field| field.names.contains(&key.as_str()));
             match known {
                 Some(field) => (field.set)(self, target, entry),
                 // Whatever a variable reference uses is a definition.

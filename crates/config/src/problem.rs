@@ -21,7 +21,11 @@ pub type Warning = Issue;
 impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {
-            Some(at) => write!(f, "{}:{}:{}: {}", self.file, at.line, at.column, self.message),
+            Some(at) => write!(
+                f,
+                "{}:{}:{}: {}",
+                self.file, at.line, at.column, self.message
+            ),
             None if self.file.is_empty() => f.write_str(&self.message),
             None => write!(f, "{}: {}", self.file, self.message),
         }
@@ -45,6 +49,10 @@ pub enum ConfigErrors {
 }
 
 fn lines(warnings: &[Issue], errors: &[Issue]) -> String {
-    let all: Vec<String> = warnings.iter().chain(errors).map(Issue::to_string).collect();
+    let all: Vec<String> = warnings
+        .iter()
+        .chain(errors)
+        .map(Issue::to_string)
+        .collect();
     all.join("\n")
 }

@@ -30,13 +30,19 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry, accounts: &mut Ve
                 } else if accounts.iter().any(|account| account.name == name) {
                     decoder.error(entry, format!("Duplicate Account Entry: {name}"));
                 } else {
-                    accounts.push(AccountOptions { name, ..AccountOptions::default() });
+                    accounts.push(AccountOptions {
+                        name,
+                        ..AccountOptions::default()
+                    });
                 }
             }
         }
         other => {
             let found = other.type_name();
-            decoder.error(entry, format!("Expected accounts to be a map or a list, got {found}"));
+            decoder.error(
+                entry,
+                format!("Expected accounts to be a map or a list, got {found}"),
+            );
         }
     }
 }
@@ -52,7 +58,10 @@ fn account(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<AccountOptions> {
         }
         return None;
     };
-    let mut account = AccountOptions { name: entry.key.clone(), ..AccountOptions::default() };
+    let mut account = AccountOptions {
+        name: entry.key.clone(),
+        ..AccountOptions::default()
+    };
     let table: Vec<&Field<AccountOptions>> = FIELDS.iter().collect();
     decoder.fields(map, &mut account, &table, unknown_field);
     let default = account.default_permissions.clone();
@@ -67,11 +76,16 @@ const FIELDS: &[Field<AccountOptions>] = &[
             if is_public_nkey(&nkey, 'A') {
                 a.nkey = Some(nkey);
             } else {
-                d.error(e, format!("Not a valid public nkey for an account: {nkey:?}"));
+                d.error(
+                    e,
+                    format!("Not a valid public nkey for an account: {nkey:?}"),
+                );
             }
         }
     }),
-    field(&["default_permissions"], |d, a, e| a.default_permissions = permissions::decode(d, e)),
+    field(&["default_permissions"], |d, a, e| {
+        a.default_permissions = permissions::decode(d, e)
+    }),
     field(&["jetstream"], |d, a, e| a.jetstream = jetstream(d, e)),
     field(&["limits"], limits),
     unsupported(&["exports", "imports"]),
@@ -80,7 +94,9 @@ const FIELDS: &[Field<AccountOptions>] = &[
 ];
 
 fn limits(decoder: &mut Decoder<'_>, account: &mut AccountOptions, entry: &Entry) {
-    let Some(map) = decoder.map(entry) else { return };
+    let Some(map) = decoder.map(entry) else {
+        return;
+    };
     let table: Vec<&Field<AccountLimits>> = LIMITS.iter().collect();
     decoder.fields(map, &mut account.limits, &table, |key| {
         format!("Unknown field {key:?} parsing account limits")
@@ -88,10 +104,18 @@ fn limits(decoder: &mut Decoder<'_>, account: &mut AccountOptions, entry: &Entry
 }
 
 const LIMITS: &[Field<AccountLimits>] = &[
-    field(&["max_connections", "max_conn"], |d, l, e| d.set_integer(e, &mut l.max_connections)),
-    field(&["max_subscriptions", "max_subs"], |d, l, e| d.set_integer(e, &mut l.max_subscriptions)),
-    field(&["max_payload", "max_pay"], |d, l, e| d.set_integer(e, &mut l.max_payload)),
-    field(&["max_leafnodes", "max_leafs"], |d, l, e| d.set_integer(e, &mut l.max_leafnodes)),
+    field(&["max_connections", "max_conn"], |d, l, e| {
+        d.set_integer(e, &mut l.max_connections)
+    }),
+    field(&["max_subscriptions", "max_subs"], |d, l, e| {
+        d.set_integer(e, &mut l.max_subscriptions)
+    }),
+    field(&["max_payload", "max_pay"], |d, l, e| {
+        d.set_integer(e, &mut l.max_payload)
+    }),
+    field(&["max_leafnodes", "max_leafs"], |d, l, e| {
+        d.set_integer(e, &mut l.max_leafnodes)
+    }),
 ];
 
 fn jetstream(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<AccountJetStream> {
@@ -125,28 +149,49 @@ const JETSTREAM: &[Field<AccountJetStream>] = &[
     field(&["max_memory", "max_mem", "mem", "memory"], |d, j, e| {
         storage_size(d, e, &mut j.max_memory);
     }),
-    field(&["max_file", "max_store", "max_disk", "store", "disk"], |d, j, e| {
-        storage_size(d, e, &mut j.max_file);
+    field(
+        &["max_file", "max_store", "max_disk", "store", "disk"],
+        |d, j, e| {
+            storage_size(d, e, &mut j.max_file);
+        },
+    ),
+    field(&["max_streams", "streams"], |d, j, e| {
+        d.set_integer(e, &mut j.max_streams)
     }),
-    field(&["max_streams", "streams"], |d, j, e| d.set_integer(e, &mut j.max_streams)),
-    field(&["max_consumers", "consumers"], |d, j, e| d.set_integer(e, &mut j.max_consumers)),
-    field(&["max_bytes_required", "max_stream_bytes", "max_bytes"], |d, j, e| {
-        d.set_bool(e, &mut j.max_bytes_required);
+    field(&["max_consumers", "consumers"], |d, j, e| {
+        d.set_integer(e, &mut j.max_consumers)
     }),
-    field(&["memory_max_stream_bytes", "mem_max_stream_bytes"], |d, j, e| {
-        storage_size(d, e, &mut j.memory_max_stream_bytes);
+    field(
+        &["max_bytes_required", "max_stream_bytes", "max_bytes"],
+        |d, j, e| {
+            d.set_bool(e, &mut j.max_bytes_required);
+        },
+    ),
+    field(
+        &["memory_max_stream_bytes", "mem_max_stream_bytes"],
+        |d, j, e| {
+            storage_size(d, e, &mut j.memory_max_stream_bytes);
+        },
+    ),
+    field(
+        &["disk_max_stream_bytes", "store_max_stream_bytes"],
+        |d, j, e| {
+            storage_size(d, e, &mut j.disk_max_stream_bytes);
+        },
+    ),
+    field(&["max_ack_pending"], |d, j, e| {
+        d.set_integer(e, &mut j.max_ack_pending)
     }),
-    field(&["disk_max_stream_bytes", "store_max_stream_bytes"], |d, j, e| {
-        storage_size(d, e, &mut j.disk_max_stream_bytes);
-    }),
-    field(&["max_ack_pending"], |d, j, e| d.set_integer(e, &mut j.max_ack_pending)),
     unsupported(&["cluster_traffic"]),
 ];
 
 /// Finds users that are named twice, also across accounts.
 pub(super) fn check_users(decoder: &mut Decoder<'_>, root: &Map, options: &Options) {
     let mut seen = BTreeSet::new();
-    let block = |name: &str| root.iter().find(|entry| entry.key.eq_ignore_ascii_case(name));
+    let block = |name: &str| {
+        root.iter()
+            .find(|entry| entry.key.eq_ignore_ascii_case(name))
+    };
     let mut check = |decoder: &mut Decoder<'_>, users: &[crate::options::UserOptions], place| {
         for user in users {
             let name = user.nkey.as_ref().unwrap_or(&user.name);
@@ -158,7 +203,11 @@ pub(super) fn check_users(decoder: &mut Decoder<'_>, root: &Map, options: &Optio
             }
         }
     };
-    check(decoder, &options.authorization.users, block("authorization"));
+    check(
+        decoder,
+        &options.authorization.users,
+        block("authorization"),
+    );
     let accounts = block("accounts");
     for account in &options.accounts {
         let place = match accounts.map(|entry| &entry.value) {

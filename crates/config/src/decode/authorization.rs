@@ -15,7 +15,9 @@ pub(super) fn decode(
     entry: &Entry,
     authorization: &mut AuthorizationOptions,
 ) {
-    let Some(map) = decoder.map(entry) else { return };
+    let Some(map) = decoder.map(entry) else {
+        return;
+    };
     let table: Vec<&Field<AuthorizationOptions>> = FIELDS.iter().collect();
     decoder.fields(map, authorization, &table, unknown_field);
     let default = authorization.default_permissions.clone();
@@ -46,26 +48,34 @@ pub(super) fn fill_permissions(
 
 const FIELDS: &[Field<AuthorizationOptions>] = &[
     field(&["user", "username"], |d, a, e| d.set_text(e, &mut a.user)),
-    field(&["pass", "password"], |d, a, e| d.set_text(e, &mut a.password)),
+    field(&["pass", "password"], |d, a, e| {
+        d.set_text(e, &mut a.password)
+    }),
     field(&["token"], |d, a, e| d.set_text(e, &mut a.token)),
     field(&["timeout"], timeout),
     field(&["users"], |d, a, e| a.users = users(d, e)),
-    field(&["default_permissions", "default_permission", "permissions"], |d, a, e| {
-        a.default_permissions = permissions::decode(d, e);
-    }),
+    field(
+        &["default_permissions", "default_permission", "permissions"],
+        |d, a, e| {
+            a.default_permissions = permissions::decode(d, e);
+        },
+    ),
     unsupported(&["auth_callout", "auth_hook"]),
     unsupported(&["proxy_required"]),
 ];
 
 fn timeout(decoder: &mut Decoder<'_>, block: &mut AuthorizationOptions, entry: &Entry) {
-    let Some(timeout_ns) = decoder.timeout_ns(entry, "authorization") else { return };
+    let Some(timeout_ns) = decoder.timeout_ns(entry, "authorization") else {
+        return;
+    };
     block.timeout_ns = timeout_ns;
     if timeout_ns > HIGH_TIMEOUT_NS {
         let seconds = timeout_ns / 1_000_000_000;
+        let shown = entry.value.shown();
         decoder.warning(
             entry,
             format!(
-                "timeout of {seconds} seconds is high, consider keeping it under 60 seconds. \
+                "timeout of {shown} ({seconds}.000000 seconds) is high, consider keeping it under 60 seconds. \
                  possibly caused by unquoted duration; use '1m' instead of 1m, for example"
             ),
         );
@@ -75,22 +85,36 @@ fn timeout(decoder: &mut Decoder<'_>, block: &mut AuthorizationOptions, entry: &
 /// Reads a list of users.
 pub(super) fn users(decoder: &mut Decoder<'_>, entry: &Entry) -> Vec<UserOptions> {
     let Value::Array(elements) = &entry.value else {
-        let found = entry.value.type_name();
-        decoder.error(entry, format!("Expected users field to be an array, got {found}"));
+        let found = entry.value.shown();
+        decoder.error(
+            entry,
+            format!("Expected users field to be an array, got {found}"),
+        );
         return Vec::new();
     };
-    elements.iter().filter_map(|element| user(decoder, element)).collect()
+    elements
+        .iter()
+        .filter_map(|element| user(decoder, element))
+        .collect()
 }
 
 fn user(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<UserOptions> {
     let Value::Map(map) = &entry.value else {
-        let found = entry.value.type_name();
-        decoder.error(entry, format!("Expected user entry to be a map/struct, got {found}"));
+        let found = entry.value.shown();
+        decoder.error(
+            entry,
+            format!("Expected user entry to be a map/struct, got {found}"),
+        );
         return None;
     };
     let mut user = UserOptions::default();
+    let errors_before = decoder.errors.len();
     let table: Vec<&Field<UserOptions>> = USER.iter().collect();
     decoder.fields(map, &mut user, &table, unknown_field);
+    if decoder.errors.len() > errors_before {
+        // What is missing may be what was wrong.
+        return Some(user);
+    }
     let has_name = !user.name.is_empty() || !user.password.is_empty();
     if user.nkey.is_some() && has_name {
         decoder.error(entry, "Nkey users do not take usernames or passwords");
@@ -121,12 +145,18 @@ const USER: &[Field<UserOptions>] = &[
             }
         }
     }),
-    field(&["permissions", "permission", "authorization"], |d, u, e| {
-        u.permissions = permissions::decode(d, e);
-    }),
-    field(&["allowed_connection_types", "connection_types", "clients"], |d, u, e| {
-        u.allowed_connection_types = connection_types(d, e);
-    }),
+    field(
+        &["permissions", "permission", "authorization"],
+        |d, u, e| {
+            u.permissions = permissions::decode(d, e);
+        },
+    ),
+    field(
+        &["allowed_connection_types", "connection_types", "clients"],
+        |d, u, e| {
+            u.allowed_connection_types = connection_types(d, e);
+        },
+    ),
     unsupported(&["proxy_required"]),
 ];
 
@@ -156,7 +186,9 @@ pub(super) fn is_public_nkey(text: &str, kind: char) -> bool {
     if text.len() != NKEY_LENGTH || !text.starts_with(kind) {
         return false;
     }
-    let Ok(bytes) = data_encoding::BASE32_NOPAD.decode(text.as_bytes()) else { return false };
+    let Ok(bytes) = data_encoding::BASE32_NOPAD.decode(text.as_bytes()) else {
+        return false;
+    };
     match bytes.split_last_chunk::<2>() {
         Some((body, checksum)) => crc16(body) == u16::from_le_bytes(*checksum),
         None => false,
@@ -168,7 +200,11 @@ fn crc16(bytes: &[u8]) -> u16 {
     const POLYNOMIAL: u16 = 0x1021;
     bytes.iter().fold(0, |crc: u16, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ POLYNOMIAL }
+            if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ POLYNOMIAL
+            }
         })
     })
 }

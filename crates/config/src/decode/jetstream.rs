@@ -22,7 +22,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry, options: &mut Jet
         },
         Value::Map(map) => {
             options.enabled = true;
-            let table: Vec<&Field<JetStreamOptions>> = [FIELDS, QUEUES, NOT_YET].into_iter().flatten().collect();
+            let table: Vec<&Field<JetStreamOptions>> =
+                [FIELDS, QUEUES, NOT_YET].into_iter().flatten().collect();
             decoder.fields(map, options, &table, unknown_field);
         }
         other => {
@@ -52,18 +53,25 @@ pub(super) fn store_dir(decoder: &mut Decoder<'_>, options: &mut JetStreamOption
 }
 
 const FIELDS: &[Field<JetStreamOptions>] = &[
-    field(&["enabled", "enable"], |d, j, e| d.set_bool(e, &mut j.enabled)),
+    field(&["enabled", "enable"], |d, j, e| {
+        d.set_bool(e, &mut j.enabled)
+    }),
     field(&["strict"], |d, j, e| d.set_bool(e, &mut j.strict)),
     field(&["store_dir", "store", "storedir"], store_dir),
     field(&["sync_interval", "sync"], sync_interval),
-    field(&["max_memory_store", "max_mem_store", "max_mem"], |d, j, e| {
-        server_size(d, e, "max_mem_store", &mut j.max_memory);
-    }),
+    field(
+        &["max_memory_store", "max_mem_store", "max_mem"],
+        |d, j, e| {
+            server_size(d, e, "max_mem_store", &mut j.max_memory);
+        },
+    ),
     field(&["max_file_store", "max_file"], |d, j, e| {
         server_size(d, e, "max_file_store", &mut j.max_file);
     }),
     field(&["domain"], |d, j, e| d.set_text(e, &mut j.domain)),
-    field(&["extension_hint"], |d, j, e| d.set_text(e, &mut j.extension_hint)),
+    field(&["extension_hint"], |d, j, e| {
+        d.set_text(e, &mut j.extension_hint)
+    }),
     field(&["unique_tag"], |d, j, e| d.set_text(e, &mut j.unique_tag)),
     field(&["limits"], limits),
 ];
@@ -72,13 +80,24 @@ const QUEUES: &[Field<JetStreamOptions>] = &[
     field(&["max_outstanding_catchup"], |d, j, e| {
         unsigned_size(d, e, &mut j.max_outstanding_catchup);
     }),
-    field(&["max_buffered_size"], |d, j, e| unsigned_size(d, e, &mut j.max_buffered_size)),
-    field(&["max_buffered_msgs"], |d, j, e| d.set_integer(e, &mut j.max_buffered_messages)),
-    field(&["request_queue_limit"], |d, j, e| d.set_integer(e, &mut j.request_queue_limit)),
-    field(&["info_queue_limit"], |d, j, e| d.set_integer(e, &mut j.info_queue_limit)),
+    field(&["max_buffered_size"], |d, j, e| {
+        unsigned_size(d, e, &mut j.max_buffered_size)
+    }),
+    field(&["max_buffered_msgs"], |d, j, e| {
+        d.set_integer(e, &mut j.max_buffered_messages)
+    }),
+    field(&["request_queue_limit"], |d, j, e| {
+        d.set_integer(e, &mut j.request_queue_limit)
+    }),
+    field(&["info_queue_limit"], |d, j, e| {
+        d.set_integer(e, &mut j.info_queue_limit)
+    }),
     field(&["max_concurrent_io"], max_concurrent_io),
     // How often the reference rewrites its meta snapshot; our meta group shares the journal.
-    field(&["meta_compact", "meta_compact_size", "meta_compact_sync"], accept),
+    field(
+        &["meta_compact", "meta_compact_size", "meta_compact_sync"],
+        accept,
+    ),
 ];
 
 const NOT_YET: &[Field<JetStreamOptions>] = &[
@@ -89,7 +108,11 @@ const NOT_YET: &[Field<JetStreamOptions>] = &[
 ];
 
 fn sync_interval(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Entry) {
-    if entry.value.as_text().is_some_and(|text| text.eq_ignore_ascii_case("always")) {
+    if entry
+        .value
+        .as_text()
+        .is_some_and(|text| text.eq_ignore_ascii_case("always"))
+    {
         options.sync_interval = SyncInterval::Always;
         return;
     }
@@ -99,7 +122,9 @@ fn sync_interval(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entr
 }
 
 fn max_concurrent_io(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Entry) {
-    let Some(value) = decoder.integer(entry) else { return };
+    let Some(value) = decoder.integer(entry) else {
+        return;
+    };
     if (MIN_CONCURRENT_IO..=MAX_CONCURRENT_IO).contains(&value) {
         options.max_concurrent_io = u64::try_from(value).unwrap_or(0);
     } else {
@@ -123,7 +148,10 @@ pub(super) fn storage_size(decoder: &mut Decoder<'_>, entry: &Entry, target: &mu
     match size {
         Some(size) => *target = size,
         None => {
-            let shown = entry.value.as_text().unwrap_or_else(|| entry.value.type_name());
+            let shown = entry
+                .value
+                .as_text()
+                .unwrap_or_else(|| entry.value.type_name());
             let text = format!("Expected a parseable size for {:?}, got {shown}", entry.key);
             decoder.error(entry, text);
         }
@@ -155,7 +183,10 @@ fn unsigned_size(decoder: &mut Decoder<'_>, entry: &Entry, target: &mut u64) {
 fn limits(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Entry) {
     let Value::Map(map) = &entry.value else {
         let found = entry.value.type_name();
-        decoder.error(entry, format!("Expected a map to define JetStreamLimits, got {found}"));
+        decoder.error(
+            entry,
+            format!("Expected a map to define JetStreamLimits, got {found}"),
+        );
         return;
     };
     let table: Vec<&Field<JetStreamLimits>> = LIMITS.iter().collect();
@@ -163,14 +194,22 @@ fn limits(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Ent
 }
 
 const LIMITS: &[Field<JetStreamLimits>] = &[
-    field(&["max_ack_pending"], |d, l, e| limit(d, e, &mut l.max_ack_pending)),
-    field(&["max_ha_assets"], |d, l, e| limit(d, e, &mut l.max_ha_assets)),
-    field(&["max_request_batch"], |d, l, e| limit(d, e, &mut l.max_request_batch)),
+    field(&["max_ack_pending"], |d, l, e| {
+        limit(d, e, &mut l.max_ack_pending)
+    }),
+    field(&["max_ha_assets"], |d, l, e| {
+        limit(d, e, &mut l.max_ha_assets)
+    }),
+    field(&["max_request_batch"], |d, l, e| {
+        limit(d, e, &mut l.max_request_batch)
+    }),
     field(&["duplicate_window"], |d, l, e| {
         let window = d.duration(e).map(u64::try_from).and_then(Result::ok);
         l.duplicate_window_ns = window.filter(|window| *window > 0);
     }),
-    field(&["default_max_consumers"], |d, l, e| l.default_max_consumers = d.integer(e)),
+    field(&["default_max_consumers"], |d, l, e| {
+        l.default_max_consumers = d.integer(e)
+    }),
     field(&["batch"], |d, l, e| {
         if let Some(map) = d.map(e) {
             let table: Vec<&Field<BatchLimits>> = BATCH.iter().collect();
@@ -190,7 +229,11 @@ const BATCH: &[Field<BatchLimits>] = &[
     field(&["max_inflight_per_stream"], |d, b, e| {
         d.set_integer(e, &mut b.max_inflight_per_stream);
     }),
-    field(&["max_inflight_total"], |d, b, e| d.set_integer(e, &mut b.max_inflight_total)),
-    field(&["max_msgs"], |d, b, e| d.set_integer(e, &mut b.max_messages)),
+    field(&["max_inflight_total"], |d, b, e| {
+        d.set_integer(e, &mut b.max_inflight_total)
+    }),
+    field(&["max_msgs"], |d, b, e| {
+        d.set_integer(e, &mut b.max_messages)
+    }),
     field(&["timeout"], |d, b, e| d.set_duration(e, &mut b.timeout_ns)),
 ];

@@ -9,8 +9,11 @@ use crate::options::{PermissionOptions, ResponseOptions, SubjectList};
 /// Reads a permissions block.
 pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<PermissionOptions> {
     let Value::Map(map) = &entry.value else {
-        let found = entry.value.type_name();
-        decoder.error(entry, format!("Expected permissions to be a map/struct, got {found}"));
+        let found = entry.value.shown();
+        decoder.error(
+            entry,
+            format!("Expected permissions to be a map/struct, got {found}"),
+        );
         return None;
     };
     let mut permissions = PermissionOptions::default();
@@ -24,11 +27,18 @@ fn unknown(key: &str) -> String {
 }
 
 const FIELDS: &[Field<PermissionOptions>] = &[
-    field(&["publish", "pub", "import"], |d, p, e| p.publish = subjects(d, e, false)),
-    field(&["subscribe", "sub", "export"], |d, p, e| p.subscribe = subjects(d, e, true)),
-    field(&["allow_responses", "publish_allow_responses"], |d, p, e| {
-        p.allow_responses = responses(d, e);
+    field(&["publish", "pub", "import"], |d, p, e| {
+        p.publish = subjects(d, e, false)
     }),
+    field(&["subscribe", "sub", "export"], |d, p, e| {
+        p.subscribe = subjects(d, e, true)
+    }),
+    field(
+        &["allow_responses", "publish_allow_responses"],
+        |d, p, e| {
+            p.allow_responses = responses(d, e);
+        },
+    ),
 ];
 
 /// A subject, a list of them (both mean allow), or a map with `allow` and `deny`.
@@ -60,13 +70,18 @@ fn subject_list(decoder: &mut Decoder<'_>, entry: &Entry, queues: bool) -> Vec<S
         Value::Text(_) => std::slice::from_ref(entry),
         Value::Array(elements) => elements.as_slice(),
         _ => {
-            decoder.error(entry, "Expected subject permissions to be a subject, or array of subjects");
+            decoder.error(
+                entry,
+                "Expected subject permissions to be a subject, or array of subjects",
+            );
             return Vec::new();
         }
     };
     let mut list = Vec::new();
     for element in elements {
-        let Some(text) = decoder.text(element) else { continue };
+        let Some(text) = decoder.text(element) else {
+            continue;
+        };
         if is_valid_entry(&text, queues) {
             list.push(text);
         } else {
@@ -107,11 +122,14 @@ fn responses(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<ResponseOptions
 
 /// Zero keeps the default.
 const RESPONSES: &[Field<ResponseOptions>] = &[
-    field(&["max", "max_msgs", "max_messages", "max_responses"], |d, r, e| {
-        if let Some(max) = d.integer(e).filter(|max| *max != 0) {
-            r.max_messages = max;
-        }
-    }),
+    field(
+        &["max", "max_msgs", "max_messages", "max_responses"],
+        |d, r, e| {
+            if let Some(max) = d.integer(e).filter(|max| *max != 0) {
+                r.max_messages = max;
+            }
+        },
+    ),
     field(&["expires", "expiration", "ttl"], |d, r, e| {
         if let Some(expires) = d.duration(e).filter(|expires| *expires != 0) {
             r.expires_ns = expires;

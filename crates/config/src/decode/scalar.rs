@@ -44,18 +44,40 @@ impl Decoder<'_> {
 
     /// A whole number that fits the target's type.
     pub(super) fn set_integer<T: TryFrom<i64>>(&mut self, entry: &Entry, target: &mut T) {
-        let Some(value) = self.integer(entry) else { return };
+        let Some(value) = self.integer(entry) else {
+            return;
+        };
         match T::try_from(value) {
             Ok(value) => *target = value,
-            Err(_) => self.error(entry, format!("{} value {value} is out of range", entry.key)),
+            Err(_) => self.error(
+                entry,
+                format!("{} value {value} is out of range", entry.key),
+            ),
+        }
+    }
+
+    /// A whole number of which negative values mean the same as zero.
+    pub(super) fn set_at_least_zero<T: TryFrom<i64>>(&mut self, entry: &Entry, target: &mut T) {
+        match entry.value {
+            Value::Integer(value) if value < 0 => {
+                if let Ok(zero) = T::try_from(0) {
+                    *target = zero;
+                }
+            }
+            _ => self.set_integer(entry, target),
         }
     }
 
     /// A size that must fit 31 bits.
     pub(super) fn set_size32(&mut self, entry: &Entry, target: &mut usize) {
-        let Some(value) = self.integer(entry) else { return };
+        let Some(value) = self.integer(entry) else {
+            return;
+        };
         if value > MAX_INT32 {
-            self.error(entry, format!("{} value is too big", entry.key.to_ascii_lowercase()));
+            self.error(
+                entry,
+                format!("{} value is too big", entry.key.to_ascii_lowercase()),
+            );
         } else {
             self.set_integer(entry, target);
         }
@@ -75,8 +97,13 @@ impl Decoder<'_> {
 
     /// A duration in quotes, or whole seconds with a warning.
     pub(super) fn duration_or_seconds(&mut self, entry: &Entry) -> Option<i64> {
-        let Value::Integer(seconds) = entry.value else { return self.duration(entry) };
-        self.warning(entry, format!("{} should be converted to a duration", entry.key));
+        let Value::Integer(seconds) = entry.value else {
+            return self.duration(entry);
+        };
+        self.warning(
+            entry,
+            format!("{} should be converted to a duration", entry.key),
+        );
         Some(seconds.saturating_mul(SECOND_NS))
     }
 
@@ -97,7 +124,10 @@ impl Decoder<'_> {
             Ok(duration) => *target = duration,
             Err(_) => {
                 let text = go_duration::format(duration);
-                self.error(entry, format!("{} of {text} must not be negative", entry.key));
+                self.error(
+                    entry,
+                    format!("{} of {text} must not be negative", entry.key),
+                );
             }
         }
     }
@@ -119,7 +149,10 @@ impl Decoder<'_> {
                 }
             },
             _ => {
-                self.error(entry, format!("error parsing {block} config, 'timeout' wrong type"));
+                self.error(
+                    entry,
+                    format!("error parsing {block} config, 'timeout' wrong type"),
+                );
                 return None;
             }
         };
@@ -135,9 +168,10 @@ impl Decoder<'_> {
     pub(super) fn texts(&mut self, entry: &Entry) -> Vec<String> {
         match &entry.value {
             Value::Text(text) => vec![text.clone()],
-            Value::Array(elements) => {
-                elements.iter().filter_map(|element| self.text(element)).collect()
-            }
+            Value::Array(elements) => elements
+                .iter()
+                .filter_map(|element| self.text(element))
+                .collect(),
             _ => {
                 self.mismatch(entry, "[]interface {}");
                 Vec::new()
@@ -179,20 +213,14 @@ pub(crate) fn parse_listen(text: &str) -> Result<(&str, i32), String> {
     }
 }
 
-/// A JetStream size: `10G` and the like, powers of 1024, or a plain number.
+/// A JetStream size: digits with `K`, `M`, `G` or `T`, powers of 1024.
 pub(crate) fn parse_storage_size(text: &str) -> Result<i64, String> {
-    let (digits, shift) = match text.char_indices().next_back() {
-        Some((index, suffix)) if !suffix.is_ascii_digit() => {
-            let shift = match suffix.to_ascii_uppercase() {
-                'K' => 10,
-                'M' => 20,
-                'G' => 30,
-                'T' => 40,
-                _ => return Err("sizes defined as strings must end in K, M, G, T".to_owned()),
-            };
-            (text.get(..index).unwrap_or(""), shift)
-        }
-        _ => (text, 0),
+    const SHIFTS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let found = SHIFTS
+        .iter()
+        .find_map(|(suffix, shift)| text.strip_suffix(*suffix).map(|digits| (digits, *shift)));
+    let Some((digits, shift)) = found else {
+        return Err("sizes defined as strings must end in K, M, G, T".to_owned());
     };
     digits
         .parse::<i64>()

@@ -11,6 +11,28 @@ use crate::options::{CertificatePair, HandshakeMode, TlsOptions, TlsVersion};
 const AUTO_FALLBACK_NS: u64 = 50_000_000;
 const PIN_LENGTH: usize = 64;
 
+/// Suites and curves this server can offer. Suites are those of TLS 1.2; 1.3 has no choice.
+const CIPHER_SUITES: &[&str] = &[
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
+const CURVES: &[&str] = &[
+    "CurveP256",
+    "CurveP384",
+    "CurveP521",
+    "X25519",
+    "X25519MLKEM768",
+];
+
 /// A block under construction: the pair named by `cert_file` and `key_file` comes in two keys.
 #[derive(Default)]
 struct Draft {
@@ -30,7 +52,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<TlsOpti
     match (pair.cert_file.is_empty(), pair.key_file.is_empty()) {
         (false, false) if options.certificates.is_empty() => options.certificates.push(pair),
         (false, false) => {
-            let text = "error parsing tls config, cannot combine 'cert_file' option with 'certs' option";
+            let text =
+                "error parsing tls config, cannot combine 'cert_file' option with 'certs' option";
             decoder.error(entry, text);
         }
         (true, true) => {}
@@ -41,9 +64,15 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<TlsOpti
 }
 
 const FIELDS: &[Field<Draft>] = &[
-    field(&["cert_file"], |d, t, e| set_path(d, &mut t.pair.cert_file, e)),
-    field(&["key_file"], |d, t, e| set_path(d, &mut t.pair.key_file, e)),
-    field(&["ca_file"], |d, t, e| d.set_text(e, &mut t.options.ca_file)),
+    field(&["cert_file"], |d, t, e| {
+        set_path(d, &mut t.pair.cert_file, e)
+    }),
+    field(&["key_file"], |d, t, e| {
+        set_path(d, &mut t.pair.key_file, e)
+    }),
+    field(&["ca_file"], |d, t, e| {
+        d.set_text(e, &mut t.options.ca_file)
+    }),
     field(&["certs", "certificates"], certificates),
     field(&["verify"], |d, t, e| d.set_bool(e, &mut t.options.verify)),
     field(&["verify_and_map"], |d, t, e| {
@@ -60,14 +89,23 @@ const FIELDS: &[Field<Draft>] = &[
         d.set_integer(e, &mut t.options.connection_rate_limit);
     }),
     field(&["pinned_certs"], pinned_certs),
-    field(&["cipher_suites"], |d, t, e| t.options.cipher_suites = d.texts(e)),
-    field(&["curve_preferences"], |d, t, e| t.options.curve_preferences = d.texts(e)),
+    field(&["cipher_suites"], |d, t, e| {
+        t.options.cipher_suites = names(d, e, CIPHER_SUITES, "cipher");
+    }),
+    field(&["curve_preferences"], |d, t, e| {
+        t.options.curve_preferences = names(d, e, CURVES, "curve preference");
+    }),
     field(&["min_version"], min_version),
     // Only says something about the other side of outgoing connections.
     unsupported(&["insecure"]),
     unsupported(&["allow_insecure_cipher_suites"]),
     unsupported(&["verify_cert_and_check_known_urls"]),
-    unsupported(&["cert_store", "cert_match_by", "cert_match", "ca_certs_match"]),
+    unsupported(&[
+        "cert_store",
+        "cert_match_by",
+        "cert_match",
+        "ca_certs_match",
+    ]),
     unsupported(&["cert_match_skip_invalid"]),
     unsupported(&["ocsp_peer"]),
 ];
@@ -78,6 +116,17 @@ fn set_path(decoder: &mut Decoder<'_>, target: &mut String, entry: &Entry) {
     }
 }
 
+/// A list of names out of a known set.
+fn names(decoder: &mut Decoder<'_>, entry: &Entry, known: &[&str], what: &str) -> Vec<String> {
+    let names = decoder.texts(entry);
+    for name in &names {
+        if !known.contains(&name.as_str()) {
+            decoder.error(entry, format!("unrecognized {what} {name}"));
+        }
+    }
+    names
+}
+
 fn certificates(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
     let Value::Array(elements) = &entry.value else {
         decoder.mismatch(entry, "[]interface {}");
@@ -85,7 +134,9 @@ fn certificates(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
     };
     let table: Vec<&Field<CertificatePair>> = PAIR.iter().collect();
     for element in elements {
-        let Some(map) = decoder.map(element) else { continue };
+        let Some(map) = decoder.map(element) else {
+            continue;
+        };
         let mut pair = CertificatePair::default();
         decoder.fields(map, &mut pair, &table, |key| {
             format!("error parsing tls certs config, unknown field {key:?}")
@@ -99,8 +150,12 @@ fn certificates(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
 }
 
 const PAIR: &[Field<CertificatePair>] = &[
-    field(&["cert_file"], |d, pair, e| set_path(d, &mut pair.cert_file, e)),
-    field(&["key_file"], |d, pair, e| set_path(d, &mut pair.key_file, e)),
+    field(&["cert_file"], |d, pair, e| {
+        set_path(d, &mut pair.cert_file, e)
+    }),
+    field(&["key_file"], |d, pair, e| {
+        set_path(d, &mut pair.key_file, e)
+    }),
 ];
 
 fn handshake_first(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
@@ -110,18 +165,26 @@ fn handshake_first(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) 
         Value::Text(text) => match text.to_ascii_lowercase().as_str() {
             "true" | "on" => HandshakeMode::HandshakeFirst,
             "false" | "off" => HandshakeMode::InfoFirst,
-            "auto" | "auto_fallback" => HandshakeMode::Fallback { delay_ns: AUTO_FALLBACK_NS },
+            "auto" | "auto_fallback" => HandshakeMode::Fallback {
+                delay_ns: AUTO_FALLBACK_NS,
+            },
             _ => match go_duration::parse(text).map(u64::try_from) {
                 Ok(Ok(delay_ns)) => HandshakeMode::Fallback { delay_ns },
                 _ => {
-                    decoder.error(entry, format!("field {:?}'s value {text:?} is invalid", entry.key));
+                    decoder.error(
+                        entry,
+                        format!("field {:?}'s value {text:?} is invalid", entry.key),
+                    );
                     return;
                 }
             },
         },
         other => {
             let found = other.type_name();
-            let text = format!("field {:?} should be a boolean or a string, got {found}", entry.key);
+            let text = format!(
+                "field {:?} should be a boolean or a string, got {found}",
+                entry.key
+            );
             decoder.error(entry, text);
             return;
         }
@@ -135,14 +198,17 @@ fn pinned_certs(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
         if pin.len() == PIN_LENGTH && pin.bytes().all(|b| b.is_ascii_hexdigit()) {
             draft.options.pinned_certs.push(pin);
         } else {
-            let text = format!("error parsing 'pinned_certs' value {pin} does not match sha256 in hex");
+            let text =
+                format!("error parsing 'pinned_certs' value {pin} does not match sha256 in hex");
             decoder.error(entry, text);
         }
     }
 }
 
 fn min_version(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
-    let Some(text) = decoder.text(entry) else { return };
+    let Some(text) = decoder.text(entry) else {
+        return;
+    };
     draft.options.min_version = match text.as_str() {
         "1.2" => TlsVersion::V12,
         "1.3" => TlsVersion::V13,

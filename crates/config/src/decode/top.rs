@@ -12,25 +12,32 @@ const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
 
 /// Fills options from the top level of a configuration.
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Options) {
-    let table: Vec<&Field<Options>> =
-        [LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, BLOCKS, NOT_YET]
-            .into_iter()
-            .flatten()
-            .collect();
+    let table: Vec<&Field<Options>> = [
+        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, BLOCKS, NOT_YET,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     decoder.fields(root, options, &table, unknown_field);
     accounts::check_users(decoder, root, options);
 }
 
 const LISTENER: &[Field<Options>] = &[
-    field(&["listen"], |d, o, e| d.listen(e, &mut o.client.host, &mut o.client.port)),
+    field(&["listen"], |d, o, e| {
+        d.listen(e, &mut o.client.host, &mut o.client.port)
+    }),
     field(&["host", "net"], |d, o, e| {
         if let Some(host) = d.text(e) {
             o.client.host = host;
         }
     }),
     field(&["port"], |d, o, e| d.set_integer(e, &mut o.client.port)),
-    field(&["client_advertise"], |d, o, e| d.set_text(e, &mut o.client.advertise)),
-    field(&["no_header_support"], |d, o, e| d.set_bool(e, &mut o.client.no_header_support)),
+    field(&["client_advertise"], |d, o, e| {
+        d.set_text(e, &mut o.client.advertise)
+    }),
+    field(&["no_header_support"], |d, o, e| {
+        d.set_bool(e, &mut o.client.no_header_support)
+    }),
     field(&["disable_sublist_cache", "no_sublist_cache"], |d, o, e| {
         d.set_bool(e, &mut o.client.disable_match_cache);
     }),
@@ -40,19 +47,32 @@ const LISTENER: &[Field<Options>] = &[
 ];
 
 const LIMITS: &[Field<Options>] = &[
-    field(&["max_control_line"], |d, o, e| d.set_size32(e, &mut o.client.max_control_line)),
-    field(&["max_payload"], |d, o, e| d.set_size32(e, &mut o.client.max_payload)),
-    field(&["max_pending"], |d, o, e| d.set_integer(e, &mut o.client.max_pending)),
+    field(&["max_control_line"], |d, o, e| {
+        d.set_size32(e, &mut o.client.max_control_line)
+    }),
+    field(&["max_payload"], |d, o, e| {
+        d.set_size32(e, &mut o.client.max_payload)
+    }),
+    field(&["max_pending"], |d, o, e| {
+        d.set_integer(e, &mut o.client.max_pending)
+    }),
     field(&["max_connections", "max_conn"], |d, o, e| {
         d.set_integer(e, &mut o.client.max_connections);
     }),
     field(&["max_subscriptions", "max_subs"], max_subscriptions),
-    field(&["max_subscription_tokens", "max_sub_tokens"], max_subscription_tokens),
-    field(&["max_closed_clients"], |d, o, e| d.set_integer(e, &mut o.client.max_closed_clients)),
+    field(
+        &["max_subscription_tokens", "max_sub_tokens"],
+        max_subscription_tokens,
+    ),
+    field(&["max_closed_clients"], |d, o, e| {
+        d.set_integer(e, &mut o.client.max_closed_clients)
+    }),
     field(&["ping_interval"], |d, o, e| {
         d.set_duration_or_seconds(e, &mut o.client.ping_interval_ns);
     }),
-    field(&["ping_max"], |d, o, e| d.set_integer(e, &mut o.client.ping_max)),
+    field(&["ping_max"], |d, o, e| {
+        d.set_integer(e, &mut o.client.ping_max)
+    }),
     field(&["write_deadline"], |d, o, e| {
         d.set_duration_or_seconds(e, &mut o.client.write_deadline_ns);
     }),
@@ -73,14 +93,20 @@ const LOGGING: &[Field<Options>] = &[
         o.log.trace |= o.log.trace_headers;
     }),
     field(&["logtime"], |d, o, e| d.set_bool(e, &mut o.log.time)),
-    field(&["logtime_utc"], |d, o, e| d.set_bool(e, &mut o.log.time_utc)),
-    field(&["log_file", "logfile"], |d, o, e| d.set_text(e, &mut o.log.file)),
-    field(&["log_size_limit", "logfile_size_limit"], |d, o, e| {
-        d.set_integer(e, &mut o.log.file_size_limit);
+    field(&["logtime_utc"], |d, o, e| {
+        d.set_bool(e, &mut o.log.time_utc)
     }),
-    field(&["log_max_num", "logfile_max_num"], |d, o, e| d.set_integer(e, &mut o.log.file_keep)),
+    field(&["log_file", "logfile"], |d, o, e| {
+        d.set_text(e, &mut o.log.file)
+    }),
+    field(&["log_size_limit", "logfile_size_limit"], |d, o, e| {
+        d.set_at_least_zero(e, &mut o.log.file_size_limit);
+    }),
+    field(&["log_max_num", "logfile_max_num"], |d, o, e| {
+        d.set_integer(e, &mut o.log.file_keep)
+    }),
     field(&["max_traced_msg_len"], |d, o, e| {
-        d.set_integer(e, &mut o.log.max_traced_message_length);
+        d.set_at_least_zero(e, &mut o.log.max_traced_message_length);
     }),
     field(&["connect_error_reports"], |d, o, e| {
         d.set_integer(e, &mut o.log.connect_error_reports);
@@ -88,13 +114,21 @@ const LOGGING: &[Field<Options>] = &[
     field(&["reconnect_error_reports"], |d, o, e| {
         d.set_integer(e, &mut o.log.reconnect_error_reports);
     }),
-    field(&["pid_file", "pidfile"], |d, o, e| d.set_text(e, &mut o.pid_file)),
-    field(&["ports_file_dir"], |d, o, e| d.set_text(e, &mut o.ports_file_dir)),
+    field(&["pid_file", "pidfile"], |d, o, e| {
+        d.set_text(e, &mut o.pid_file)
+    }),
+    field(&["ports_file_dir"], |d, o, e| {
+        d.set_text(e, &mut o.ports_file_dir)
+    }),
 ];
 
 const MONITORING: &[Field<Options>] = &[
-    field(&["http"], |d, o, e| d.listen(e, &mut o.monitor.host, &mut o.monitor.http_port)),
-    field(&["http_port", "monitor_port"], |d, o, e| d.set_integer(e, &mut o.monitor.http_port)),
+    field(&["http"], |d, o, e| {
+        d.listen(e, &mut o.monitor.host, &mut o.monitor.http_port)
+    }),
+    field(&["http_port", "monitor_port"], |d, o, e| {
+        d.set_integer(e, &mut o.monitor.http_port)
+    }),
     field(&["http_base_path"], |d, o, e| {
         if let Some(path) = d.text(e) {
             o.monitor.base_path = path;
@@ -105,26 +139,47 @@ const MONITORING: &[Field<Options>] = &[
 const SERVER: &[Field<Options>] = &[
     field(&["server_name"], server_name),
     field(&["server_tags"], server_tags),
-    field(&["server_metadata"], |d, o, e| d.text_map(e, &mut o.server_metadata)),
+    field(&["server_metadata"], |d, o, e| {
+        d.text_map(e, &mut o.server_metadata)
+    }),
     field(&["feature_flags"], feature_flags),
 ];
 
 const SECURITY: &[Field<Options>] = &[
     field(&["tls"], |d, o, e| o.tls = tls::decode(d, e)),
-    field(&["allow_non_tls"], |d, o, e| d.set_bool(e, &mut o.allow_non_tls)),
-    field(&["authorization"], |d, o, e| authorization::decode(d, e, &mut o.authorization)),
-    field(&["accounts"], |d, o, e| accounts::decode(d, e, &mut o.accounts)),
-    field(&["no_auth_user"], |d, o, e| d.set_text(e, &mut o.no_auth_user)),
-    field(&["system_account", "system"], |d, o, e| d.set_text(e, &mut o.system_account)),
-    field(&["no_system_account", "no_system", "no_sys_acc"], |d, o, e| {
-        d.set_bool(e, &mut o.no_system_account);
+    field(&["allow_non_tls"], |d, o, e| {
+        d.set_bool(e, &mut o.allow_non_tls)
     }),
+    field(&["authorization"], |d, o, e| {
+        authorization::decode(d, e, &mut o.authorization)
+    }),
+    field(&["accounts"], |d, o, e| {
+        accounts::decode(d, e, &mut o.accounts)
+    }),
+    field(&["no_auth_user"], |d, o, e| {
+        d.set_text(e, &mut o.no_auth_user)
+    }),
+    field(&["system_account", "system"], |d, o, e| {
+        d.set_text(e, &mut o.system_account)
+    }),
+    field(
+        &["no_system_account", "no_system", "no_sys_acc"],
+        |d, o, e| {
+            d.set_bool(e, &mut o.no_system_account);
+        },
+    ),
 ];
 
 const BLOCKS: &[Field<Options>] = &[
-    field(&["jetstream"], |d, o, e| jetstream::decode(d, e, &mut o.jetstream)),
-    field(&["store_dir", "storedir"], |d, o, e| jetstream::store_dir(d, &mut o.jetstream, e)),
-    field(&["default_js_domain"], |d, o, e| d.text_map(e, &mut o.jetstream.default_domain)),
+    field(&["jetstream"], |d, o, e| {
+        jetstream::decode(d, e, &mut o.jetstream)
+    }),
+    field(&["store_dir", "storedir"], |d, o, e| {
+        jetstream::store_dir(d, &mut o.jetstream, e)
+    }),
+    field(&["default_js_domain"], |d, o, e| {
+        d.text_map(e, &mut o.jetstream.default_domain)
+    }),
     // Profiling ports have no counterpart here; the rate alone changes nothing.
     field(&["prof_block_rate"], accept),
 ];
@@ -143,10 +198,21 @@ const NOT_YET: &[Field<Options>] = &[
     unsupported(&["proxies"]),
     unsupported(&["ocsp", "ocsp_cache"]),
     unsupported(&["default_sentinel"]),
-    unsupported(&["operator", "operators", "root", "roots", "root_operator", "root_operators"]),
+    unsupported(&[
+        "operator",
+        "operators",
+        "root",
+        "roots",
+        "root_operator",
+        "root_operators",
+    ]),
     unsupported(&["trusted_keys", "trusted"]),
     unsupported(&["resolver", "account_resolver", "accounts_resolver"]),
-    unsupported(&["resolver_tls", "resolver_preload", "resolver_pinned_accounts"]),
+    unsupported(&[
+        "resolver_tls",
+        "resolver_preload",
+        "resolver_pinned_accounts",
+    ]),
 ];
 
 fn max_subscriptions(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
@@ -157,7 +223,9 @@ fn max_subscriptions(decoder: &mut Decoder<'_>, options: &mut Options, entry: &E
 }
 
 fn max_subscription_tokens(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(value) = decoder.integer(entry) else { return };
+    let Some(value) = decoder.integer(entry) else {
+        return;
+    };
     let name = entry.key.to_ascii_lowercase();
     if value > MAX_SUBSCRIPTION_TOKENS {
         decoder.error(entry, format!("{name} value is too big"));
@@ -169,7 +237,9 @@ fn max_subscription_tokens(decoder: &mut Decoder<'_>, options: &mut Options, ent
 }
 
 fn write_timeout(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(text) = decoder.text(entry) else { return };
+    let Some(text) = decoder.text(entry) else {
+        return;
+    };
     options.client.write_timeout = match text.as_str() {
         "default" | "" => WriteTimeout::Default,
         "close" => WriteTimeout::Close,
@@ -182,7 +252,9 @@ fn write_timeout(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry
 }
 
 fn lame_duck_duration(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(duration) = decoder.duration(entry) else { return };
+    let Some(duration) = decoder.duration(entry) else {
+        return;
+    };
     match u64::try_from(duration) {
         Ok(duration_ns) if duration_ns >= MINIMUM_LAME_DUCK_NS => {
             options.lame_duck.duration_ns = duration_ns;
@@ -196,17 +268,24 @@ fn lame_duck_duration(decoder: &mut Decoder<'_>, options: &mut Options, entry: &
 }
 
 fn lame_duck_grace_period(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(duration) = decoder.duration(entry) else { return };
+    let Some(duration) = decoder.duration(entry) else {
+        return;
+    };
     match u64::try_from(duration) {
         Ok(duration_ns) => options.lame_duck.grace_period_ns = duration_ns,
         Err(_) => {
-            decoder.error(entry, "invalid lame_duck_grace_period, needs to be positive");
+            decoder.error(
+                entry,
+                "invalid lame_duck_grace_period, needs to be positive",
+            );
         }
     }
 }
 
 fn server_name(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(name) = decoder.text(entry) else { return };
+    let Some(name) = decoder.text(entry) else {
+        return;
+    };
     if name.contains(' ') {
         decoder.error(entry, "server name cannot contain spaces");
     } else {
@@ -219,7 +298,10 @@ fn server_tags(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) 
         Value::Text(_) | Value::Array(_) => decoder.texts(entry),
         other => {
             let found = other.type_name();
-            decoder.error(entry, format!("error parsing tags: unsupported type {found}"));
+            decoder.error(
+                entry,
+                format!("error parsing tags: unsupported type {found}"),
+            );
             return;
         }
     };
@@ -233,7 +315,9 @@ fn server_tags(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) 
 }
 
 fn feature_flags(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(map) = decoder.map(entry) else { return };
+    let Some(map) = decoder.map(entry) else {
+        return;
+    };
     for flag in map.in_file_order() {
         match &flag.value {
             Value::Bool(value) => {
@@ -242,7 +326,8 @@ fn feature_flags(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry
             other => {
                 let found = other.type_name();
                 let name = &flag.key;
-                let text = format!("error parsing feature flag {name:?}: expected bool, got {found}");
+                let text =
+                    format!("error parsing feature flag {name:?}: expected bool, got {found}");
                 decoder.error(flag, text);
             }
         }

@@ -14,7 +14,9 @@ fn is_off(value: &Value) -> bool {
         Value::Float(value) => *value == 0.0,
         Value::Text(text) => {
             text.is_empty()
-                || ["disabled", "disable"].iter().any(|word| text.eq_ignore_ascii_case(word))
+                || ["disabled", "disable"]
+                    .iter()
+                    .any(|word| text.eq_ignore_ascii_case(word))
         }
         Value::Time(_) => false,
         Value::Array(elements) => elements.is_empty(),
@@ -25,7 +27,10 @@ fn is_off(value: &Value) -> bool {
 /// Refuses a known key of a feature that is not built yet.
 pub(super) fn refuse<T>(decoder: &mut Decoder<'_>, _: &mut T, entry: &Entry) {
     if !is_off(&entry.value) {
-        decoder.error(entry, format!("field {:?} is not supported yet by this version", entry.key));
+        decoder.error(
+            entry,
+            format!("field {:?} is not supported yet by this version", entry.key),
+        );
     }
 }
 

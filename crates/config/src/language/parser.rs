@@ -260,7 +260,12 @@ impl<'a> Parser<'a> {
             }
             let position = self.cursor.position();
             let value = self.value()?;
-            elements.push(Entry { key: String::new(), value, position, referenced: false });
+            elements.push(Entry {
+                key: String::new(),
+                value,
+                position,
+                referenced: false,
+            });
             if self.array_value_end()? {
                 break;
             }

@@ -87,13 +87,10 @@ fn ends_bare(c: char) -> bool {
 }
 
 fn boolean(text: &str) -> Option<bool> {
-    let is = |word: &&str| text.eq_ignore_ascii_case(word);
-    if ["true", "yes", "on"].iter().any(|word| is(word)) {
-        Some(true)
-    } else if ["false", "no", "off"].iter().any(|word| is(word)) {
-        Some(false)
-    } else {
-        None
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

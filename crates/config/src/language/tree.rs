@@ -46,6 +46,18 @@ impl Value {
         }
     }
 
+    /// The value as messages show it: scalars as written, others by their type.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Text(text) | Self::Time(text) => text.clone(),
+            Self::Array(_) | Self::Map(_) => self.type_name().to_owned(),
+        }
+    }
+
     /// What the reference calls this type in its messages.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
