@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::disk::{Counters, Knobs, SimDisk};
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
+use millrace_store::disk::{DiskReply, Token};
 use millrace_store::journal::{
     Damage, Durability, GroupId, HardState, Journal, JournalEvent, JournalPosition,
     JournalSettings, Progress, Record, RecordKind, RecordTicket, Recovered, RecoveredGroup,
@@ -28,6 +29,8 @@ pub struct Plan {
     pub rewrites: bool,
     /// Every life ends with a kill, never with a power cut.
     pub kill_only: bool,
+    /// Journal bytes above which groups are asked to checkpoint.
+    pub budget_bytes: u64,
 }
 
 impl Plan {
@@ -39,6 +42,7 @@ impl Plan {
         turns: 60,
         rewrites: true,
         kill_only: false,
+        budget_bytes: 400 << 10,
     };
 }
 
@@ -150,7 +154,7 @@ impl JournalRun {
             sync: plan.sync,
             file_bytes: 64 << 10,
             reserve_bytes: 64 << 10,
-            budget_bytes: 400 << 10,
+            budget_bytes: plan.budget_bytes,
             frame_bytes: 16 << 10,
             pipeline_bytes: 8 << 10,
             ..JournalSettings::default()
@@ -202,7 +206,7 @@ impl JournalRun {
     pub fn live(&mut self) -> Result<(), String> {
         for _ in 0..self.random.below(self.plan.turns) + 1 {
             self.turn()?;
-            if self.journal.is_none() {
+            if self.journal.is_none() || self.full {
                 break;
             }
         }
@@ -579,17 +583,60 @@ impl JournalRun {
         ))
     }
 
-    /// All groups with their entries as appended so far.
+    /// Every entry appended since the last recovery, also those that a checkpoint made needless.
     #[must_use]
-    pub fn entries_written(&self) -> BTreeMap<(u64, u64), Bytes> {
-        let of_group = |(id, group): (&GroupId, &GroupModel)| {
-            let id = id.0;
-            let entries = group.entries.iter();
-            entries
-                .map(|(index, entry)| ((id, *index), entry.1.clone()))
-                .collect::<Vec<_>>()
+    pub fn history(&self) -> BTreeMap<(GroupId, u64), Bytes> {
+        let entry = |record: &Record| match record.kind {
+            RecordKind::Entry { index, .. } => {
+                Some(((record.group, index), record.payload.clone()))
+            }
+            _ => None,
         };
-        self.current.iter().flat_map(of_group).collect()
+        self.appended
+            .iter()
+            .filter_map(|(_, record)| entry(record))
+            .collect()
+    }
+
+    /// Every entry of the groups as they are.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<(GroupId, u64), Bytes> {
+        let mut all = BTreeMap::new();
+        for (id, group) in &self.current {
+            for (index, (_, payload)) in &group.entries {
+                all.insert((*id, *index), payload.clone());
+            }
+        }
+        all
+    }
+
+    /// Reads every located payload back from the journal. Call with nothing under way.
+    ///
+    /// # Errors
+    /// A payload that is not what was written.
+    pub fn read_back(&mut self) -> Result<usize, String> {
+        let located: Vec<(Bytes, JournalPosition)> = self
+            .located()
+            .map(|(record, position)| (record.payload.clone(), position))
+            .collect();
+        let mut read = 0;
+        for (payload, position) in located {
+            let Some(journal) = &mut self.journal else {
+                break;
+            };
+            let length = payload.len() as u32;
+            let Some(request) = journal.read(Token(1), position, length) else {
+                continue;
+            };
+            self.disk.submit([request]);
+            let answer = self.disk.step().map(|completion| completion.result);
+            if answer != Some(Ok(DiskReply::Data(payload))) {
+                return Err(format!("{position:?} holds something else: {answer:?}"));
+            }
+            journal.read_done(position.file);
+            read += 1;
+        }
+        Ok(read)
     }
 
     /// Whether the journal said that the disk is full and not yet that it resumed.
