@@ -1,1 +1,27 @@
-//! Placeholder: replaced by the first commit of its owner.
+//! The shell around a node: sockets, TLS, timers, threads, files, signals, logs, HTTP.
+//!
+//! No policy lives here. One thread owns the [`millrace_node::Node`] and every socket; disk
+//! threads, the hashing pool, signals and monitoring talk to it through one channel and a waker.
+//! Tested with real processes, since it is the one room that the simulator does not run.
+
+mod clock;
+mod connection;
+mod disk;
+mod event_loop;
+mod files;
+mod identity;
+mod life;
+mod limits;
+mod logger;
+mod machine;
+mod monitor;
+mod passwords;
+mod reading;
+mod run;
+mod signals;
+mod start;
+mod store_folder;
+mod tls;
+mod writing;
+
+pub use run::{EXIT_FAILURE, EXIT_OK, Reload, RunContext, run};

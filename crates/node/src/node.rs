@@ -155,6 +155,14 @@ impl Node {
         groups.ids().filter_map(|id| groups.handle(id)).collect()
     }
 
+    /// Whether JetStream has read its store (or is off, or failed): what was stored is served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.engine
+            .as_ref()
+            .is_none_or(|engine| engine.health() != crate::engine::EngineHealth::Recovering)
+    }
+
     /// Options the server runs with now.
     #[must_use]
     pub const fn options(&self) -> &Arc<Options> {

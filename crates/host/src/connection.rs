@@ -1,0 +1,68 @@
+//! One socket: what the event loop remembers of it. Reading is in `reading`, writing and closing
+//! in `writing`.
+
+use crate::tls::Session;
+use millrace_core::ConnectionId;
+use mio::net::TcpStream;
+use std::net::SocketAddr;
+
+/// Where a socket is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not told to the broker yet: the first byte, or a short time, decides about TLS.
+    Undecided,
+    /// In use.
+    Open,
+    /// The broker ended it; what it holds is still written.
+    Closing,
+    /// Ended and written; late bytes of the peer are read and dropped for a moment.
+    Lingering,
+}
+
+/// A socket and its state.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Tells this use of a slot from later ones.
+    pub(crate) serial: u64,
+    /// The broker's name for it, once it is accepted there.
+    pub(crate) id: Option<ConnectionId>,
+    pub(crate) tls: Option<Box<Session>>,
+    pub(crate) phase: Phase,
+    /// Monotonic time until which it is not read; 0 when it may be.
+    pub(crate) paused_until: u64,
+    /// A password is being compared: not read meanwhile.
+    pub(crate) hashing: bool,
+    /// Stands in the queue of sockets to read.
+    pub(crate) queued: bool,
+    /// The system said that the peer sends no more: read on until the end shows.
+    pub(crate) peer_closing: bool,
+    /// The socket took no more; writing goes on when the system says so.
+    pub(crate) write_blocked: bool,
+}
+
+impl Connection {
+    pub(crate) const fn new(socket: TcpStream, peer: SocketAddr, serial: u64) -> Self {
+        Self {
+            socket,
+            peer,
+            serial,
+            id: None,
+            tls: None,
+            phase: Phase::Undecided,
+            paused_until: 0,
+            hashing: false,
+            queued: false,
+            peer_closing: false,
+            write_blocked: false,
+        }
+    }
+
+    /// Whether bytes may be read from it now.
+    pub(crate) const fn may_read(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Lingering)
+            && self.paused_until == 0
+            && !self.hashing
+    }
+}

@@ -1,0 +1,524 @@
+//! The loop that owns the node and every socket: waits for the system, feeds what came to the
+//! node, ends the turn, and carries out what it asks for.
+//!
+//! Sockets are watched edge-triggered for reading and writing at once, so that a connection costs
+//! one system call of registration in its life; what an edge announced is remembered in `ready`
+//! until it is read.
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::disk::DiskLanes;
+use crate::files::PortsFile;
+use crate::limits::{READ_BUFFER_MIN, TURN_EVENTS, TURN_INPUTS};
+use crate::logger::{Level, Logger};
+use crate::machine;
+use crate::monitor::MonitorRequest;
+use crate::passwords::PasswordPool;
+use crate::run::Reload;
+use crate::signals::Signal;
+use crate::store_folder::StoreFolder;
+use millrace_clock::Now;
+use millrace_core::{BrokerEffect, CloseReason, ConnectionId, LogLevel};
+use millrace_node::{HostFacts, LogLine, LogSeverity, Node};
+use millrace_store::disk::{DiskCompletion, DiskRequest};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ServerConfig;
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+pub(crate) const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+/// Tokens of connections are their slots behind the fixed ones.
+pub(crate) const FIRST_CONNECTION: usize = 2;
+/// Below this the system's clock ticks are too coarse to sleep.
+const SPIN_NS: u64 = 100_000;
+
+/// What other threads tell the loop.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Disk(DiskCompletion),
+    PasswordChecked { id: ConnectionId, matches: bool },
+    Signal(Signal),
+    Monitor(MonitorRequest),
+}
+
+/// The way into the loop from other threads. Bounded by what each of them has outstanding.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    sender: Sender<Input>,
+    waker: Arc<Waker>,
+}
+
+impl Inputs {
+    /// Hands `input` over and wakes the loop. After the loop has ended it is dropped.
+    pub(crate) fn send(&self, input: Input) {
+        if self.sender.send(input).is_ok() {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        // The only failure is a full counter, and then the loop is awake.
+        let _ = self.waker.wake();
+    }
+}
+
+/// What the loop waits with: made before the node, because threads need the way in.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) poll: Poll,
+    pub(crate) inputs: Inputs,
+    receiver: Receiver<Input>,
+}
+
+impl Waiting {
+    /// # Errors
+    /// The system refuses a poll or its waker.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, receiver) = channel();
+        Ok(Self {
+            poll,
+            inputs: Inputs { sender, waker },
+            receiver,
+        })
+    }
+}
+
+/// How far the server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// JetStream reads its store; clients wait in the listener's queue, at most until then.
+    Starting {
+        until_ns: u64,
+    },
+    Serving,
+    LameDuck,
+    /// Connections and disk are being finished, at most until then.
+    Stopping {
+        until_ns: u64,
+    },
+}
+
+/// The client port.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// Monotonic time until which nothing is accepted, after a failure.
+    pub(crate) paused_until: u64,
+    /// Length of the next such pause; 0 after a success.
+    pub(crate) pause_ns: u64,
+    /// Connections may be waiting.
+    pub(crate) pending: bool,
+}
+
+/// What `start` hands over.
+pub(crate) struct Parts {
+    pub(crate) waiting: Waiting,
+    pub(crate) clock: Clock,
+    pub(crate) node: Node,
+    pub(crate) logger: Logger,
+    pub(crate) listener: TcpListener,
+    /// Shown in the log when clients are let in.
+    pub(crate) listening_text: String,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) disk: Option<DiskLanes>,
+    pub(crate) store: Option<StoreFolder>,
+    pub(crate) passwords: PasswordPool,
+    pub(crate) reload: Option<Reload>,
+    pub(crate) facts: HostFacts,
+    /// Writes the ports file once clients are let in.
+    pub(crate) write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
+    pub(crate) starting_until_ns: u64,
+}
+
+pub(crate) struct EventLoop {
+    pub(crate) poll: Poll,
+    inputs: Receiver<Input>,
+    pub(crate) clock: Clock,
+    pub(crate) node: Node,
+    pub(crate) logger: Logger,
+    pub(crate) listener: Option<Listener>,
+    listening_text: String,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    disk: Option<DiskLanes>,
+    _store: Option<StoreFolder>,
+    passwords: PasswordPool,
+    pub(crate) reload: Option<Reload>,
+    facts: HostFacts,
+    processor: (u64, u64),
+    write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
+    ports: Option<PortsFile>,
+    pub(crate) stage: Stage,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) by_id: HashMap<ConnectionId, usize>,
+    pub(crate) next_serial: u64,
+    pub(crate) lingering: usize,
+    /// Sockets that have, or may have, bytes to read.
+    pub(crate) ready: VecDeque<usize>,
+    /// Sockets to write to at the end of the turn, besides those the broker names.
+    pub(crate) unflushed: Vec<usize>,
+    /// `(monotonic time, slot, serial)`.
+    pub(crate) timers: BinaryHeap<Reverse<(u64, usize, u64)>>,
+    pub(crate) read_buffer: Vec<u8>,
+    pub(crate) plain_buffer: Vec<u8>,
+    /// Something happened behind the end of the turn: make another at once.
+    pub(crate) again: bool,
+    disk_in_flight: usize,
+    effects: Vec<BrokerEffect>,
+    requests: Vec<DiskRequest>,
+    dirty: Vec<ConnectionId>,
+    lines: Vec<LogLine>,
+}
+
+impl EventLoop {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Waiting {
+            poll,
+            inputs: _,
+            receiver,
+        } = parts.waiting;
+        Self {
+            poll,
+            inputs: receiver,
+            clock: parts.clock,
+            node: parts.node,
+            logger: parts.logger,
+            listener: Some(Listener {
+                socket: parts.listener,
+                paused_until: 0,
+                pause_ns: 0,
+                pending: true,
+            }),
+            listening_text: parts.listening_text,
+            tls: parts.tls,
+            disk: parts.disk,
+            _store: parts.store,
+            passwords: parts.passwords,
+            reload: parts.reload,
+            facts: parts.facts,
+            processor: (0, 0),
+            write_ports: parts.write_ports,
+            ports: None,
+            stage: Stage::Starting {
+                until_ns: parts.starting_until_ns,
+            },
+            connections: Slab::new(),
+            by_id: HashMap::new(),
+            next_serial: 0,
+            lingering: 0,
+            ready: VecDeque::new(),
+            unflushed: Vec::new(),
+            timers: BinaryHeap::new(),
+            read_buffer: vec![0; READ_BUFFER_MIN],
+            plain_buffer: Vec::new(),
+            again: true,
+            disk_in_flight: 0,
+            effects: Vec::new(),
+            requests: Vec::new(),
+            dirty: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Runs until the server has stopped.
+    ///
+    /// # Errors
+    /// A text for the log: the system's poll failed, or the server could not begin to serve.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        let mut events = Events::with_capacity(TURN_EVENTS);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(format!("waiting for events failed: {error}"));
+                }
+                _ => {}
+            }
+            let now = self.clock.now();
+            self.again = false;
+            self.node.tick(now);
+            self.take_inputs(now);
+            for event in &events {
+                self.note_event(event);
+            }
+            self.fire_timers(now);
+            self.accept(now);
+            self.read_ready(now);
+            self.node.end_of_turn(now);
+            self.settle(now);
+            if self.advance_stage(now)? {
+                self.ports = None;
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long the next wait may take.
+    fn timeout(&self) -> Option<Duration> {
+        if self.again || !self.ready.is_empty() || !self.unflushed.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let accept = self
+            .listener
+            .as_ref()
+            .filter(|_| self.stage == Stage::Serving);
+        let accept = accept
+            .filter(|listener| listener.pending)
+            .map(|l| l.paused_until);
+        let stage = match self.stage {
+            Stage::Starting { until_ns } | Stage::Stopping { until_ns } => Some(until_ns),
+            Stage::Serving | Stage::LameDuck => None,
+        };
+        let timer = self.timers.peek().map(|Reverse((deadline, ..))| *deadline);
+        let deadline = [self.node.next_deadline(), timer, accept, stage]
+            .into_iter()
+            .flatten()
+            .min()?;
+        let left = deadline.saturating_sub(self.clock.now().monotonic_ns);
+        Some(Duration::from_nanos(if left < SPIN_NS { 0 } else { left }))
+    }
+
+    fn note_event(&mut self, event: &mio::event::Event) {
+        match event.token() {
+            WAKER => {}
+            LISTENER => {
+                if let Some(listener) = &mut self.listener {
+                    listener.pending = true;
+                }
+            }
+            Token(number) => {
+                let key = number - FIRST_CONNECTION;
+                let Some(connection) = self.connections.get_mut(key) else {
+                    return;
+                };
+                if event.is_read_closed() || event.is_error() {
+                    connection.peer_closing = true;
+                }
+                if event.is_writable() && connection.write_blocked {
+                    connection.write_blocked = false;
+                    self.unflushed.push(key);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.mark_ready(key);
+                }
+            }
+        }
+    }
+
+    /// Queues a socket for reading.
+    pub(crate) fn mark_ready(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn take_inputs(&mut self, now: Now) {
+        for _ in 0..TURN_INPUTS {
+            let Ok(input) = self.inputs.try_recv() else {
+                return;
+            };
+            match input {
+                Input::Disk(completion) => {
+                    self.disk_in_flight = self.disk_in_flight.saturating_sub(1);
+                    self.node.handle_disk(now, completion);
+                }
+                Input::PasswordChecked { id, matches } => {
+                    self.node.broker().password_checked(now, id, matches);
+                    if let Some(key) = self.by_id.get(&id).copied() {
+                        if let Some(connection) = self.connections.get_mut(key) {
+                            connection.hashing = false;
+                        }
+                        self.mark_ready(key);
+                    }
+                    self.apply_effects(now);
+                }
+                Input::Signal(signal) => self.signal(now, signal),
+                Input::Monitor(request) => self.monitor(now, request),
+            }
+        }
+        // More may wait; the waker's edge is spent.
+        self.again = true;
+    }
+
+    fn monitor(&mut self, now: Now, request: MonitorRequest) {
+        let used = machine::processor_ns();
+        let (used_before, at) = self.processor;
+        let passed = now.monotonic_ns.saturating_sub(at).max(1);
+        self.facts.memory_bytes = machine::resident_bytes();
+        self.facts.cpu_percent = used.saturating_sub(used_before) as f64 * 100.0 / passed as f64;
+        self.processor = (used, now.monotonic_ns);
+        let answer = self
+            .node
+            .monitor(now, &self.facts, &request.path, &request.query);
+        request.answer(answer);
+    }
+
+    /// Carries out what the broker asked for, in order.
+    pub(crate) fn apply_effects(&mut self, now: Now) {
+        let mut effects = std::mem::take(&mut self.effects);
+        loop {
+            self.node.broker().take_effects(&mut effects);
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects.drain(..) {
+                self.apply_effect(now, effect);
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn apply_effect(&mut self, now: Now, effect: BrokerEffect) {
+        match effect {
+            BrokerEffect::CloseConnection {
+                id,
+                after_flush,
+                reason,
+            } => {
+                self.close(now, id, after_flush, reason);
+            }
+            BrokerEffect::UpgradeTls { id } => self.upgrade(now, id),
+            BrokerEffect::HashPassword { id, check } => {
+                if let Some(connection) = self.connection_of(id) {
+                    connection.hashing = true;
+                    self.passwords.check(id, check);
+                }
+            }
+            BrokerEffect::PauseRead { id, until_ns } => {
+                let key = self.by_id.get(&id).copied();
+                if let Some(connection) = self.connection_of(id) {
+                    connection.paused_until = until_ns.max(1);
+                    let serial = connection.serial;
+                    let key = key.unwrap_or_default();
+                    self.timers.push(Reverse((until_ns, key, serial)));
+                }
+            }
+            BrokerEffect::Log { level, text } => {
+                let level = match level {
+                    LogLevel::Trace => Level::Trace,
+                    LogLevel::Debug => Level::Debug,
+                    LogLevel::Info => Level::Info,
+                    LogLevel::Warning => Level::Warning,
+                    LogLevel::Error => Level::Error,
+                };
+                self.logger.line(level, &text);
+            }
+            BrokerEffect::LameDuckDone => self.begin_shutdown(now),
+        }
+    }
+
+    pub(crate) fn connection_of(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let key = *self.by_id.get(&id)?;
+        self.connections.get_mut(key)
+    }
+
+    /// After the node's turn: disk requests out, effects carried out, sockets written.
+    fn settle(&mut self, now: Now) {
+        self.node.take_disk_requests(&mut self.requests);
+        if let Some(disk) = &self.disk {
+            self.disk_in_flight += self.requests.len();
+            for request in self.requests.drain(..) {
+                disk.submit(request);
+            }
+        }
+        self.apply_effects(now);
+        let mut keys = std::mem::take(&mut self.unflushed);
+        self.node.broker().take_dirty(&mut self.dirty);
+        keys.extend(self.dirty.drain(..).filter_map(|id| self.by_id.get(&id)));
+        for key in keys.drain(..) {
+            self.flush(now, key);
+        }
+        if self.unflushed.is_empty() {
+            self.unflushed = keys;
+        }
+        self.apply_effects(now);
+        self.node.take_log(&mut self.lines);
+        for line in self.lines.drain(..) {
+            let level = match line.severity {
+                LogSeverity::Error => Level::Error,
+                LogSeverity::Warning => Level::Warning,
+                LogSeverity::Information => Level::Info,
+                LogSeverity::Debug => Level::Debug,
+            };
+            self.logger.line(level, &line.text);
+        }
+    }
+
+    /// Moves the server along its life; true when it has stopped.
+    fn advance_stage(&mut self, now: Now) -> Result<bool, String> {
+        match self.stage {
+            Stage::Starting { until_ns } => {
+                if self.node.is_ready() || now.monotonic_ns >= until_ns {
+                    self.begin_serving()?;
+                }
+                Ok(false)
+            }
+            Stage::Serving | Stage::LameDuck => Ok(false),
+            Stage::Stopping { until_ns } => {
+                let connected = self.connections.len() > self.lingering;
+                let groups = || {
+                    self.node
+                        .group_handles()
+                        .iter()
+                        .any(|group| !group.is_released())
+                };
+                let busy = connected || self.disk_in_flight > 0 || groups();
+                if busy && now.monotonic_ns < until_ns {
+                    return Ok(false);
+                }
+                self.logger.info("Server Exiting..");
+                Ok(true)
+            }
+        }
+    }
+
+    fn begin_serving(&mut self) -> Result<(), String> {
+        if let Some(listener) = &mut self.listener {
+            self.poll
+                .registry()
+                .register(&mut listener.socket, LISTENER, Interest::READABLE)
+                .map_err(|error| format!("Error listening for clients: {error}"))?;
+        }
+        if let Some(write) = self.write_ports.take() {
+            match write() {
+                Ok(file) => self.ports = Some(file),
+                Err(error) => {
+                    let text = format!("Error writing ports file: {error}");
+                    self.logger.line(Level::Error, &text);
+                }
+            }
+        }
+        self.stage = Stage::Serving;
+        self.again = true;
+        let text = std::mem::take(&mut self.listening_text);
+        self.logger.info(&text);
+        self.logger.info("Server is ready");
+        Ok(())
+    }
+
+    /// Ends a socket at once, whatever it holds.
+    pub(crate) fn end(&mut self, now: Now, key: usize, reason: CloseReason) {
+        let Some(mut connection) = self.connections.try_remove(key) else {
+            return;
+        };
+        let _ = self.poll.registry().deregister(&mut connection.socket);
+        if connection.phase == crate::connection::Phase::Lingering {
+            self.lingering -= 1;
+        }
+        if let Some(id) = connection.id {
+            self.by_id.remove(&id);
+            self.node.broker().closed_by_peer(now, id, reason);
+        }
+        self.again = true;
+    }
+}

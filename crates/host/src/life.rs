@@ -1,0 +1,82 @@
+//! Signals and what they set off: shutdown, lame duck mode, reload, a fresh log file.
+
+use crate::event_loop::{EventLoop, Stage};
+use crate::limits::SHUTDOWN_WAIT_NS;
+use crate::logger::Level;
+use crate::signals::Signal;
+use crate::tls;
+use millrace_clock::Now;
+use std::sync::Arc;
+
+impl EventLoop {
+    pub(crate) fn signal(&mut self, now: Now, signal: Signal) {
+        self.logger
+            .info(&format!("Trapped \"{}\" signal", signal.name()));
+        match signal {
+            Signal::Interrupt => self.begin_shutdown(now),
+            // A supervisor that grows impatient must not cut lame duck mode short.
+            Signal::Terminate if self.stage == Stage::LameDuck => {}
+            Signal::Terminate => self.begin_shutdown(now),
+            Signal::Hangup => self.reload_options(now),
+            Signal::User1 => self.logger.reopen(),
+            Signal::User2 => self.begin_lame_duck(now),
+        }
+    }
+
+    pub(crate) fn begin_shutdown(&mut self, now: Now) {
+        if matches!(self.stage, Stage::Stopping { .. }) {
+            return;
+        }
+        self.logger.info("Initiating Shutdown...");
+        self.listener = None;
+        self.stage = Stage::Stopping {
+            until_ns: now.after_ns(SHUTDOWN_WAIT_NS),
+        };
+        self.node.broker().shutdown(now);
+        for group in self.node.group_handles() {
+            group.stop();
+        }
+        self.again = true;
+    }
+
+    fn begin_lame_duck(&mut self, now: Now) {
+        if !matches!(self.stage, Stage::Serving | Stage::Starting { .. }) {
+            return;
+        }
+        self.logger
+            .info("Entering lame duck mode, stop accepting new clients");
+        self.listener = None;
+        self.stage = Stage::LameDuck;
+        self.node.broker().lame_duck(now);
+        self.again = true;
+    }
+
+    fn reload_options(&mut self, now: Now) {
+        let result = self.reload.as_mut().map_or_else(
+            || {
+                Err(
+                    "can only reload config when a file is provided using -c or --config"
+                        .to_owned(),
+                )
+            },
+            |reload| reload(),
+        );
+        let result = result.and_then(|options| {
+            let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
+            Ok((options, tls))
+        });
+        match result {
+            Ok((options, tls)) => {
+                self.tls = tls;
+                self.logger.configure(&options.log);
+                self.node.apply_options(now, Arc::new(options));
+                self.again = true;
+                self.logger.info("Reloaded server configuration");
+            }
+            Err(reason) => {
+                let text = format!("Failed to reload server configuration: {reason}");
+                self.logger.line(Level::Error, &text);
+            }
+        }
+    }
+}

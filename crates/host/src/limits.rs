@@ -1,0 +1,45 @@
+//! Every bound of the host, with its unit.
+
+/// Read buffer at the start, in bytes. One buffer serves all connections.
+pub(crate) const READ_BUFFER_MIN: usize = 64 * 1024;
+/// Read buffer at most, in bytes: what one read takes from a connection that has more.
+pub(crate) const READ_BUFFER_MAX: usize = 1024 * 1024;
+/// Bytes read from all connections in one turn; what is left waits for the next one.
+pub(crate) const TURN_READ_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes read from one connection before the others have their turn.
+pub(crate) const CONNECTION_READ_BYTES: usize = READ_BUFFER_MAX;
+/// Bytes written to one connection before the others have their turn.
+pub(crate) const CONNECTION_WRITE_BYTES: usize = 8 * 1024 * 1024;
+/// Slices handed to one `writev`.
+pub(crate) const WRITE_SLICES: usize = 64;
+/// Plain bytes given to TLS before what it made of them is written.
+pub(crate) const TLS_WRITE_BYTES: usize = 64 * 1024;
+/// Connections accepted in one turn.
+pub(crate) const TURN_ACCEPTS: usize = 256;
+/// Socket events taken from the system at once.
+pub(crate) const TURN_EVENTS: usize = 1024;
+/// Messages from other threads handled in one turn.
+pub(crate) const TURN_INPUTS: usize = 1024;
+/// How long a closing connection may take to write what it still holds.
+pub(crate) const FLUSH_CLOSE_NS: u64 = 2_000_000_000;
+/// How long a closed connection's late bytes are read and dropped, so that a reset does not
+/// swallow the last error sent.
+pub(crate) const LINGER_NS: u64 = 250_000_000;
+/// Connections that may linger at once; beyond it they are cut.
+pub(crate) const LINGERING_MAX: usize = 1024;
+/// First pause after a failed accept; it doubles up to the next.
+pub(crate) const ACCEPT_PAUSE_MIN_NS: u64 = 10_000_000;
+/// Longest pause after a failed accept.
+pub(crate) const ACCEPT_PAUSE_MAX_NS: u64 = 1_000_000_000;
+/// How long the client port stays closed for a JetStream that reads its store.
+pub(crate) const READY_WAIT_NS: u64 = 5_000_000_000;
+/// How long a stopping server waits for its disk and its last bytes.
+pub(crate) const SHUTDOWN_WAIT_NS: u64 = 5_000_000_000;
+/// Threads that compare passwords.
+pub(crate) const PASSWORD_THREADS: usize = 2;
+/// Monitoring connections served at once.
+pub(crate) const MONITOR_CONNECTIONS: usize = 64;
+/// How long a monitoring request waits for the event loop, in seconds.
+pub(crate) const MONITOR_WAIT_S: u64 = 10;
+/// Bytes written at once when the file system cannot reserve space by itself.
+pub(crate) const ZERO_FILL_BYTES: usize = 256 * 1024;

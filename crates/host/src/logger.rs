@@ -1,0 +1,233 @@
+//! The server's log: lines in the reference's format (spec core/14 §14.2) to standard error or a
+//! file that can be reopened. Which lines are written is decided by whoever calls.
+
+use crate::clock::wall_ns;
+use millrace_config::options::LogOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+/// Log files are readable by the group, as the reference's.
+const FILE_MODE: u32 = 0o640;
+
+/// The mark of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Fatal,
+}
+
+impl Level {
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Trace => "[TRC]",
+            Self::Debug => "[DBG]",
+            Self::Info => "[INF]",
+            Self::Warning => "[WRN]",
+            Self::Error => "[ERR]",
+            Self::Fatal => "[FTL]",
+        }
+    }
+}
+
+/// Writes lines. Owned by the event loop's thread.
+#[derive(Debug)]
+pub(crate) struct Logger {
+    process: u32,
+    time: bool,
+    zone: jiff::tz::TimeZone,
+    debug: bool,
+    trace: bool,
+    file: Option<(PathBuf, File)>,
+    written: u64,
+    size_limit: u64,
+    keep: usize,
+}
+
+impl Logger {
+    /// Opens the log file, if one is configured.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(crate) fn open(options: &LogOptions) -> io::Result<Self> {
+        let file = match &options.file {
+            Some(path) if !path.is_empty() => {
+                let path = PathBuf::from(path);
+                let file = open_file(&path)?;
+                Some((path, file))
+            }
+            _ => None,
+        };
+        let written = file
+            .as_ref()
+            .and_then(|(_, file)| file.metadata().ok())
+            .map_or(0, |m| m.len());
+        let mut logger = Self {
+            process: std::process::id(),
+            time: true,
+            zone: jiff::tz::TimeZone::UTC,
+            debug: false,
+            trace: false,
+            file,
+            written,
+            size_limit: 0,
+            keep: 0,
+        };
+        logger.configure(options);
+        Ok(logger)
+    }
+
+    /// Takes over levels and format; the file stays as it is.
+    pub(crate) fn configure(&mut self, options: &LogOptions) {
+        self.time = options.time;
+        self.zone = if options.time_utc {
+            jiff::tz::TimeZone::UTC
+        } else {
+            jiff::tz::TimeZone::system()
+        };
+        (self.debug, self.trace) = (options.debug, options.trace);
+        self.size_limit = options.file_size_limit;
+        self.keep = options.file_keep;
+    }
+
+    /// Whether lines of this level are written.
+    pub(crate) const fn enabled(&self, level: Level) -> bool {
+        match level {
+            Level::Trace => self.trace,
+            Level::Debug => self.debug,
+            _ => true,
+        }
+    }
+
+    pub(crate) fn info(&mut self, text: &str) {
+        self.line(Level::Info, text);
+    }
+
+    pub(crate) fn line(&mut self, level: Level, text: &str) {
+        if !self.enabled(level) {
+            return;
+        }
+        let line = self.format(level, text);
+        // A log that cannot be written must not stop the server.
+        match &mut self.file {
+            Some((_, file)) => {
+                let _ = file.write_all(line.as_bytes());
+                self.written += line.len() as u64;
+                if self.size_limit > 0 && self.written > self.size_limit {
+                    self.rotate();
+                }
+            }
+            None => {
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+        }
+    }
+
+    fn format(&self, level: Level, text: &str) -> String {
+        let mut line = format!("[{}] ", self.process);
+        if self.time {
+            line.push_str(&self.timestamp("%Y/%m/%d %H:%M:%S%.6f"));
+            line.push(' ');
+        }
+        line.push_str(level.mark());
+        line.push(' ');
+        line.push_str(text);
+        line.push('\n');
+        line
+    }
+
+    fn timestamp(&self, pattern: &str) -> String {
+        let moment = jiff::Timestamp::from_nanosecond(i128::from(wall_ns()))
+            .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        moment
+            .to_zoned_datetime(self.zone.clone())
+            .strftime(pattern)
+            .to_string()
+    }
+
+    /// Opens the file anew under the same name (after it was moved away).
+    pub(crate) fn reopen(&mut self) {
+        let Some((path, _)) = &self.file else {
+            self.info("File log re-open ignored, not a file logger");
+            return;
+        };
+        let path = path.clone();
+        match open_file(&path) {
+            Ok(file) => {
+                self.written = file.metadata().map_or(0, |metadata| metadata.len());
+                self.file = Some((path, file));
+                self.info("File log re-opened");
+            }
+            Err(error) => {
+                let text = format!("Unable to re-open log file: {error}");
+                self.line(Level::Error, &text);
+            }
+        }
+    }
+
+    /// Moves the file aside under its time and goes on in a fresh one.
+    fn rotate(&mut self) {
+        let Some((path, _)) = &self.file else {
+            return;
+        };
+        let path = path.clone();
+        let suffix = self.timestamp("%Y.%m.%d.%H.%M.%S.%9f");
+        let aside = PathBuf::from(format!("{}.{suffix}", path.display()));
+        self.written = 0;
+        if std::fs::rename(&path, &aside).is_err() {
+            return;
+        }
+        if let Ok(file) = open_file(&path) {
+            self.file = Some((path.clone(), file));
+        }
+        if self.keep > 0 {
+            remove_oldest(&path, self.keep - 1);
+        }
+    }
+}
+
+fn open_file(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(path)
+}
+
+/// Removes rotated files of `path` but the newest `keep`.
+fn remove_oldest(path: &std::path::Path, keep: usize) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return;
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        std::path::Path::new(".")
+    } else {
+        folder
+    };
+    let prefix = format!("{name}.");
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut rotated: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.starts_with(&prefix))
+        })
+        .map(|entry| entry.path())
+        .collect();
+    // Names hold the time, so their order is that of age.
+    rotated.sort();
+    let surplus = rotated.len().saturating_sub(keep);
+    for old in &rotated[..surplus] {
+        let _ = std::fs::remove_file(old);
+    }
+}

@@ -1,0 +1,322 @@
+//! From sockets to the broker: accepting, reading, decrypting, and the timers of sockets.
+
+use crate::connection::{Connection, Phase};
+use crate::event_loop::{EventLoop, FIRST_CONNECTION, Stage};
+use crate::limits::{
+    ACCEPT_PAUSE_MAX_NS, ACCEPT_PAUSE_MIN_NS, CONNECTION_READ_BYTES, READ_BUFFER_MAX, TURN_ACCEPTS,
+    TURN_READ_BYTES,
+};
+use crate::logger::Level;
+use crate::tls::Session;
+use millrace_clock::Now;
+use millrace_config::options::HandshakeMode;
+use millrace_core::{CloseReason, ConnectionFacts, ConnectionId, ConnectionKind};
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use std::cmp::Reverse;
+use std::io::{ErrorKind, Read as _};
+use std::net::SocketAddr;
+
+/// First byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+impl EventLoop {
+    /// Takes waiting connections, unless accepting failed a moment ago.
+    pub(crate) fn accept(&mut self, now: Now) {
+        if self.stage != Stage::Serving {
+            return;
+        }
+        for _ in 0..TURN_ACCEPTS {
+            let Some(listener) = &mut self.listener else {
+                return;
+            };
+            if !listener.pending || now.monotonic_ns < listener.paused_until {
+                return;
+            }
+            match listener.socket.accept() {
+                Ok((socket, peer)) => {
+                    listener.pause_ns = 0;
+                    self.admit(now, socket, peer);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => listener.pending = false,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        listener.pause_ns =
+                            (listener.pause_ns * 2).clamp(ACCEPT_PAUSE_MIN_NS, ACCEPT_PAUSE_MAX_NS);
+                        listener.paused_until = now.after_ns(listener.pause_ns);
+                        let text = format!("Error accepting connection: {error}");
+                        self.logger.line(Level::Error, &text);
+                        return;
+                    }
+                },
+            }
+        }
+        self.again = true;
+    }
+
+    fn admit(&mut self, now: Now, socket: TcpStream, peer: SocketAddr) {
+        // Small messages must not wait for earlier ones to be acknowledged.
+        let _ = socket.set_nodelay(true);
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let key = self
+            .connections
+            .insert(Connection::new(socket, peer, serial));
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key + FIRST_CONNECTION);
+        if self
+            .poll
+            .registry()
+            .register(&mut connection.socket, token, interest)
+            .is_err()
+        {
+            self.connections.remove(key);
+            return;
+        }
+        match self.node.options().tls.as_ref().map(|tls| tls.handshake) {
+            Some(HandshakeMode::HandshakeFirst) => self.introduce(now, key, true),
+            Some(HandshakeMode::Fallback { delay_ns }) => {
+                self.timers
+                    .push(Reverse((now.after_ns(delay_ns), key, serial)));
+            }
+            _ => self.introduce(now, key, false),
+        }
+    }
+
+    /// Tells the broker of a connection; with `tls_first` its bytes run inside TLS from the start.
+    fn introduce(&mut self, now: Now, key: usize, tls_first: bool) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut tls_first = tls_first;
+        if tls_first {
+            match self.tls.clone().map(Session::new) {
+                Some(Ok(session)) => connection.tls = Some(Box::new(session)),
+                _ => tls_first = false,
+            }
+        }
+        let facts = ConnectionFacts {
+            peer_ip: Some(connection.peer.ip()),
+            peer_port: connection.peer.port(),
+            kind: ConnectionKind::Client,
+            tls: tls_first,
+        };
+        connection.phase = Phase::Open;
+        let id = self.node.broker().accept(now, facts);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.id = Some(id);
+        }
+        self.by_id.insert(id, key);
+        self.apply_effects(now);
+        self.mark_ready(key);
+    }
+
+    /// Begins the handshake that the broker asked for, behind what it has sent so far.
+    pub(crate) fn upgrade(&mut self, now: Now, id: ConnectionId) {
+        let Some(key) = self.by_id.get(&id).copied() else {
+            return;
+        };
+        self.flush(now, key);
+        // INFO always fits into an empty socket; if it did not, the peer is no client.
+        let sent = self.node.broker().outbound(id).is_empty();
+        let session = self.tls.clone().map(Session::new);
+        match (sent, session) {
+            (true, Some(Ok(session))) => {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.tls = Some(Box::new(session));
+                }
+            }
+            _ => self.end(now, key, CloseReason::TlsHandshakeError),
+        }
+    }
+
+    /// Reads from sockets that have something, each a share, until the turn's budget is used.
+    pub(crate) fn read_ready(&mut self, now: Now) {
+        let mut budget = TURN_READ_BYTES;
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.queued = false;
+            }
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            let taken = self.read(now, key, &mut buffer);
+            self.read_buffer = buffer;
+            budget = budget.saturating_sub(taken);
+            if budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Reads one socket until it has no more or had its share; returns the bytes taken.
+    fn read(&mut self, now: Now, key: usize, buffer: &mut Vec<u8>) -> usize {
+        let mut taken = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(key) else {
+                return taken;
+            };
+            if connection.phase == Phase::Undecided && !self.decide(now, key) {
+                return taken;
+            }
+            let Some(connection) = self.connections.get_mut(key) else {
+                return taken;
+            };
+            if !connection.may_read() {
+                return taken;
+            }
+            let lingering = connection.phase == Phase::Lingering;
+            match connection.socket.read(buffer) {
+                Ok(0) => {
+                    self.end(now, key, CloseReason::ClientClosed);
+                    return taken;
+                }
+                Ok(count) => {
+                    taken += count;
+                    let filled = count == buffer.len();
+                    let more = filled || connection.peer_closing;
+                    if !lingering {
+                        self.feed(now, key, &buffer[..count]);
+                    }
+                    if filled && buffer.len() < READ_BUFFER_MAX {
+                        buffer.resize(buffer.len() * 2, 0);
+                    }
+                    if !more {
+                        return taken;
+                    }
+                    if taken >= CONNECTION_READ_BYTES {
+                        self.mark_ready(key);
+                        return taken;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return taken,
+                    ErrorKind::Interrupted => {}
+                    _ => {
+                        self.end(now, key, CloseReason::ReadError);
+                        return taken;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Looks at the first byte of a connection that may begin with TLS; false if none is there.
+    fn decide(&mut self, now: Now, key: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let mut first = [0];
+        match connection.socket.peek(&mut first) {
+            Ok(0) => {
+                self.end(now, key, CloseReason::ClientClosed);
+                false
+            }
+            Ok(_) => {
+                self.introduce(now, key, first[0] == TLS_HANDSHAKE);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.end(now, key, CloseReason::ReadError);
+                false
+            }
+        }
+    }
+
+    /// Hands received bytes to the broker, through TLS if that runs.
+    fn feed(&mut self, now: Now, key: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let Some(id) = connection.id else {
+            return;
+        };
+        if connection.tls.is_some() {
+            self.feed_tls(now, key, id, bytes);
+            return;
+        }
+        let consumed = self.node.broker().receive(now, id, bytes);
+        self.apply_effects(now);
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        if !rest.is_empty() {
+            // Left over only when a handshake begins with these bytes.
+            self.feed_tls(now, key, id, rest);
+        }
+    }
+
+    fn feed_tls(&mut self, now: Now, key: usize, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(session) = &mut connection.tls else {
+            return;
+        };
+        let mut plain = std::mem::take(&mut self.plain_buffer);
+        plain.clear();
+        let result = session.receive(bytes, &mut plain);
+        let established = session.newly_established();
+        let was_established = session.is_established();
+        self.unflushed.push(key);
+        if let Some(facts) = established {
+            self.node.broker().tls_established(now, id, facts);
+        }
+        if !plain.is_empty() {
+            self.node.broker().receive(now, id, &plain);
+        }
+        self.plain_buffer = plain;
+        self.apply_effects(now);
+        if let Err(error) = result {
+            let text = format!("TLS handshake error: {error}");
+            self.logger.line(
+                if was_established {
+                    Level::Debug
+                } else {
+                    Level::Error
+                },
+                &text,
+            );
+            // The alert tells the peer why.
+            self.flush(now, key);
+            let reason = if was_established {
+                CloseReason::ReadError
+            } else {
+                CloseReason::TlsHandshakeError
+            };
+            self.end(now, key, reason);
+        }
+    }
+
+    /// Does what is due on sockets.
+    pub(crate) fn fire_timers(&mut self, now: Now) {
+        while let Some(Reverse((deadline, key, serial))) = self.timers.peek().copied() {
+            if deadline > now.monotonic_ns {
+                return;
+            }
+            self.timers.pop();
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            if connection.serial != serial {
+                continue;
+            }
+            match connection.phase {
+                Phase::Undecided => self.introduce(now, key, false),
+                Phase::Open => {
+                    if connection.paused_until != 0 && connection.paused_until <= now.monotonic_ns {
+                        connection.paused_until = 0;
+                        self.mark_ready(key);
+                    }
+                }
+                Phase::Closing | Phase::Lingering => {
+                    self.end(now, key, CloseReason::ClientClosed);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Everything between options and the first turn of the event loop, in the order in which the log
+//! tells it: banner, monitoring, JetStream, the client port.
+
+use crate::clock::Clock;
+use crate::disk::DiskLanes;
+use crate::event_loop::{Inputs, Parts, Waiting};
+use crate::files::{self, Ports, PortsFile};
+use crate::identity;
+use crate::limits::READY_WAIT_NS;
+use crate::logger::{Level, Logger};
+use crate::machine;
+use crate::monitor;
+use crate::passwords::PasswordPool;
+use crate::run::{Reload, RunContext};
+use crate::signals;
+use crate::store_folder::{StoreFolder, default_directory};
+use crate::tls;
+use millrace_config::Options;
+use millrace_config::options::{HandshakeMode, SyncInterval};
+use millrace_core::{BrokerSettings, COMPATIBLE_VERSION, MILLRACE_VERSION, ServerIdentity};
+use millrace_node::{HostFacts, JetStreamHostSettings, Node, NodeSettings};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The API level of JetStream, as the banner shows it.
+const API_LEVEL: u32 = 5;
+
+/// A server ready to run but for its log, which the caller still uses.
+pub(crate) struct Starting {
+    waiting: Waiting,
+    clock: Clock,
+    node: Node,
+    listener: mio::net::TcpListener,
+    listening_text: String,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    disk: Option<DiskLanes>,
+    store: Option<StoreFolder>,
+    passwords: PasswordPool,
+    reload: Option<Reload>,
+    facts: HostFacts,
+    write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
+}
+
+impl Starting {
+    pub(crate) fn with_logger(self, logger: Logger) -> Parts {
+        let starting_until_ns = self.clock.now().after_ns(READY_WAIT_NS);
+        Parts {
+            waiting: self.waiting,
+            clock: self.clock,
+            node: self.node,
+            logger,
+            listener: self.listener,
+            listening_text: self.listening_text,
+            tls: self.tls,
+            disk: self.disk,
+            store: self.store,
+            passwords: self.passwords,
+            reload: self.reload,
+            facts: self.facts,
+            write_ports: self.write_ports,
+            starting_until_ns,
+        }
+    }
+}
+
+/// Prepares a server. An error is the text of the last line of its log.
+pub(crate) fn start(
+    mut options: Options,
+    context: RunContext,
+    logger: &mut Logger,
+) -> Result<Starting, String> {
+    let clock = Clock::start();
+    let waiting = Waiting::new().map_err(|error| format!("no poll from the system: {error}"))?;
+    signals::watch(waiting.inputs.clone()).map_err(|error| format!("no signals: {error}"))?;
+    let server_id = identity::server_id(&identity::entropy()?);
+    let server_name = options
+        .server_name
+        .clone()
+        .unwrap_or_else(|| server_id.clone());
+    banner(
+        logger,
+        &options,
+        &server_name,
+        &server_id,
+        &context.warnings,
+    );
+    let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
+    let listener = bind_clients(&options)?;
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    let (monitoring, facts) = start_monitoring(&options, &waiting.inputs, logger)?;
+    let (store, jetstream) = open_store(&mut options, logger)?;
+    let disk = store
+        .as_ref()
+        .map(|store| DiskLanes::start(&store.path, &waiting.inputs))
+        .transpose()
+        .map_err(|error| format!("no disk threads: {error}"))?;
+    let passwords = PasswordPool::start(&waiting.inputs)
+        .map_err(|error| format!("no threads for passwords: {error}"))?;
+    let identity = server_identity(&options, server_id, server_name, bound)?;
+    let options = Arc::new(options);
+    let wake_inputs = waiting.inputs.clone();
+    let settings = NodeSettings {
+        broker: BrokerSettings {
+            options: Arc::clone(&options),
+            identity,
+            random_seed: u64::from_le_bytes(identity::entropy()?),
+        },
+        jetstream,
+        wake: Some(Arc::new(move || wake_inputs.wake())),
+    };
+    let node = Node::new(clock.now(), settings);
+    if let Some(path) = &options.pid_file {
+        files::write_pid(path).map_err(|error| format!("Could not write pidfile: {error}"))?;
+    }
+    let listening_text = format!(
+        "Listening for client connections on {}",
+        shown(&options, bound)
+    );
+    tell_about_tls(logger, &options);
+    Ok(Starting {
+        waiting,
+        clock,
+        node,
+        listener,
+        listening_text,
+        tls,
+        disk,
+        store,
+        passwords,
+        reload: context.reload,
+        facts,
+        write_ports: ports_writer(&options, context.program, bound, monitoring),
+    })
+}
+
+fn banner(logger: &mut Logger, options: &Options, name: &str, id: &str, warnings: &[String]) {
+    logger.info("Starting nats-server");
+    logger.info(&format!("  Version:  {COMPATIBLE_VERSION}"));
+    logger.info(&format!("  Millrace: {MILLRACE_VERSION}"));
+    logger.info("  Git:      [not set]");
+    logger.info(&format!("  Name:     {name}"));
+    logger.info(&format!("  ID:       {id}"));
+    if let Some(file) = &options.config_file {
+        logger.info(&format!(
+            "Using configuration file: {file} ({})",
+            options.config_digest
+        ));
+    }
+    for warning in warnings {
+        logger.line(Level::Warning, warning);
+    }
+}
+
+fn tell_about_tls(logger: &mut Logger, options: &Options) {
+    let Some(tls) = &options.tls else {
+        return;
+    };
+    let word = if options.allow_non_tls {
+        "available"
+    } else {
+        "required"
+    };
+    logger.info(&format!("TLS {word} for client connections"));
+    if tls.handshake == HandshakeMode::HandshakeFirst {
+        logger.line(
+            Level::Warning,
+            "Clients that are not using \"TLS Handshake First\" option will fail to connect",
+        );
+    }
+}
+
+/// The address of `host`, IPv4 first where a name has both.
+fn resolve(host: &str, port: i32) -> Result<SocketAddr, String> {
+    let port = match port {
+        -1 => 0,
+        port => u16::try_from(port).map_err(|_| format!("invalid port {port}"))?,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let mut addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot resolve host {host:?}: {error}"))?
+        .collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses
+        .first()
+        .copied()
+        .ok_or_else(|| format!("host {host:?} has no address"))
+}
+
+fn bind_clients(options: &Options) -> Result<mio::net::TcpListener, String> {
+    let client = &options.client;
+    let address = resolve(&client.host, client.port)?;
+    mio::net::TcpListener::bind(address).map_err(|error| {
+        format!(
+            "Error listening on port: {address}, {:?}",
+            error.to_string()
+        )
+    })
+}
+
+/// Host as configured and port as bound.
+fn shown(options: &Options, bound: SocketAddr) -> String {
+    let host = options
+        .client
+        .host
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    if host.contains(':') {
+        format!("[{host}]:{}", bound.port())
+    } else {
+        format!("{host}:{}", bound.port())
+    }
+}
+
+fn start_monitoring(
+    options: &Options,
+    inputs: &Inputs,
+    logger: &mut Logger,
+) -> Result<(Option<SocketAddr>, HostFacts), String> {
+    let mut facts = HostFacts {
+        cores: machine::cores(),
+        ..HostFacts::default()
+    };
+    let monitor = &options.monitor;
+    if monitor.https_port != 0 {
+        return Err("monitoring over HTTPS is not available yet: use http_port".to_owned());
+    }
+    if monitor.http_port == 0 {
+        return Ok((None, facts));
+    }
+    let host = if monitor.host.is_empty() {
+        &options.client.host
+    } else {
+        &monitor.host
+    };
+    let address = resolve(host, monitor.http_port)?;
+    let fail = |error: std::io::Error| format!("Can't listen to the monitor port: {error}");
+    let listener = std::net::TcpListener::bind(address).map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    monitor::start(listener, monitor.base_path.clone(), inputs.clone()).map_err(fail)?;
+    facts.http_port = bound.port();
+    logger.info(&format!("Starting http monitor on {host}:{}", bound.port()));
+    Ok((Some(bound), facts))
+}
+
+type Store = (Option<StoreFolder>, Option<JetStreamHostSettings>);
+
+fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, String> {
+    if !options.jetstream.enabled {
+        return Ok((None, None));
+    }
+    logger.info("Starting JetStream");
+    let directory = options
+        .jetstream
+        .store_dir
+        .as_ref()
+        .filter(|directory| !directory.is_empty())
+        .map_or_else(default_directory, PathBuf::from);
+    let store = StoreFolder::open(&directory).map_err(|error| error.to_string())?;
+    let max_memory = options
+        .jetstream
+        .max_memory
+        .unwrap_or_else(machine::default_max_memory);
+    let max_file = options
+        .jetstream
+        .max_file
+        .unwrap_or_else(|| machine::default_max_file(&store.path));
+    options.jetstream.max_memory = Some(max_memory);
+    options.jetstream.max_file = Some(max_file);
+    let durable = match options.jetstream.sync_interval {
+        SyncInterval::Unset | SyncInterval::Always => {
+            "before every acknowledgement (sync_interval: always)".to_owned()
+        }
+        SyncInterval::Interval { interval_ns } => format!(
+            "at the latest {} after an acknowledgement (sync_interval)",
+            millrace_clock::go_duration::format(i64::try_from(interval_ns).unwrap_or(i64::MAX))
+        ),
+    };
+    let shown = store.path.display().to_string();
+    logger.info("---------------- JETSTREAM ----------------");
+    logger.info(&format!("  Strict:          {}", options.jetstream.strict));
+    logger.info(&format!(
+        "  Max Memory:      {}",
+        machine::size_text(max_memory)
+    ));
+    logger.info(&format!(
+        "  Max Storage:     {}",
+        machine::size_text(max_file)
+    ));
+    logger.info(&format!("  Store Directory: \"{shown}\""));
+    logger.info(&format!("  Synced to disk:  {durable}"));
+    logger.info(&format!("  API Level:       {API_LEVEL}"));
+    logger.info("-------------------------------------------");
+    let settings = JetStreamHostSettings {
+        store_dir: shown,
+        max_memory_bytes: max_memory,
+        max_file_bytes: max_file,
+    };
+    Ok((Some(store), Some(settings)))
+}
+
+fn server_identity(
+    options: &Options,
+    server_id: String,
+    server_name: String,
+    bound: SocketAddr,
+) -> Result<ServerIdentity, String> {
+    let (mut host, mut port) = (options.client.host.clone(), bound.port());
+    if let Some(advertise) = &options.client.advertise {
+        match advertise
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse()))
+        {
+            Some((name, Ok(number))) => (host, port) = (name.to_owned(), number),
+            _ => advertise.clone_into(&mut host),
+        }
+    }
+    Ok(ServerIdentity {
+        server_id,
+        server_name,
+        git_commit: String::new(),
+        host,
+        port,
+        nonce_seed: identity::entropy()?,
+        jetstream: options.jetstream.enabled,
+        domain: options.jetstream.domain.clone().unwrap_or_default(),
+        cluster: String::new(),
+        xkey: String::new(),
+    })
+}
+
+type PortsWriter = Box<dyn FnOnce() -> std::io::Result<PortsFile>>;
+
+fn ports_writer(
+    options: &Options,
+    program: String,
+    bound: SocketAddr,
+    monitoring: Option<SocketAddr>,
+) -> Option<PortsWriter> {
+    let folder = options.ports_file_dir.clone()?;
+    let scheme = if options.tls.is_some() { "tls" } else { "nats" };
+    let ports = Ports {
+        nats: files::urls(scheme, bound),
+        monitoring: monitoring
+            .map(|bound| files::urls("http", bound))
+            .unwrap_or_default(),
+    };
+    Some(Box::new(move || {
+        PortsFile::write(&folder, &program, &ports)
+    }))
+}

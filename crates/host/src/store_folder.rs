@@ -1,0 +1,132 @@
+//! The folder that holds a server's data: where it is, who may use it, which format it has
+//! (hard-parts 3). What is in the files is the store's.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Our folder inside `store_dir`; the reference's files beside it are never written.
+const FOLDER: &str = "millrace";
+/// Names the format, and is locked while a server runs.
+const FORMAT_FILE: &str = "FORMAT";
+/// The format this server reads and writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// An opened, exclusively locked store folder.
+#[derive(Debug)]
+pub(crate) struct StoreFolder {
+    pub(crate) path: PathBuf,
+    /// Holds the lock until it is dropped.
+    _lock: File,
+}
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreFolderError {
+    #[error("could not create storage directory {path:?}: {source}")]
+    Create {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("store directory {0:?} is in use by another server")]
+    Locked(PathBuf),
+    #[error("store directory {path:?} cannot be locked: {source}")]
+    Lock {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "store directory {path:?} has format {found}, and this server reads format {FORMAT_VERSION}: \
+         start it with the newer server that wrote it"
+    )]
+    Newer { path: PathBuf, found: String },
+    #[error(
+        "store directory {0:?} holds streams of nats-server and none of Millrace: they are not read \
+         or changed. Copy them over with a running nats-server and `nats stream backup` and \
+         `restore`, choose another store directory, or create the empty folder {FOLDER:?} in it to \
+         start without them"
+    )]
+    Foreign(PathBuf),
+}
+
+/// The folder used when none is configured: the user's data folder, which outlives a reboot.
+pub(crate) fn default_directory() -> PathBuf {
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    data.or_else(home)
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join(FOLDER)
+}
+
+impl StoreFolder {
+    /// Makes, locks and checks `<store_dir>/millrace`.
+    ///
+    /// # Errors
+    /// [`StoreFolderError`]; its text is for the log.
+    pub(crate) fn open(store_dir: &Path) -> Result<Self, StoreFolderError> {
+        let path = store_dir.join(FOLDER);
+        if !path.exists() && has_foreign_streams(store_dir) {
+            return Err(StoreFolderError::Foreign(store_dir.to_owned()));
+        }
+        let create = |source| StoreFolderError::Create {
+            path: path.clone(),
+            source,
+        };
+        std::fs::create_dir_all(&path).map_err(create)?;
+        let lock_error = |source| StoreFolderError::Lock {
+            path: path.clone(),
+            source,
+        };
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(FORMAT_FILE))
+            .map_err(lock_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreFolderError::Locked(path)),
+            Err(TryLockError::Error(source)) => return Err(lock_error(source)),
+        }
+        let mut text = String::new();
+        lock.read_to_string(&mut text).map_err(lock_error)?;
+        let found = text.trim();
+        if found.is_empty() {
+            let written = lock.write_all(format!("millrace store {FORMAT_VERSION}\n").as_bytes());
+            written.and_then(|()| lock.sync_all()).map_err(lock_error)?;
+            sync_folder(&path)
+                .and_then(|()| sync_folder(store_dir))
+                .map_err(lock_error)?;
+        } else if found != format!("millrace store {FORMAT_VERSION}") {
+            return Err(StoreFolderError::Newer {
+                path,
+                found: found.to_owned(),
+            });
+        }
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+/// Makes creations in `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Whether the reference keeps streams under `store_dir`: `jetstream/<account>/streams/<name>`.
+fn has_foreign_streams(store_dir: &Path) -> bool {
+    let children = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder)
+            .map(|entries| {
+                entries
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .collect()
+            })
+            .unwrap_or_default()
+    };
+    children(&store_dir.join("jetstream"))
+        .iter()
+        .any(|account| !children(&account.join("streams")).is_empty())
+}

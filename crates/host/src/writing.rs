@@ -1,0 +1,180 @@
+//! From the broker to sockets: flushing, encrypting, closing.
+
+use crate::connection::Phase;
+use crate::event_loop::EventLoop;
+use crate::limits::{
+    CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, LINGER_NS, LINGERING_MAX, TLS_WRITE_BYTES, WRITE_SLICES,
+};
+use millrace_clock::Now;
+use millrace_core::{CloseReason, ConnectionId, Outbound};
+use mio::net::TcpStream;
+use std::cmp::Reverse;
+use std::io::{self, ErrorKind, IoSlice, Write as _};
+use std::net::Shutdown;
+
+use crate::tls::Session;
+
+/// How far a flush came.
+enum Flushed {
+    /// Nothing waits any more.
+    All,
+    /// The socket takes no more now.
+    Blocked,
+    /// Others must have their turn.
+    Share,
+}
+
+impl EventLoop {
+    /// Writes what waits for a socket, as far as it takes it.
+    pub(crate) fn flush(&mut self, now: Now, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(id) = connection.id else {
+            return;
+        };
+        if connection.write_blocked || connection.phase == Phase::Lingering {
+            return;
+        }
+        let outbound = self.node.broker().outbound(id);
+        let result = match &mut connection.tls {
+            None => flush_plain(&mut connection.socket, outbound),
+            Some(session) => flush_tls(&mut connection.socket, session, outbound),
+        };
+        match result {
+            Ok(Flushed::All) => {
+                if connection.phase == Phase::Closing {
+                    self.finish(now, key);
+                }
+            }
+            Ok(Flushed::Blocked) => {
+                connection.write_blocked = true;
+                self.node.broker().write_blocked(now, id);
+            }
+            Ok(Flushed::Share) => self.unflushed.push(key),
+            Err(_) => self.end(now, key, CloseReason::WriteError),
+        }
+    }
+
+    /// Closes a connection on the broker's behalf.
+    pub(crate) fn close(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        after_flush: bool,
+        reason: CloseReason,
+    ) {
+        let Some(key) = self.by_id.get(&id).copied() else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !after_flush {
+            self.end(now, key, reason);
+            return;
+        }
+        // Without a handshake there is no one to decrypt a last error: it goes out plainly.
+        if connection
+            .tls
+            .as_ref()
+            .is_some_and(|session| !session.is_established())
+        {
+            connection.tls = None;
+        }
+        connection.phase = Phase::Closing;
+        self.timers.push(Reverse((
+            now.after_ns(FLUSH_CLOSE_NS),
+            key,
+            connection.serial,
+        )));
+        self.unflushed.push(key);
+    }
+
+    /// Everything is written to a closing connection: it ends for the broker, and the socket
+    /// lingers for a moment, because closing it with unread bytes would reset it and could take
+    /// the last error away from the peer.
+    fn finish(&mut self, now: Now, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if let Some(session) = &mut connection.tls {
+            session.send_close();
+            let _ = session.write_to(&mut connection.socket);
+        }
+        let _ = connection.socket.shutdown(Shutdown::Write);
+        if self.lingering >= LINGERING_MAX {
+            self.end(now, key, CloseReason::ClientClosed);
+            return;
+        }
+        self.lingering += 1;
+        connection.phase = Phase::Lingering;
+        connection.paused_until = 0;
+        connection.hashing = false;
+        self.timers
+            .push(Reverse((now.after_ns(LINGER_NS), key, connection.serial)));
+        if let Some(id) = connection.id.take() {
+            self.by_id.remove(&id);
+            self.node
+                .broker()
+                .closed_by_peer(now, id, CloseReason::ClientClosed);
+        }
+        self.mark_ready(key);
+        self.again = true;
+    }
+}
+
+fn flush_plain(socket: &mut TcpStream, outbound: &mut Outbound) -> io::Result<Flushed> {
+    let mut share = CONNECTION_WRITE_BYTES;
+    while !outbound.is_empty() {
+        if share == 0 {
+            return Ok(Flushed::Share);
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let filled = outbound.io_slices(&mut slices);
+        match socket.write_vectored(&slices[..filled]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                outbound.consumed(count);
+                share = share.saturating_sub(count);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Flushed::All)
+}
+
+fn flush_tls(
+    socket: &mut TcpStream,
+    session: &mut Session,
+    outbound: &mut Outbound,
+) -> io::Result<Flushed> {
+    let mut share = CONNECTION_WRITE_BYTES;
+    loop {
+        while session.wants_write() {
+            match session.write_to(socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => share = share.saturating_sub(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Before the handshake is done nothing of ours may be written: it waits in the broker.
+        if outbound.is_empty() || !session.is_established() {
+            return Ok(Flushed::All);
+        }
+        if share == 0 {
+            return Ok(Flushed::Share);
+        }
+        let mut slices = [IoSlice::new(&[]); 1];
+        if outbound.io_slices(&mut slices) == 0 {
+            return Ok(Flushed::All);
+        }
+        let length = slices[0].len().min(TLS_WRITE_BYTES);
+        let count = session.send(&slices[0][..length])?;
+        outbound.consumed(count);
+    }
+}
