@@ -1,11 +1,17 @@
-//! Decides who a client is from the credentials in its CONNECT.
+//! Decides who a client is from the credentials in its CONNECT (spec core/09 §9.1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_config::Options;
-use millrace_config::options::ConnectionType;
+use millrace_config::options::{ConnectionType, UserOptions};
 
-use crate::Permissions;
+use crate::{Permissions, secret};
+
+/// The account of clients that belong to no other.
+const GLOBAL_ACCOUNT: &str = "$G";
+/// The system account, unless the configuration names another.
+const SYSTEM_ACCOUNT: &str = "$SYS";
 
 /// What a client sent in CONNECT to say who it is. Absent fields are `None`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +28,28 @@ pub struct Credentials<'a> {
     pub signature: Option<&'a str>,
     /// `jwt`.
     pub jwt: Option<&'a str>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Empty fields say the same as absent ones.
+    fn normalized(&self) -> Self {
+        let present = |field: Option<&'a str>| field.filter(|text| !text.is_empty());
+        Self {
+            user: present(self.user),
+            password: present(self.password),
+            token: present(self.token),
+            nkey: present(self.nkey),
+            signature: present(self.signature),
+            jwt: present(self.jwt),
+        }
+    }
+
+    fn are_empty(&self) -> bool {
+        self.user.is_none()
+            && self.password.is_none()
+            && self.token.is_none()
+            && self.nkey.is_none()
+    }
 }
 
 /// What the server itself knows about the connection.
@@ -44,6 +72,16 @@ pub struct Identity {
     pub user: Arc<str>,
     /// What it may do; `None` allows everything.
     pub permissions: Option<Arc<Permissions>>,
+}
+
+impl Identity {
+    fn unrestricted(user: &str) -> Self {
+        Self {
+            account: GLOBAL_ACCOUNT.into(),
+            user: user.into(),
+            permissions: None,
+        }
+    }
 }
 
 /// A password that must be compared with a bcrypt hash outside the state machines.
@@ -91,44 +129,228 @@ pub enum Decision {
     NeedHash(Box<HashCheck>),
 }
 
+/// A user as the rules know it.
+#[derive(Clone)]
+struct User {
+    identity: Identity,
+    password: String,
+    connection_types: Vec<ConnectionType>,
+}
+
+impl User {
+    fn new(options: &UserOptions, account: &Arc<str>) -> Self {
+        let name = options.nkey.as_deref().unwrap_or(&options.name);
+        Self {
+            identity: Identity {
+                account: Arc::clone(account),
+                user: name.into(),
+                permissions: options
+                    .permissions
+                    .as_ref()
+                    .map(|p| Arc::new(Permissions::new(p))),
+            },
+            password: options.password.clone(),
+            connection_types: options.allowed_connection_types.clone(),
+        }
+    }
+
+    fn may_use(&self, connection_type: ConnectionType) -> bool {
+        self.connection_types.is_empty() || self.connection_types.contains(&connection_type)
+    }
+}
+
 /// The rules of one configuration, made once and shared by all connections.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Authenticator {
-    required: bool,
+    /// Users by name.
+    users: BTreeMap<String, User>,
+    /// Users by public nkey.
+    nkeys: BTreeMap<String, User>,
+    single: Option<(String, String)>,
+    token: Option<String>,
+    no_auth_user: Option<String>,
+    /// The only users are those of the system account: all others may stay nameless.
+    only_system_users: bool,
+    maps_certificates: bool,
+    has_plain_passwords: bool,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("users", &self.users.len())
+            .field("nkeys", &self.nkeys.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Authenticator {
     /// Compiles the rules of a configuration.
     #[must_use]
-    pub fn new(_options: &Options) -> Self {
-        Self::default()
+    pub fn new(options: &Options) -> Self {
+        let block = &options.authorization;
+        let mut rules = Self {
+            token: block.token.clone(),
+            no_auth_user: options.no_auth_user.clone(),
+            maps_certificates: options.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
+            ..Self::default()
+        };
+        if block.user.is_some() || block.password.is_some() {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            rules.single = Some((text(&block.user), text(&block.password)));
+        }
+        rules.add_users(&block.users, &GLOBAL_ACCOUNT.into());
+        let has_block = rules.single.is_some() || rules.token.is_some() || !block.users.is_empty();
+        let system = options.system_account.as_deref().unwrap_or(SYSTEM_ACCOUNT);
+        let only_system = options
+            .accounts
+            .iter()
+            .all(|account| account.name == system);
+        for account in &options.accounts {
+            rules.add_users(&account.users, &account.name.as_str().into());
+        }
+        rules.only_system_users =
+            !has_block && only_system && rules.no_auth_user.is_none() && rules.is_required();
+        let plain = |stored: &str| !stored.is_empty() && !secret::is_bcrypt(stored);
+        rules.has_plain_passwords = rules.users.values().any(|user| plain(&user.password))
+            || rules
+                .single
+                .as_ref()
+                .is_some_and(|(_, password)| plain(password))
+            || rules.token.as_deref().is_some_and(plain);
+        rules
     }
 
-    /// Whether any client has to say who it is (INFO `auth_required`, apart from `no_auth_user`).
+    fn add_users(&mut self, users: &[UserOptions], account: &Arc<str>) {
+        for options in users {
+            let user = User::new(options, account);
+            match &options.nkey {
+                Some(nkey) => self.nkeys.insert(nkey.clone(), user),
+                None => self.users.insert(options.name.clone(), user),
+            };
+        }
+    }
+
+    /// Whether clients have to say who they are at all.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        self.required
+        self.single.is_some()
+            || self.token.is_some()
+            || !self.users.is_empty()
+            || !self.nkeys.is_empty()
     }
 
     /// Whether INFO must say `auth_required`: credentials are needed and no `no_auth_user` is set.
     #[must_use]
     pub fn announces_required(&self) -> bool {
-        self.required
+        self.is_required() && self.no_auth_user.is_none()
     }
 
     /// Whether INFO must carry a nonce.
     #[must_use]
     pub fn needs_nonce(&self) -> bool {
-        false
+        !self.nkeys.is_empty()
+    }
+
+    /// Whether passwords or tokens stand in the configuration as they are, worth a warning.
+    #[must_use]
+    pub fn has_plain_passwords(&self) -> bool {
+        self.has_plain_passwords
     }
 
     /// Judges a CONNECT.
     #[must_use]
-    pub fn start(&self, _credentials: &Credentials<'_>, _facts: &Facts<'_>) -> Decision {
-        Decision::Accept(Identity {
-            account: "$G".into(),
-            user: "".into(),
-            permissions: None,
-        })
+    pub fn start(&self, credentials: &Credentials<'_>, facts: &Facts<'_>) -> Decision {
+        let credentials = credentials.normalized();
+        if !self.is_required() {
+            return Decision::Accept(Identity::unrestricted(""));
+        }
+        self.judge(&credentials, facts)
+            .unwrap_or_else(|| Decision::Reject(rejection(&credentials)))
     }
+
+    /// `None` means refused.
+    fn judge(&self, credentials: &Credentials<'_>, facts: &Facts<'_>) -> Option<Decision> {
+        if let (Some(nkey), false) = (credentials.nkey, self.nkeys.is_empty()) {
+            let user = self
+                .nkeys
+                .get(nkey)
+                .filter(|user| user.may_use(facts.connection_type))?;
+            let signed = secret::is_signed(nkey, credentials.signature?, facts.nonce);
+            return signed.then(|| Decision::Accept(user.identity.clone()));
+        }
+        if self.maps_certificates && !self.users.is_empty() {
+            let mut names = facts.tls_identities.iter();
+            let user = names.find_map(|name| self.users.get(name))?;
+            return self.log_in(user, credentials, facts);
+        }
+        if credentials.are_empty() {
+            if let Some(name) = &self.no_auth_user {
+                let user = self.nkeys.get(name).or_else(|| self.users.get(name));
+                let user = user.filter(|user| user.may_use(facts.connection_type))?;
+                return Some(Decision::Accept(user.identity.clone()));
+            }
+            if self.only_system_users {
+                return Some(Decision::Accept(Identity::unrestricted("")));
+            }
+        }
+        if let (Some(name), false) = (credentials.user, self.users.is_empty()) {
+            return self.log_in(self.users.get(name)?, credentials, facts);
+        }
+        if let Some(token) = &self.token {
+            return compare(
+                token,
+                credentials.token.unwrap_or(""),
+                Identity::unrestricted(""),
+            );
+        }
+        let (name, password) = self.single.as_ref()?;
+        let given = credentials.user.unwrap_or("");
+        if !secret::equal(name, given) {
+            return None;
+        }
+        compare(
+            password,
+            credentials.password.unwrap_or(""),
+            Identity::unrestricted(name),
+        )
+    }
+
+    fn log_in(
+        &self,
+        user: &User,
+        credentials: &Credentials<'_>,
+        facts: &Facts<'_>,
+    ) -> Option<Decision> {
+        if !user.may_use(facts.connection_type) {
+            return None;
+        }
+        compare(
+            &user.password,
+            credentials.password.unwrap_or(""),
+            user.identity.clone(),
+        )
+    }
+}
+
+/// Compares at once, or says what must be hashed first.
+fn compare(stored: &str, given: &str, identity: Identity) -> Option<Decision> {
+    if secret::is_bcrypt(stored) {
+        return Some(Decision::NeedHash(Box::new(HashCheck {
+            password: given.to_owned(),
+            hash: stored.to_owned(),
+            identity,
+        })));
+    }
+    secret::equal(stored, given).then_some(Decision::Accept(identity))
+}
+
+fn rejection(credentials: &Credentials<'_>) -> Rejection {
+    let who = match (credentials.nkey, credentials.user, credentials.token) {
+        (Some(nkey), ..) => format!("Nkey {nkey:?}"),
+        (None, Some(user), _) => format!("User {user:?}"),
+        (None, None, Some(_)) => "Token \"[REDACTED]\"".to_owned(),
+        (None, None, None) => String::new(),
+    };
+    Rejection { who }
 }

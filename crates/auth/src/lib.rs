@@ -7,6 +7,7 @@
 mod authenticator;
 mod permissions;
 mod reply_permits;
+mod secret;
 
 pub use authenticator::{
     Authenticator, Credentials, Decision, Facts, HashCheck, Identity, Rejection,
