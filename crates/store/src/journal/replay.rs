@@ -461,3 +461,160 @@ impl GroupLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{FLAG_IDLE, FrameHead, decode, encode};
+    use super::*;
+
+    const FILE: u64 = 1;
+    const EPOCH: u64 = 9;
+
+    fn entry(index: u64) -> Record {
+        let kind = RecordKind::Entry { index, term: 1 };
+        let payload = Bytes::from(vec![index as u8; 10]);
+        Record {
+            group: GroupId(1),
+            kind,
+            payload,
+        }
+    }
+
+    /// One file's frames laid out one after the other, some of them spoiled.
+    #[derive(Default)]
+    struct Tape {
+        content: Vec<u8>,
+        offsets: Vec<u64>,
+    }
+
+    impl Tape {
+        fn frame(&mut self, number: u64, proven: u64, flags: u16, records: &[Record]) -> &mut Self {
+            let head = FrameHead {
+                flags,
+                epoch: EPOCH,
+                number,
+                durable_through: proven,
+                run_place: 0,
+            };
+            let offset = self.content.len() as u64;
+            let encoded = encode(head, offset, records);
+            encoded
+                .chunks
+                .iter()
+                .for_each(|chunk| self.content.extend_from_slice(chunk));
+            self.offsets.push(offset);
+            self
+        }
+
+        /// Spoils the head of the frame laid down last.
+        fn spoil_head(&mut self) -> &mut Self {
+            let at = self.offsets.pop().expect("a frame") as usize;
+            self.content[at] ^= 1;
+            self
+        }
+
+        /// Spoils the first payload of the frame laid down last.
+        fn spoil_payload(&mut self) -> &mut Self {
+            let at = *self.offsets.last().expect("a frame") as usize;
+            let records = self.content[at + 40] as usize;
+            self.content[at + 56 + 40 * records] ^= 1;
+            self
+        }
+
+        fn replay(&self) -> (Replay, Remainder) {
+            let mut replay = Replay::default();
+            let mut expected = 0;
+            for offset in &self.offsets {
+                let frame = decode(EPOCH, &self.content, *offset).expect("a valid head");
+                replay.feed(FILE, &self.content, &frame, expected);
+                expected = frame.offset + frame.length;
+            }
+            let remainder = replay.end();
+            (replay, remainder)
+        }
+    }
+
+    fn indexes(replay: Replay) -> (Vec<u64>, Vec<(u64, u64)>, usize) {
+        let (mut groups, damage) = replay.finish();
+        let group = groups.remove(&GroupId(1)).unwrap_or_default().finish();
+        let found = group.entries.iter().map(|entry| entry.index).collect();
+        (found, group.missing, damage.len())
+    }
+
+    #[test]
+    fn a_bad_frame_behind_the_proven_ones_is_a_torn_tail() {
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1)]).frame(2, 1, 0, &[entry(2)]);
+        tape.frame(3, 1, 0, &[entry(3)]).spoil_head();
+        tape.frame(4, 2, 0, &[entry(4)]);
+        let (replay, remainder) = tape.replay();
+        assert_eq!(remainder.base, 2);
+        assert_eq!(
+            remainder.unproven,
+            Vec::new(),
+            "what stands behind the hole goes too"
+        );
+        assert_eq!(remainder.next_number, 4 + NUMBER_MARGIN);
+        assert_eq!(indexes(replay), (vec![1, 2], vec![], 0));
+    }
+
+    #[test]
+    fn a_bad_frame_that_a_later_one_proves_is_damage() {
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1)])
+            .frame(2, 1, 0, &[entry(2)])
+            .spoil_head();
+        tape.frame(3, 2, 0, &[entry(3)]).frame(4, 3, FLAG_IDLE, &[]);
+        let (replay, remainder) = tape.replay();
+        assert_eq!(remainder.base, 3);
+        assert_eq!(indexes(replay), (vec![1, 3], vec![(2, 2)], 1));
+    }
+
+    #[test]
+    fn damage_to_one_payload_costs_one_record() {
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1), entry(2)])
+            .spoil_payload()
+            .frame(2, 1, FLAG_IDLE, &[]);
+        let (replay, _) = tape.replay();
+        assert_eq!(indexes(replay), (vec![2], vec![(1, 1)], 1));
+    }
+
+    #[test]
+    fn frames_that_nothing_proves_are_given_back_to_be_written_again() {
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1)])
+            .frame(2, 1, 0, &[entry(2), entry(3)]);
+        let (replay, remainder) = tape.replay();
+        assert_eq!(remainder.unproven, vec![entry(2), entry(3)]);
+        assert_eq!(indexes(replay).0, vec![1]);
+    }
+
+    #[test]
+    fn a_whole_run_of_copies_makes_older_frames_void_and_a_torn_one_does_not() {
+        let laid = |tape: &mut Tape| {
+            tape.frame(1, 0, 0, &[entry(1)])
+                .frame(2, 1, 0, &[entry(2), entry(3)]);
+            tape.frame(18, 1, FLAG_COPY | FLAG_COPY_END, &[entry(2)]);
+        };
+        let mut tape = Tape::default();
+        laid(&mut tape);
+        let (_, remainder) = tape.replay();
+        assert_eq!((remainder.base, remainder.unproven), (17, vec![entry(2)]));
+        let mut tape = Tape::default();
+        laid(&mut tape);
+        tape.spoil_payload();
+        let (_, remainder) = tape.replay();
+        assert_eq!(
+            (remainder.base, remainder.unproven),
+            (1, vec![entry(2), entry(3)])
+        );
+        // A frame behind the run shows that the run was complete: now it is damage.
+        let mut tape = Tape::default();
+        laid(&mut tape);
+        tape.spoil_payload().frame(19, 18, 0, &[entry(3)]);
+        let (replay, remainder) = tape.replay();
+        assert_eq!((remainder.base, remainder.unproven), (18, vec![entry(3)]));
+        assert_eq!(indexes(replay), (vec![1], vec![(2, 2)], 1));
+    }
+}
