@@ -7,7 +7,8 @@ use millrace_clock::{Now, Random};
 use millrace_store::ids::IdSpace;
 use millrace_store::staging::Staging;
 
-use crate::ids::AccountRef;
+use crate::consumer::ConsumerEvent;
+use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
 use crate::model::StorageKind;
 use crate::outbound::Outbound;
@@ -60,6 +61,10 @@ pub struct Shared {
     pub origin: u64,
     /// Requests that came to an end; the engine answers them.
     pub finished: Vec<(PendingRequest, Outcome)>,
+    /// What consumers did that others may want to know; `api` makes advisories of it.
+    pub consumer_events: Vec<(StreamId, String, ConsumerEvent)>,
+    /// Consumers that were deleted for inactivity.
+    pub consumers_expired: Vec<(StreamId, String)>,
     next_space: u32,
 }
 
@@ -88,6 +93,8 @@ impl Shared {
             random,
             origin,
             finished: Vec::new(),
+            consumer_events: Vec::new(),
+            consumers_expired: Vec::new(),
             next_space: FIRST_ID_SPACE + 1,
         }
     }

@@ -108,7 +108,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`RestoreError`]: the stream must then be set aside, not served.
-    pub fn restore(&mut self, data: &Bytes) -> Result<(), RestoreError> {
+    pub fn restore(&mut self, data: &Bytes, domain: &str) -> Result<(), RestoreError> {
         let mut reader = Reader::new(data.clone());
         let version = reader.u8()?;
         if version != CHECKPOINT_VERSION {
@@ -133,7 +133,7 @@ impl Stream {
                 self.deadlines.insert((deadline_ns, sequence));
             }
         }
-        self.decode_consumers(&mut reader)?;
+        self.decode_consumers(&mut reader, domain)?;
         self.dedup.decode(&mut reader)?;
         Ok(())
     }

@@ -65,6 +65,20 @@ impl Flight {
         subject.counter = departure.counter;
     }
 
+    /// Takes up all of a batch's diff.
+    pub fn merge(&mut self, diff: Self) {
+        self.messages += diff.messages;
+        self.bytes += diff.bytes;
+        self.ids.extend(diff.ids);
+        for (name, staged) in diff.subjects {
+            let subject = self.subjects.entry(name).or_default();
+            subject.messages += staged.messages;
+            subject.bytes += staged.bytes;
+            subject.last_sequence = staged.last_sequence;
+            subject.counter = staged.counter;
+        }
+    }
+
     /// Lets a message go: it was applied. Entries at zero are removed.
     pub fn settle(&mut self, subject: &[u8], bytes: u64, id: Option<IdHash>, stored: bool) {
         if let Some(id) = id {

@@ -58,6 +58,8 @@ pub(crate) struct Lead {
     answers: VecDeque<Answer>,
     requests: VecDeque<(u64, PendingRequest)>,
     acknowledgements: VecDeque<(u64, Bytes)>,
+    /// Acknowledgements of this turn that are to be confirmed.
+    pub(crate) turn_acknowledgements: Vec<Bytes>,
     pub(crate) batches: BatchGroup,
     /// A batch that is being checked or proposed: all else waits.
     pub(crate) commit: Option<CommitJob>,
@@ -104,17 +106,22 @@ impl Lead {
         self.commit.is_some() || self.barrier > self.applied
     }
 
-    /// Ends the entry being collected and proposes it.
-    pub(crate) fn propose(&mut self, id: crate::ids::StreamId, turn: &mut Turn<'_>) {
+    /// Ends the entry being collected and proposes it. Gives its bytes.
+    pub(crate) fn propose(
+        &mut self,
+        id: crate::ids::StreamId,
+        turn: &mut Turn<'_>,
+    ) -> Option<Bytes> {
         if self.writer.operations() == 0 {
-            return;
+            return None;
         }
         self.proposed += 1;
         let head = EntryHead { origin: turn.shared.origin, number: self.proposed };
         let data = self.writer.finish(head);
         let durability = if self.urgent { Durability::Now } else { Durability::Lazy };
         self.urgent = false;
-        turn.effects.push(Effect::Propose { group: id.group(), data, durability });
+        turn.effects.push(Effect::Propose { group: id.group(), data: data.clone(), durability });
+        Some(data)
     }
 
     /// Adds an operation to the entry being collected.

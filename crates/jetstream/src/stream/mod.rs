@@ -15,18 +15,20 @@ mod lead;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
 use millrace_store::stream::{Storage, StoreSettings, StreamStore};
 use millrace_subject::Transform;
 
 use crate::batch::Assembly;
 use crate::ids::{AccountRef, StreamId};
+use crate::io::Effect;
 use crate::model::{StorageKind, StreamConfig};
 use crate::publish::AckPrefix;
 use crate::shared::{Shared, Turn};
 
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
-pub(crate) use lead::{Inbound, Lead};
+pub(crate) use lead::{Admission, Lead};
 
 /// Salt of the seeds of a stream's duplicate table.
 const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;
@@ -64,6 +66,8 @@ pub struct Stream {
     pub(crate) accounted_bytes: u64,
     pub(crate) checkpoint: checkpoint::CheckpointState,
     pub(crate) wake_consumers: bool,
+    /// Subjects of push consumers to watch (true) or to leave, until the effects are made.
+    watch_changes: Vec<(Option<Vec<u8>>, bool)>,
     /// An entry could not be read: the stream takes no more of them and serves what it has.
     pub(crate) quarantined: bool,
 }
@@ -109,6 +113,7 @@ impl Stream {
             accounted_bytes: 0,
             checkpoint: checkpoint::CheckpointState::default(),
             wake_consumers: false,
+            watch_changes: Vec::new(),
             quarantined: false,
         };
         stream.compile();
@@ -183,18 +188,58 @@ impl Stream {
         self.tick_consumers(turn);
     }
 
-    /// The stream ends or the server lost its lead: nothing of it stays counted as in flight, and
-    /// nobody is answered.
+    /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is
+    /// answered.
     pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
+        if self.lead.is_leader {
+            self.bind_all(turn, false);
+        }
         self.stop_batches(turn.shared);
         self.lead.abandon(turn.shared);
         self.unlead_consumers();
     }
 
-    /// This server leads from now on: staged state begins as applied state.
+    /// This server leads from now on: staged state begins as applied state, and the stream's
+    /// subjects are listened to.
     pub(crate) fn start_leading(&mut self, turn: &mut Turn<'_>) {
+        if self.lead.is_leader || self.quarantined {
+            return;
+        }
         let state = self.store.state();
         self.lead.begin(state.last_sequence, state.last_time_ns, self.last_message_id.clone());
         self.lead_consumers(turn);
+        self.bind_all(turn, true);
+    }
+
+    /// The stream is deleted.
+    pub(crate) fn end(&mut self, turn: &mut Turn<'_>) {
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            self.with_consumer(turn, &name, |consumer, context| consumer.deleted(context));
+        }
+        self.stop_leading(turn);
+        let bytes = std::mem::take(&mut self.accounted_bytes);
+        turn.shared.account_for(self.account, self.config.storage, bytes, 0);
+    }
+
+    /// Removes the stream's folder.
+    pub(crate) fn remove_files(&self, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        if self.config.storage != StorageKind::File {
+            return;
+        }
+        let path = format!("streams/{}", self.id.0);
+        let mut ids = shared.id_space();
+        let operation = DiskOperation::RemoveTree { path };
+        effects.push(Effect::Disk(DiskRequest { token: ids.token(), lane: Lane::Data, operation }));
+    }
+
+    /// A read has ended: whatever waited for it is looked at again.
+    pub(crate) fn loaded(&mut self, turn: &mut Turn<'_>) {
+        self.wake_consumers = true;
+        if self.lead.is_leader {
+            self.advance_commit(turn);
+            self.drain_inbox(turn);
+        }
+        self.poll_store(turn);
     }
 }
