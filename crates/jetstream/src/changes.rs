@@ -27,7 +27,9 @@ impl JetStream {
     /// The configuration of a stream that is being created, if there is one of this name.
     #[must_use]
     pub fn creating(&self, account: AccountRef, name: &str) -> Option<&StreamConfig> {
-        self.creating.get(&(account, name.to_owned())).map(|creation| &creation.config)
+        self.creating
+            .get(&(account, name.to_owned()))
+            .map(|creation| &creation.config)
     }
 
     /// Creates a stream with a checked and completed configuration. If one of this name and
@@ -48,11 +50,20 @@ impl JetStream {
         if config.storage == StorageKind::Memory && config.num_replicas <= 1 {
             let id = StreamId(self.next_volatile);
             self.next_volatile += 1;
-            self.creating.insert(key, Creation { config: config.clone(), waiting: vec![request] });
+            self.creating.insert(
+                key,
+                Creation {
+                    config: config.clone(),
+                    waiting: vec![request],
+                },
+            );
             self.insert_stream(id, account, config, now.wall_ns, effects);
             return;
         }
-        let name = self.accounts.get(&account).map(|account| account.name.clone());
+        let name = self
+            .accounts
+            .get(&account)
+            .map(|account| account.name.clone());
         let (true, Some(name)) = (self.meta.is_leader, name) else {
             self.shared.finished.push((request, Outcome::Abandoned));
             return;
@@ -65,7 +76,13 @@ impl JetStream {
         };
         // The request waits in `creating` until the stream takes publishes.
         self.meta.stage(operation, request.clone());
-        self.creating.insert(key, Creation { config, waiting: vec![request] });
+        self.creating.insert(
+            key,
+            Creation {
+                config,
+                waiting: vec![request],
+            },
+        );
     }
 
     /// Deletes a stream.
@@ -80,7 +97,8 @@ impl JetStream {
         if id.is_volatile() {
             self.remove_stream(now, id, Some(request), out, effects);
         } else if self.meta.is_leader {
-            self.meta.stage(MetaOperation::Delete { group: id.0 }, request);
+            self.meta
+                .stage(MetaOperation::Delete { group: id.0 }, request);
         } else {
             self.shared.finished.push((request, Outcome::Abandoned));
         }
@@ -97,7 +115,14 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         let config = Bytes::from(serde_json::to_vec(config).unwrap_or_default());
-        self.change(now, id, Operation::Configure { config }, request, out, effects);
+        self.change(
+            now,
+            id,
+            Operation::Configure { config },
+            request,
+            out,
+            effects,
+        );
     }
 
     /// Purges a stream.
@@ -110,13 +135,20 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
-        let PurgeRequest { filter, sequence, keep } = purge;
-        let operation = Operation::Purge { sequence, keep, filter };
+        let PurgeRequest {
+            filter,
+            sequence,
+            keep,
+        } = purge;
+        let operation = Operation::Purge {
+            sequence,
+            keep,
+            filter,
+        };
         self.change(now, id, operation, request, out, effects);
     }
 
     /// Deletes one message; `erase` also overwrites its bytes.
-    #[expect(clippy::too_many_arguments, reason = "the input's surroundings and two parameters")]
     pub fn delete_message(
         &mut self,
         now: Now,
@@ -160,12 +192,13 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
-        let operation = Operation::ConsumerDelete { name: Bytes::from(name.to_owned()) };
+        let operation = Operation::ConsumerDelete {
+            name: Bytes::from(name.to_owned()),
+        };
         self.change(now, id, operation, request, out, effects);
     }
 
     /// Pauses a consumer until a wall time, or resumes it (0).
-    #[expect(clippy::too_many_arguments, reason = "the input's surroundings and two parameters")]
     pub fn pause_consumer(
         &mut self,
         now: Now,
@@ -182,7 +215,6 @@ impl JetStream {
     }
 
     /// Starts a consumer again at a sequence.
-    #[expect(clippy::too_many_arguments, reason = "the input's surroundings and two parameters")]
     pub fn reset_consumer(
         &mut self,
         now: Now,

@@ -116,7 +116,10 @@ impl JetStream {
 
     /// Asks for the meta group and the API subscriptions.
     pub fn start(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::CreateGroup { group: META_GROUP, volatile: false });
+        effects.push(Effect::CreateGroup {
+            group: META_GROUP,
+            volatile: false,
+        });
         let mut prefixes = vec!["$JS.API".to_owned()];
         if !self.settings.domain.is_empty() {
             prefixes.push(format!("$JS.{}.API", self.settings.domain));
@@ -126,7 +129,11 @@ impl JetStream {
                 for filter in API_FILTERS {
                     let filter = Bytes::from(format!("{prefix}.{filter}"));
                     let endpoint = Endpoint::Api;
-                    effects.push(Effect::Bind { account: *account, filter, endpoint });
+                    effects.push(Effect::Bind {
+                        account: *account,
+                        filter,
+                        endpoint,
+                    });
                 }
             }
         }
@@ -137,7 +144,10 @@ impl JetStream {
         if group == META_GROUP {
             if let Err(error) = self.meta.restore(checkpoint) {
                 let text = format!("JetStream: the list of streams is unreadable: {error}");
-                effects.push(Effect::Log { level: LogLevel::Error, text });
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
                 return;
             }
             let streams = self.meta.streams.clone();
@@ -147,12 +157,19 @@ impl JetStream {
             return;
         }
         let id = StreamId::from(group);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         if let Err(error) = stream.restore(checkpoint, &self.shared.domain) {
             stream.quarantined = true;
             let name = &stream.name;
-            let text = format!("JetStream stream '{name}' is set aside, nothing of it is deleted: {error}");
-            effects.push(Effect::Log { level: LogLevel::Error, text });
+            let text = format!(
+                "JetStream stream '{name}' is set aside, nothing of it is deleted: {error}"
+            );
+            effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
         }
         stream.account(&mut self.shared);
         self.touched.insert(id);
@@ -167,11 +184,26 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         match input {
-            Input::Deliver { account, endpoint, message } => {
+            Input::Deliver {
+                account,
+                endpoint,
+                message,
+            } => {
                 self.deliver(now, account, endpoint, message, out, effects);
             }
-            Input::Committed { group, index, term, data, position } => {
-                let entry = Committed { index, term, data, position };
+            Input::Committed {
+                group,
+                index,
+                term,
+                data,
+                position,
+            } => {
+                let entry = Committed {
+                    index,
+                    term,
+                    data,
+                    position,
+                };
                 self.committed(now, group, &entry, out, effects);
             }
             Input::RoleChanged { group, leader, .. } => {
@@ -211,7 +243,12 @@ impl JetStream {
     ) -> Option<R> {
         let stream = self.streams.get_mut(&id)?;
         self.touched.insert(id);
-        let mut turn = Turn { now, out, effects, shared: &mut self.shared };
+        let mut turn = Turn {
+            now,
+            out,
+            effects,
+            shared: &mut self.shared,
+        };
         Some(act(stream, &mut turn))
     }
 
@@ -224,7 +261,10 @@ impl JetStream {
 
     /// Hands a request in again when a read of the stream's store has ended.
     pub fn park(&mut self, stream: StreamId, endpoint: Endpoint, request: PendingRequest) {
-        self.parked.entry(stream).or_default().push((endpoint, request));
+        self.parked
+            .entry(stream)
+            .or_default()
+            .push((endpoint, request));
     }
 
     fn deliver(
@@ -296,18 +336,37 @@ impl JetStream {
         let (head, operations) = match decode_meta(&entry.data) {
             Ok(decoded) => decoded,
             Err(error) => {
-                let text = format!("JetStream: meta entry {} is unreadable: {error}", entry.index);
-                effects.push(Effect::Log { level: LogLevel::Error, text });
+                let text = format!(
+                    "JetStream: meta entry {} is unreadable: {error}",
+                    entry.index
+                );
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
                 return;
             }
         };
         let own = self.meta.is_leader && head.origin == self.shared.origin;
         for operation in operations {
-            let request = if own { self.meta.take_request(head.number) } else { None };
+            let request = if own {
+                self.meta.take_request(head.number)
+            } else {
+                None
+            };
             match operation {
-                MetaOperation::Create { group, created_ns, account, config } => {
+                MetaOperation::Create {
+                    group,
+                    created_ns,
+                    account,
+                    config,
+                } => {
                     self.meta.next_group = self.meta.next_group.max(group + 1);
-                    let stream = MetaStream { account, created_ns, config };
+                    let stream = MetaStream {
+                        account,
+                        created_ns,
+                        config,
+                    };
                     self.adopt(group, &stream, effects);
                     self.meta.streams.insert(group, stream);
                 }
@@ -322,10 +381,17 @@ impl JetStream {
     /// Makes a stream that the meta group knows, and asks for its group.
     fn adopt(&mut self, group: u64, stream: &MetaStream, effects: &mut Vec<Effect>) {
         let name = String::from_utf8_lossy(&stream.account);
-        let account = self.accounts.iter().find(|(_, account)| account.name == name);
+        let account = self
+            .accounts
+            .iter()
+            .find(|(_, account)| account.name == name);
         let Some(account) = account.map(|(account, _)| *account) else {
-            let text = format!("JetStream: a stream of account '{name}' is set aside: no such account");
-            effects.push(Effect::Log { level: LogLevel::Warning, text });
+            let text =
+                format!("JetStream: a stream of account '{name}' is set aside: no such account");
+            effects.push(Effect::Log {
+                level: LogLevel::Warning,
+                text,
+            });
             return;
         };
         match serde_json::from_slice::<StreamConfig>(&stream.config) {
@@ -334,7 +400,10 @@ impl JetStream {
             }
             Err(error) => {
                 let text = format!("JetStream: stream of group {group} is set aside: {error}");
-                effects.push(Effect::Log { level: LogLevel::Error, text });
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
             }
         }
     }
@@ -355,7 +424,10 @@ impl JetStream {
         if let Some(account) = self.accounts.get_mut(&account) {
             account.streams.insert(name, id);
         }
-        effects.push(Effect::CreateGroup { group: id.group(), volatile: id.is_volatile() });
+        effects.push(Effect::CreateGroup {
+            group: id.group(),
+            volatile: id.is_volatile(),
+        });
         self.touched.insert(id);
     }
 
@@ -369,7 +441,12 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(mut stream) = self.streams.remove(&id) {
-            let mut turn = Turn { now, out, effects, shared: &mut self.shared };
+            let mut turn = Turn {
+                now,
+                out,
+                effects,
+                shared: &mut self.shared,
+            };
             stream.end(&mut turn);
             effects.push(Effect::RemoveGroup { group: id.group() });
             stream.remove_files(&mut self.shared, effects);
@@ -416,7 +493,10 @@ impl JetStream {
         if leader && let Some(stream) = self.streams.get(&id) {
             let key = (stream.account, stream.name.clone());
             if let Some(creation) = self.creating.remove(&key) {
-                let outcome = Outcome::StreamCreated { stream: id, created: true };
+                let outcome = Outcome::StreamCreated {
+                    stream: id,
+                    created: true,
+                };
                 let waiting = creation.waiting.into_iter();
                 let finished = waiting.map(|request| (request, outcome.clone()));
                 self.shared.finished.extend(finished);
@@ -434,7 +514,10 @@ impl JetStream {
         let space = IdSpace::space_of(completion.token);
         if space == self.shared.staging_space {
             if self.shared.staging.complete(completion) {
-                let waiting = self.streams.values().filter(|stream| stream.lead.commit.is_some());
+                let waiting = self
+                    .streams
+                    .values()
+                    .filter(|stream| stream.lead.commit.is_some());
                 let waiting: Vec<StreamId> = waiting.map(|stream| stream.id).collect();
                 for id in waiting {
                     self.with_stream(now, id, out, effects, |stream, turn| {
@@ -448,7 +531,9 @@ impl JetStream {
             effects.extend(requests.into_iter().map(Effect::Disk));
             return;
         }
-        let Some(id) = self.spaces.get(&space).copied() else { return };
+        let Some(id) = self.spaces.get(&space).copied() else {
+            return;
+        };
         let woken = self.with_stream(now, id, out, effects, |stream, turn| {
             let woken = stream.store.complete(completion);
             stream.poll_store(turn);
@@ -459,7 +544,14 @@ impl JetStream {
         });
         if woken == Some(true) {
             for (endpoint, request) in self.parked.remove(&id).unwrap_or_default() {
-                self.deliver(now, request.account, endpoint, request.message, out, effects);
+                self.deliver(
+                    now,
+                    request.account,
+                    endpoint,
+                    request.message,
+                    out,
+                    effects,
+                );
             }
         }
     }
@@ -477,7 +569,11 @@ impl JetStream {
             None => return,
         };
         for id in streams {
-            if self.streams.get(&id).is_some_and(|stream| stream.watches(subject)) {
+            if self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.watches(subject))
+            {
                 self.with_stream(now, id, out, effects, |stream, turn| {
                     stream.interest_changed(turn, subject);
                 });
@@ -524,8 +620,15 @@ impl JetStream {
     pub fn end_of_turn(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
         self.meta.propose(self.shared.origin, effects);
         for id in std::mem::take(&mut self.touched) {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let mut turn = Turn { now, out, effects, shared: &mut self.shared };
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let mut turn = Turn {
+                now,
+                out,
+                effects,
+                shared: &mut self.shared,
+            };
             stream.wake_all(&mut turn);
             stream.end_of_turn(&mut turn);
             stream.refresh_consumer_deadlines();

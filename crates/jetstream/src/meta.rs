@@ -62,9 +62,16 @@ impl Meta {
             return;
         }
         self.proposed += 1;
-        let head = EntryHead { origin, number: self.proposed };
+        let head = EntryHead {
+            origin,
+            number: self.proposed,
+        };
         let data = encode_meta(head, &std::mem::take(&mut self.staged));
-        effects.push(Effect::Propose { group: META_GROUP, data, durability: Durability::Now });
+        effects.push(Effect::Propose {
+            group: META_GROUP,
+            data,
+            durability: Durability::Now,
+        });
     }
 
     pub(crate) fn take_request(&mut self, number: u64) -> Option<PendingRequest> {
@@ -80,7 +87,11 @@ impl Meta {
         self.staged.clear();
         self.staged_group = 0;
         let requests = std::mem::take(&mut self.requests);
-        finished.extend(requests.into_iter().map(|(_, request)| (request, Outcome::Abandoned)));
+        finished.extend(
+            requests
+                .into_iter()
+                .map(|(_, request)| (request, Outcome::Abandoned)),
+        );
     }
 
     pub(crate) fn checkpoint(&self) -> Bytes {
@@ -110,7 +121,14 @@ impl Meta {
             let created_ns = reader.i64()?;
             let account = reader.block()?;
             let config = reader.block()?;
-            self.streams.insert(group, MetaStream { account, created_ns, config });
+            self.streams.insert(
+                group,
+                MetaStream {
+                    account,
+                    created_ns,
+                    config,
+                },
+            );
         }
         Ok(())
     }
@@ -130,10 +148,21 @@ mod tests {
 
     #[test]
     fn a_meta_checkpoint_survives() {
-        let mut meta = Meta { next_group: 4, applied_index: 8, ..Meta::default() };
+        let mut meta = Meta {
+            next_group: 4,
+            applied_index: 8,
+            ..Meta::default()
+        };
         let config = Bytes::from_static(b"{}");
         let account = Bytes::from_static(b"$G");
-        meta.streams.insert(3, MetaStream { account, created_ns: 5, config });
+        meta.streams.insert(
+            3,
+            MetaStream {
+                account,
+                created_ns: 5,
+                config,
+            },
+        );
         let mut restored = Meta::default();
         restored.restore(&meta.checkpoint()).expect("just written");
         assert_eq!(restored.streams, meta.streams);

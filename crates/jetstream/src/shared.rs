@@ -73,7 +73,10 @@ impl Shared {
     pub fn new(settings: &Settings) -> Self {
         let mut random = Random::new(settings.seed);
         let origin = random.next_u64();
-        let limits = settings.accounts.iter().map(|account| (account.account, account.limits));
+        let limits = settings
+            .accounts
+            .iter()
+            .map(|account| (account.account, account.limits));
         Self {
             server_name: settings.server_name.clone(),
             domain: settings.domain.clone(),
@@ -110,8 +113,16 @@ impl Shared {
     #[must_use]
     pub fn allowance(&self, account: AccountRef, storage: StorageKind) -> Allowance {
         let mut used = self.usage;
-        let mut account_used = self.account_usage.get(&account).copied().unwrap_or_default();
-        let limits = self.account_limits.get(&account).copied().unwrap_or_default();
+        let mut account_used = self
+            .account_usage
+            .get(&account)
+            .copied()
+            .unwrap_or_default();
+        let limits = self
+            .account_limits
+            .get(&account)
+            .copied()
+            .unwrap_or_default();
         let (server_limit, account_limit) = match storage {
             StorageKind::Memory => (self.max_memory_bytes, limits.max_memory),
             StorageKind::File => (self.max_file_bytes, limits.max_storage),

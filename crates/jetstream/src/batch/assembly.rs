@@ -72,13 +72,13 @@ pub enum Assembled {
 }
 
 /// Takes a part or a commit.
-pub fn assemble(
-    open: &mut Option<Assembly>,
-    entry: &Committed,
-    operation: Operation,
-) -> Assembled {
+pub fn assemble(open: &mut Option<Assembly>, entry: &Committed, operation: Operation) -> Assembled {
     match operation {
-        Operation::Part { batch, index: 0, messages } => {
+        Operation::Part {
+            batch,
+            index: 0,
+            messages,
+        } => {
             let mut assembly = Assembly {
                 batch,
                 term: entry.term,
@@ -92,7 +92,11 @@ pub fn assemble(
             *open = Some(assembly);
             Assembled::Waiting
         }
-        Operation::Part { batch, index, messages } => {
+        Operation::Part {
+            batch,
+            index,
+            messages,
+        } => {
             let fits = open.as_ref().is_some_and(|assembly| {
                 assembly.batch == batch && assembly.parts.len() as u64 == u64::from(index)
             });
@@ -108,7 +112,9 @@ pub fn assemble(
             }
         }
         Operation::Commit(commit) => {
-            let Some(assembly) = open.take() else { return Assembled::Dropped };
+            let Some(assembly) = open.take() else {
+                return Assembled::Dropped;
+            };
             match assembly.mismatch(&commit) {
                 Some(reason) => Assembled::Damaged(reason),
                 None => Assembled::Whole(assembly.parts),

@@ -132,14 +132,21 @@ impl CommitJob {
             staged.headers
         };
         let (subject, payload) = (staged.subject, staged.payload);
-        Ok(PublishRecord { subject, headers, payload, ..PublishRecord::default() })
+        Ok(PublishRecord {
+            subject,
+            headers,
+            payload,
+            ..PublishRecord::default()
+        })
     }
 }
 
 impl Stream {
     /// Goes on with the commit that is under way, as far as it can.
     pub(crate) fn advance_commit(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut job) = self.lead.commit.take() else { return };
+        let Some(mut job) = self.lead.commit.take() else {
+            return;
+        };
         loop {
             let step = match job.phase {
                 Phase::Checking { part, offset } => self.check_part(turn, &mut job, part, offset),
@@ -194,13 +201,19 @@ impl Stream {
             Lookup::Ready(Ok(messages)) => messages,
         };
         for (place, data) in messages.iter().enumerate().skip(offset) {
-            job.phase = Phase::Checking { part, offset: place };
+            job.phase = Phase::Checking {
+                part,
+                offset: place,
+            };
             match self.check_message(turn, job, data) {
                 Step::Continue => {}
                 other => return other,
             }
         }
-        job.phase = Phase::Checking { part: part + 1, offset: 0 };
+        job.phase = Phase::Checking {
+            part: part + 1,
+            offset: 0,
+        };
         Step::Continue
     }
 
@@ -234,7 +247,9 @@ impl Stream {
             subject: &subject,
             bytes: self.accounting_size(&record),
             sequence: self.lead.last_sequence + 1 + index,
-            id: id.filter(|_| self.dedup.is_enabled()).map(|id| self.dedup.hash(id)),
+            id: id
+                .filter(|_| self.dedup.is_enabled())
+                .map(|id| self.dedup.hash(id)),
             counter,
             stored: !record.unwanted,
         });
@@ -262,7 +277,8 @@ impl Stream {
             return Step::Continue;
         }
         let messages = std::mem::take(&mut job.records);
-        self.lead.stage(&Operation::Batch { messages }, crate::io::Durability::Now);
+        self.lead
+            .stage(&Operation::Batch { messages }, crate::io::Durability::Now);
         self.merge(turn, job);
         Step::Done
     }
@@ -310,7 +326,11 @@ impl Stream {
         }
         job.proposed_messages += messages.len();
         let index = u32::try_from(part).unwrap_or(u32::MAX);
-        let operation = Operation::Part { batch: job.chain, index, messages };
+        let operation = Operation::Part {
+            batch: job.chain,
+            index,
+            messages,
+        };
         self.lead.stage(&operation, crate::io::Durability::Now);
         if let Some(data) = self.lead.propose(self.id, turn) {
             job.checksum = part_checksum(job.checksum, &data);
@@ -329,7 +349,8 @@ impl Stream {
             bytes: job.bytes,
             checksum: job.checksum,
         };
-        self.lead.stage(&Operation::Commit(commit), crate::io::Durability::Now);
+        self.lead
+            .stage(&Operation::Commit(commit), crate::io::Durability::Now);
         self.merge(turn, job);
         // Alone in its entry, like the parts.
         self.lead.propose(self.id, turn);

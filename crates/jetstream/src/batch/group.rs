@@ -104,7 +104,9 @@ impl BatchGroup {
     /// Takes the next message's sequence and starts the timer anew. False: a gap, a repeat, or no
     /// such batch; or it is being committed.
     pub fn advance(&mut self, now: Now, id: &[u8], sequence: u64, timeout_ns: u64) -> bool {
-        let Some(batch) = self.batches.get_mut(id) else { return false };
+        let Some(batch) = self.batches.get_mut(id) else {
+            return false;
+        };
         if batch.ready || sequence != batch.sequence + 1 {
             return false;
         }
@@ -122,7 +124,9 @@ impl BatchGroup {
 
     #[must_use]
     pub fn expects_message_id(&self, id: &[u8]) -> bool {
-        self.batches.get(id).is_some_and(|batch| batch.expects_message_id)
+        self.batches
+            .get(id)
+            .is_some_and(|batch| batch.expects_message_id)
     }
 
     /// Where a batch's messages are staged.
@@ -143,7 +147,9 @@ impl BatchGroup {
 
     /// Forgets a batch and all that it holds. True the first time only.
     pub fn cleanup(&mut self, id: &[u8], shared: &mut Shared) -> bool {
-        let Some(batch) = self.batches.remove(id) else { return false };
+        let Some(batch) = self.batches.remove(id) else {
+            return false;
+        };
         shared.batches_in_flight = shared.batches_in_flight.saturating_sub(1);
         shared.staging.remove(batch.staged);
         true
@@ -186,12 +192,22 @@ mod tests {
     const TIMEOUT_NS: u64 = 10_000_000_000;
 
     fn shared(max_inflight_per_stream: usize, max_inflight_total: usize) -> Shared {
-        let limits = BatchLimits { max_inflight_per_stream, max_inflight_total, ..BatchLimits::default() };
-        Shared::new(&Settings { batch: limits, ..Settings::default() })
+        let limits = BatchLimits {
+            max_inflight_per_stream,
+            max_inflight_total,
+            ..BatchLimits::default()
+        };
+        Shared::new(&Settings {
+            batch: limits,
+            ..Settings::default()
+        })
     }
 
     fn at(monotonic_ns: u64) -> Now {
-        Now { monotonic_ns, wall_ns: 0 }
+        Now {
+            monotonic_ns,
+            wall_ns: 0,
+        }
     }
 
     fn id(name: &'static str) -> Bytes {
@@ -246,7 +262,10 @@ mod tests {
         assert_eq!(group.next_deadline(), None);
         assert!(group.cleanup(b"a", &mut shared));
         assert!(!group.cleanup(b"a", &mut shared));
-        assert_eq!((shared.batches_in_flight, shared.staging.memory_bytes()), (0, 0));
+        assert_eq!(
+            (shared.batches_in_flight, shared.staging.memory_bytes()),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -254,7 +273,9 @@ mod tests {
         let mut shared = shared(5, 5);
         let mut group = BatchGroup::default();
         for name in ["a", "b", "c"] {
-            group.open(at(0), &id(name), "d", &mut shared).expect("room");
+            group
+                .open(at(0), &id(name), "d", &mut shared)
+                .expect("room");
             let staged = group.staged(name.as_bytes()).expect("just opened");
             shared.staging.push(staged, Bytes::from_static(b"message"));
         }
@@ -262,6 +283,9 @@ mod tests {
         group.stop(&mut shared);
         group.stop(&mut shared);
         assert!(group.is_empty());
-        assert_eq!((shared.batches_in_flight, shared.staging.memory_bytes()), (0, 0));
+        assert_eq!(
+            (shared.batches_in_flight, shared.staging.memory_bytes()),
+            (0, 0)
+        );
     }
 }

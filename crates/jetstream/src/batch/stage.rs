@@ -49,7 +49,9 @@ impl Stream {
         block: Bytes,
         headers: &PublishHeaders,
     ) -> Admission {
-        let Some(id) = headers.batch_id.clone() else { return Admission::Done };
+        let Some(id) = headers.batch_id.clone() else {
+            return Admission::Done;
+        };
         match self.stage_message(turn, message, block, headers, &id) {
             Ok(Commit::No) => {
                 self.send_answer(turn, &message.reply, &PublishAnswer::Empty);
@@ -76,7 +78,8 @@ impl Stream {
         id: &Bytes,
     ) -> Result<Commit, (Refusal, Option<Option<Abandoned>>)> {
         let keep = |refusal| (refusal, None);
-        self.check_arrival(turn, message, &block, headers).map_err(keep)?;
+        self.check_arrival(turn, message, &block, headers)
+            .map_err(keep)?;
         if !self.config.allow_atomic {
             return Err(keep(Refusal::AtomicDisabled));
         }
@@ -84,7 +87,7 @@ impl Stream {
             return Err(keep(Refusal::BatchIdInvalid));
         }
         let sequence = headers.batch_sequence.as_deref().and_then(parse_number);
-        let sequence = sequence.ok_or(keep(Refusal::BatchMissingSequence))?;
+        let sequence = sequence.ok_or_else(|| keep(Refusal::BatchMissingSequence))?;
         let commit = Commit::of(headers);
         let max_messages = turn.shared.batch_limits.max_messages;
         let size = sequence.saturating_sub(u64::from(commit == Commit::EndOfBatch));
@@ -96,24 +99,43 @@ impl Stream {
                 return Err(keep(Refusal::BatchIncomplete));
             }
             let directory = self.batch_directory();
-            self.lead.batches.open(turn.now, id, &directory, turn.shared).map_err(keep)?;
+            self.lead
+                .batches
+                .open(turn.now, id, &directory, turn.shared)
+                .map_err(keep)?;
         }
         let dropped = |refusal, reason| (refusal, Some(reason));
         if commit == Commit::Invalid {
             return Err(dropped(Refusal::BatchCommitInvalid, None));
         }
         if !level_is_met(headers) {
-            return Err(dropped(Refusal::RequiredApiLevel, Some(Abandoned::Unsupported)));
+            return Err(dropped(
+                Refusal::RequiredApiLevel,
+                Some(Abandoned::Unsupported),
+            ));
         }
         let timeout_ns = turn.shared.batch_limits.timeout_ns;
-        let in_order = self.lead.batches.advance(turn.now, id, sequence, timeout_ns);
+        let in_order = self
+            .lead
+            .batches
+            .advance(turn.now, id, sequence, timeout_ns);
         if !in_order || (sequence == 1 && commit == Commit::EndOfBatch) {
-            return Err(dropped(Refusal::BatchIncomplete, Some(Abandoned::Incomplete)));
+            return Err(dropped(
+                Refusal::BatchIncomplete,
+                Some(Abandoned::Incomplete),
+            ));
         }
         if size > max_messages {
-            return Err(dropped(Refusal::BatchTooLarge(max_messages), Some(Abandoned::Large)));
+            return Err(dropped(
+                Refusal::BatchTooLarge(max_messages),
+                Some(Abandoned::Large),
+            ));
         }
-        if headers.expected_last_message_id.as_ref().is_some_and(|id| !id.is_empty()) {
+        if headers
+            .expected_last_message_id
+            .as_ref()
+            .is_some_and(|id| !id.is_empty())
+        {
             self.lead.batches.note_expected_message_id(id);
         }
         if commit != Commit::EndOfBatch {
@@ -153,7 +175,9 @@ impl Stream {
         headers: &PublishHeaders,
         id: &[u8],
     ) {
-        let Some(staged) = self.lead.batches.staged(id) else { return };
+        let Some(staged) = self.lead.batches.staged(id) else {
+            return;
+        };
         let block = if headers.required_api_level.is_some() {
             without_header(&block, REQUIRED_API_LEVEL)
         } else {
@@ -193,12 +217,7 @@ impl Stream {
     }
 
     /// Forgets a batch; the first to do so also tells.
-    pub(super) fn drop_batch(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: &[u8],
-        reason: Option<Abandoned>,
-    ) {
+    pub(super) fn drop_batch(&mut self, turn: &mut Turn<'_>, id: &[u8], reason: Option<Abandoned>) {
         let first = self.lead.batches.cleanup(id, turn.shared);
         poll_staging(turn);
         if let Some(reason) = reason.filter(|_| first) {
@@ -227,7 +246,8 @@ impl Stream {
         text.extend_from_slice(b",\"reason\":");
         put_json_string(&mut text, reason.as_str().as_bytes());
         text.push(b'}');
-        turn.out.send(self.account, subject.as_bytes(), &[], &[], &text);
+        turn.out
+            .send(self.account, subject.as_bytes(), &[], &[], &text);
     }
 
     /// The idle timers: batches without a message for too long go, and nobody is answered.
@@ -254,6 +274,8 @@ pub(super) fn poll_staging(turn: &mut Turn<'_>) {
 }
 
 fn level_is_met(headers: &PublishHeaders) -> bool {
-    let Some(level) = &headers.required_api_level else { return true };
-    parse_number(level).is_some_and(|level| level <= u64::from(API_LEVEL))
+    let Some(level) = &headers.required_api_level else {
+        return true;
+    };
+    parse_number(level).is_some_and(|level| level <= API_LEVEL.unsigned_abs())
 }

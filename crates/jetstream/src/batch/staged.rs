@@ -17,8 +17,14 @@ impl StagedMessage {
     pub(super) fn encode(&self) -> Bytes {
         let length = 6 + self.subject.len() + self.headers.len() + self.payload.len();
         let mut out = Vec::with_capacity(length);
-        put_u16(&mut out, u16::try_from(self.subject.len()).unwrap_or(u16::MAX));
-        put_u32(&mut out, u32::try_from(self.headers.len()).unwrap_or(u32::MAX));
+        put_u16(
+            &mut out,
+            u16::try_from(self.subject.len()).unwrap_or(u16::MAX),
+        );
+        put_u32(
+            &mut out,
+            u32::try_from(self.headers.len()).unwrap_or(u32::MAX),
+        );
         out.extend_from_slice(&self.subject);
         out.extend_from_slice(&self.headers);
         out.extend_from_slice(&self.payload);
@@ -32,7 +38,11 @@ impl StagedMessage {
         let subject = reader.take(subject_length)?;
         let headers = reader.take(headers_length)?;
         let payload = reader.take(data.len() - reader.position())?;
-        Ok(Self { subject, headers, payload })
+        Ok(Self {
+            subject,
+            headers,
+            payload,
+        })
     }
 }
 
@@ -49,6 +59,9 @@ mod tests {
         };
         let data = message.encode();
         assert_eq!(StagedMessage::decode(&data), Ok(message));
-        assert_eq!(StagedMessage::decode(&data.slice(..5)), Err(DecodeError::Truncated));
+        assert_eq!(
+            StagedMessage::decode(&data.slice(..5)),
+            Err(DecodeError::Truncated)
+        );
     }
 }

@@ -241,8 +241,16 @@ impl StreamEntryWriter {
             Rollup::Subject => 1,
             Rollup::All => 2,
         };
-        out.push(if record.unwanted { rollup | UNWANTED } else { rollup });
-        let payload = if record.unwanted { &[][..] } else { &record.payload[..] };
+        out.push(if record.unwanted {
+            rollup | UNWANTED
+        } else {
+            rollup
+        });
+        let payload = if record.unwanted {
+            &[][..]
+        } else {
+            &record.payload[..]
+        };
         put_u16(out, u16::try_from(record.subject.len()).unwrap_or(u16::MAX));
         put_u32(out, u32::try_from(record.headers.len()).unwrap_or(u32::MAX));
         put_u32(out, u32::try_from(payload.len()).unwrap_or(u32::MAX));
@@ -332,7 +340,11 @@ impl StreamEntryWriter {
                 put_block(&mut self.out, name);
                 put_block(&mut self.out, record);
             }
-            Operation::ConsumerCreate { created_ns, name, config } => {
+            Operation::ConsumerCreate {
+                created_ns,
+                name,
+                config,
+            } => {
                 self.begin(CONSUMER_CREATE);
                 put_i64(&mut self.out, *created_ns);
                 put_block(&mut self.out, name);
@@ -412,6 +424,7 @@ impl StreamOperations {
             time_ns,
             deadline,
             rollup,
+            unwanted,
             subject,
             headers,
             payload,
@@ -456,7 +469,9 @@ impl StreamOperations {
                 name: self.reader.block()?,
                 config: self.reader.block()?,
             },
-            CONSUMER_DELETE => Operation::ConsumerDelete { name: self.reader.block()? },
+            CONSUMER_DELETE => Operation::ConsumerDelete {
+                name: self.reader.block()?,
+            },
             CONSUMER_PAUSE => Operation::ConsumerPause {
                 until_ns: self.reader.i64()?,
                 name: self.reader.block()?,
@@ -548,7 +563,7 @@ mod tests {
     fn every_operation_survives_encoding() {
         let operations = vec![
             Operation::Publish(record("a.b", "hello")),
-Operation::Purge {
+            Operation::Purge {
                 sequence: 1,
                 keep: 2,
                 filter: Bytes::from_static(b"a.>"),
@@ -570,9 +585,17 @@ Operation::Purge {
                 name: Bytes::from_static(b"n"),
                 config: Bytes::from_static(b"{}"),
             },
-            Operation::ConsumerDelete { name: Bytes::from_static(b"n") },
-            Operation::ConsumerPause { until_ns: 5, name: Bytes::from_static(b"n") },
-            Operation::ConsumerReset { sequence: 6, name: Bytes::from_static(b"n") },
+            Operation::ConsumerDelete {
+                name: Bytes::from_static(b"n"),
+            },
+            Operation::ConsumerPause {
+                until_ns: 5,
+                name: Bytes::from_static(b"n"),
+            },
+            Operation::ConsumerReset {
+                sequence: 6,
+                name: Bytes::from_static(b"n"),
+            },
             Operation::Batch {
                 messages: vec![record("x", "1"), record("y", "2")],
             },

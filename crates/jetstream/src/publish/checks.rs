@@ -96,7 +96,10 @@ impl Check<'_> {
     /// The id's hash, if it counts here.
     #[must_use]
     pub fn id(&self) -> Option<IdHash> {
-        let id = self.headers.dedup_id().filter(|_| self.dedup.is_enabled())?;
+        let id = self
+            .headers
+            .dedup_id()
+            .filter(|_| self.dedup.is_enabled())?;
         Some(self.dedup.hash(id))
     }
 
@@ -105,7 +108,9 @@ impl Check<'_> {
         if millrace_subject::is_literal(filter) {
             self.store.last_of(filter).unwrap_or(0)
         } else {
-            self.store.last_match(&Filter::one(filter), u64::MAX).unwrap_or(0)
+            self.store
+                .last_match(&Filter::one(filter), u64::MAX)
+                .unwrap_or(0)
         }
     }
 
@@ -127,7 +132,9 @@ impl Check<'_> {
         let mut to_go = after - limit;
         let mut next = self.store.oldest();
         for _ in 0..EVICTION_STEPS {
-            let Some(oldest) = next.filter(|oldest| *oldest < sequence) else { return true };
+            let Some(oldest) = next.filter(|oldest| *oldest < sequence) else {
+                return true;
+            };
             let size = self.store.size_of(oldest).unwrap_or(0);
             if size >= to_go {
                 return false;
@@ -159,7 +166,10 @@ pub fn sealed(check: &mut Check<'_>) -> Verdict {
 }
 
 pub fn header_size(check: &mut Check<'_>) -> Verdict {
-    Check::refuse_if(check.record.headers.len() > MAX_HEADER_BYTES, Refusal::HeaderTooLarge)
+    Check::refuse_if(
+        check.record.headers.len() > MAX_HEADER_BYTES,
+        Refusal::HeaderTooLarge,
+    )
 }
 
 /// Headers and payload against `max_msg_size`.
@@ -171,7 +181,10 @@ pub fn message_size(check: &mut Check<'_>) -> Verdict {
 }
 
 pub fn server_limits(check: &mut Check<'_>) -> Verdict {
-    Check::refuse_if(check.allowance.server_exceeded, Refusal::InsufficientResources)
+    Check::refuse_if(
+        check.allowance.server_exceeded,
+        Refusal::InsufficientResources,
+    )
 }
 
 pub fn account_limits(check: &mut Check<'_>) -> Verdict {
@@ -185,7 +198,9 @@ pub fn account_limits(check: &mut Check<'_>) -> Verdict {
 
 /// `Nats-Incr`: its form, whether counters are on, and what it does not go with.
 pub fn counter_headers(check: &mut Check<'_>) -> Verdict {
-    let Some(increment) = &check.headers.increment else { return Pass };
+    let Some(increment) = &check.headers.increment else {
+        return Pass;
+    };
     if parse_integer(increment).is_none() {
         return Refuse(Refusal::CounterInvalid);
     }
@@ -239,11 +254,15 @@ pub fn counter_value(check: &mut Check<'_>) -> Verdict {
 }
 
 fn stored_counter(store: &mut StreamStore, subject: &[u8]) -> Lookup<Result<BigInt, Refusal>> {
-    let Some(last) = store.last_of(subject) else { return Lookup::Ready(Ok(BigInt::default())) };
+    let Some(last) = store.last_of(subject) else {
+        return Lookup::Ready(Ok(BigInt::default()));
+    };
     match store.get(last) {
         Lookup::Loading => Lookup::Loading,
         Lookup::Ready(message) => {
-            let value = message.ok().and_then(|message| counter_of(&message.payload));
+            let value = message
+                .ok()
+                .and_then(|message| counter_of(&message.payload));
             Lookup::Ready(value.ok_or(Refusal::CounterBroken))
         }
     }
@@ -257,16 +276,27 @@ fn counter_of(payload: &[u8]) -> Option<BigInt> {
 
 /// An optional sign and decimal digits.
 fn parse_integer(text: &[u8]) -> Option<BigInt> {
-    let digits = text.strip_prefix(b"+").or_else(|| text.strip_prefix(b"-")).unwrap_or(text);
+    let digits = text
+        .strip_prefix(b"+")
+        .or_else(|| text.strip_prefix(b"-"))
+        .unwrap_or(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let magnitude = BigInt::parse_bytes(digits, 10)?;
-    Some(if text.first() == Some(&b'-') { -magnitude } else { magnitude })
+    Some(if text.first() == Some(&b'-') {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 pub fn expected_stream(check: &mut Check<'_>) -> Verdict {
-    let expected = check.headers.expected_stream.as_ref().filter(|name| !name.is_empty());
+    let expected = check
+        .headers
+        .expected_stream
+        .as_ref()
+        .filter(|name| !name.is_empty());
     let differs = expected.is_some_and(|name| *name != check.config.name.as_bytes());
     Check::refuse_if(differs, Refusal::StreamNotMatch)
 }
@@ -285,8 +315,12 @@ pub fn ttl_disabled(check: &mut Check<'_>) -> Verdict {
 
 /// Reads the TTL and fills in the deadline.
 pub fn ttl_value(check: &mut Check<'_>) -> Verdict {
-    let Some(text) = check.ttl_text() else { return Pass };
-    let Some(ttl) = parse_ttl(text) else { return Refuse(Refusal::TtlInvalid) };
+    let Some(text) = check.ttl_text() else {
+        return Pass;
+    };
+    let Some(ttl) = parse_ttl(text) else {
+        return Refuse(Refusal::TtlInvalid);
+    };
     let Ttl::Seconds(mut seconds) = ttl else {
         check.record.deadline = Deadline::Never;
         return Pass;
@@ -298,7 +332,10 @@ pub fn ttl_value(check: &mut Check<'_>) -> Verdict {
         check.record.headers =
             super::headers::with_header(&headers, b"Nats-TTL", seconds.to_string().as_bytes());
     }
-    let deadline_ns = check.record.time_ns.saturating_add(seconds.saturating_mul(SECOND_NS));
+    let deadline_ns = check
+        .record
+        .time_ns
+        .saturating_add(seconds.saturating_mul(SECOND_NS));
     check.record.deadline = Deadline::At(deadline_ns.min(i64::MAX - 1));
     Pass
 }
@@ -326,9 +363,18 @@ pub fn parse_ttl(text: &[u8]) -> Option<Ttl> {
 
 /// R1: the value that the subject will have when all in flight is applied counts.
 pub fn expected_subject_sequence(check: &mut Check<'_>) -> Verdict {
-    let Some(expected) = check.headers.expected_subject_sequence else { return Pass };
-    let subject = check.headers.expected_subject.as_ref().unwrap_or(&check.record.subject);
-    let actual = check.flight.last_of(subject).max(check.last_stored(subject));
+    let Some(expected) = check.headers.expected_subject_sequence else {
+        return Pass;
+    };
+    let subject = check
+        .headers
+        .expected_subject
+        .as_ref()
+        .unwrap_or(&check.record.subject);
+    let actual = check
+        .flight
+        .last_of(subject)
+        .max(check.last_stored(subject));
     if check.may_be_evicted(actual) {
         return Verdict::WaitForFlight;
     }
@@ -337,8 +383,14 @@ pub fn expected_subject_sequence(check: &mut Check<'_>) -> Verdict {
 
 /// Replicated and batch: a subject that is being written, by this batch or by others, conflicts.
 pub fn expected_subject_sequence_exclusive(check: &mut Check<'_>) -> Verdict {
-    let Some(expected) = check.headers.expected_subject_sequence else { return Pass };
-    let subject = check.headers.expected_subject.as_ref().unwrap_or(&check.record.subject);
+    let Some(expected) = check.headers.expected_subject_sequence else {
+        return Pass;
+    };
+    let subject = check
+        .headers
+        .expected_subject
+        .as_ref()
+        .unwrap_or(&check.record.subject);
     let in_batch = check.diff.is_some_and(|diff| diff.last_of(subject) != 0);
     if in_batch || check.flight.last_of(subject) != 0 {
         return Refuse(Refusal::WrongLastSequenceInFlight);
@@ -392,7 +444,10 @@ pub fn duplicate(check: &mut Check<'_>) -> Verdict {
     if let Some(sequence) = check.flight.ids.get(&id) {
         return Verdict::Duplicate(*sequence);
     }
-    check.dedup.find(id, check.now_ns).map_or(Pass, Verdict::Duplicate)
+    check
+        .dedup
+        .find(id, check.now_ns)
+        .map_or(Pass, Verdict::Duplicate)
 }
 
 /// Replicated: an id in flight conflicts.
@@ -401,7 +456,10 @@ pub fn duplicate_exclusive(check: &mut Check<'_>) -> Verdict {
     if check.flight.ids.contains_key(&id) {
         return Refuse(Refusal::DuplicateInProcess);
     }
-    check.dedup.find(id, check.now_ns).map_or(Pass, Verdict::Duplicate)
+    check
+        .dedup
+        .find(id, check.now_ns)
+        .map_or(Pass, Verdict::Duplicate)
 }
 
 /// Batch: a known id, or one twice in the batch, refuses all of it.
@@ -413,11 +471,18 @@ pub fn duplicate_in_batch(check: &mut Check<'_>) -> Verdict {
     if check.flight.ids.contains_key(&id) {
         return Refuse(Refusal::DuplicateInProcess);
     }
-    Check::refuse_if(check.dedup.find(id, check.now_ns).is_some(), Refusal::BatchDuplicate)
+    Check::refuse_if(
+        check.dedup.find(id, check.now_ns).is_some(),
+        Refusal::BatchDuplicate,
+    )
 }
 
 pub fn expected_last_message_id(check: &mut Check<'_>) -> Verdict {
-    let expected = check.headers.expected_last_message_id.as_ref().filter(|id| !id.is_empty());
+    let expected = check
+        .headers
+        .expected_last_message_id
+        .as_ref()
+        .filter(|id| !id.is_empty());
     let differs = expected.is_some_and(|id| id != check.last_message_id);
     let actual = String::from_utf8_lossy(check.last_message_id).into_owned();
     Check::refuse_if(differs, Refusal::WrongLastMessageId(actual))
@@ -475,32 +540,34 @@ pub fn discard_new(check: &mut Check<'_>) -> Verdict {
     let subject = &check.record.subject;
     let stored = check.store.subject_state(subject);
     let on_subject = stored.map_or(0, |state| state.count)
-        + layers.iter().flatten().map(|flight| flight.messages_of(subject)).sum::<u64>();
+        + layers
+            .iter()
+            .flatten()
+            .map(|flight| flight.messages_of(subject))
+            .sum::<u64>();
     let per_subject = config.max_msgs_per_subject;
     let subject_full = per_subject > 0 && on_subject >= per_subject.unsigned_abs();
-    let refusal = if subject_full
-        && config.discard_new_per_subject
-        && check.record.rollup == Rollup::None
-    {
-        "maximum messages per subject exceeded"
-    } else {
-        // A message that the per-subject limit takes away for this one makes room.
-        let evicted_bytes = stored
-            .filter(|_| subject_full && !config.discard_new_per_subject)
-            .and_then(|state| check.store.size_of(state.first));
-        let full = config.max_msgs > 0
-            && state.messages + under_way >= config.max_msgs.unsigned_abs()
-            && evicted_bytes.is_none();
-        let size = check.size();
-        let too_big = config.max_bytes > 0
-            && state.bytes + bytes_under_way + size > config.max_bytes.unsigned_abs()
-            && evicted_bytes.is_none_or(|bytes| bytes < size);
-        match (full, too_big) {
-            (true, _) => "maximum messages exceeded",
-            (false, true) => "maximum bytes exceeded",
-            (false, false) => return Pass,
-        }
-    };
+    let refusal =
+        if subject_full && config.discard_new_per_subject && check.record.rollup == Rollup::None {
+            "maximum messages per subject exceeded"
+        } else {
+            // A message that the per-subject limit takes away for this one makes room.
+            let evicted_bytes = stored
+                .filter(|_| subject_full && !config.discard_new_per_subject)
+                .and_then(|state| check.store.size_of(state.first));
+            let full = config.max_msgs > 0
+                && state.messages + under_way >= config.max_msgs.unsigned_abs()
+                && evicted_bytes.is_none();
+            let size = check.size();
+            let too_big = config.max_bytes > 0
+                && state.bytes + bytes_under_way + size > config.max_bytes.unsigned_abs()
+                && evicted_bytes.is_none_or(|bytes| bytes < size);
+            match (full, too_big) {
+                (true, _) => "maximum messages exceeded",
+                (false, true) => "maximum bytes exceeded",
+                (false, false) => return Pass,
+            }
+        };
     if check.flight.messages > 0 && (per_subject > 0 || config.allow_rollup_hdrs) {
         // What is in flight may also take messages away: only applied state can tell.
         return Verdict::WaitForFlight;

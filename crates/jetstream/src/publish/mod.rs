@@ -6,8 +6,8 @@ mod headers;
 pub mod order;
 mod refusal;
 
-pub use checks::{Allowance, Check, CheckFunction, Verdict};
 pub use ack::{AckPrefix, PublishAnswer, put_json_string};
+pub use checks::{Allowance, Check, CheckFunction, Verdict};
 pub use headers::{
     PublishHeaders, header_value, parse_number, with_header, without_header, without_status,
 };

@@ -57,8 +57,12 @@ pub const REPLICATED: &[CheckFunction] = &[
 ];
 
 /// A message of a batch at its arrival (03 §2 rows 2 to 5).
-pub const BATCH_ARRIVAL: &[CheckFunction] =
-    &[checks::sealed, checks::server_limits, checks::account_limits, checks::message_size];
+pub const BATCH_ARRIVAL: &[CheckFunction] = &[
+    checks::sealed,
+    checks::server_limits,
+    checks::account_limits,
+    checks::message_size,
+];
 
 /// A message of a batch at commit, on every kind of stream (02 §3.2).
 pub const BATCH_COMMIT: &[CheckFunction] = &[

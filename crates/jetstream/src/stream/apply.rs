@@ -37,7 +37,10 @@ impl Stream {
                 "JetStream stream '{}': entry {} cannot be read: {error}; the stream takes no more writes",
                 self.name, entry.index
             );
-            turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+            turn.effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
             return;
         }
         self.applied_index = entry.index;
@@ -55,7 +58,11 @@ impl Stream {
         turn: &mut Turn<'_>,
         entry: &Committed,
     ) -> Result<(), crate::entry::DecodeError> {
-        if self.assembly.as_ref().is_some_and(|open| open.term() != entry.term) {
+        if self
+            .assembly
+            .as_ref()
+            .is_some_and(|open| open.term() != entry.term)
+        {
             self.assembly = None;
         }
         if entry.data.is_empty() {
@@ -97,7 +104,11 @@ impl Stream {
             Operation::Part { .. } | Operation::Commit(_) => {
                 self.apply_chain(turn, entry, operation, own);
             }
-            Operation::Purge { sequence, keep, filter } => {
+            Operation::Purge {
+                sequence,
+                keep,
+                filter,
+            } => {
                 let purged = self.apply_purge(sequence, keep, &filter);
                 self.finish(turn, own, |stream| Outcome::StreamPurged { stream, purged });
             }
@@ -147,7 +158,10 @@ impl Stream {
             Assembled::Waiting | Assembled::Dropped => {}
             Assembled::Damaged(reason) => {
                 let text = format!("JetStream stream '{}': batch dropped: {reason}", self.name);
-                turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+                turn.effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
             }
             Assembled::Whole(parts) => {
                 for (position, messages) in &parts {
@@ -172,10 +186,15 @@ impl Stream {
         } else {
             header_value(&record.headers, b"Nats-Msg-Id").filter(|id| !id.is_empty())
         };
-        let hash = id.as_ref().filter(|_| self.dedup.is_enabled()).map(|id| self.dedup.hash(id));
+        let hash = id
+            .as_ref()
+            .filter(|_| self.dedup.is_enabled())
+            .map(|id| self.dedup.hash(id));
         if own {
             let size = self.accounting_size(record);
-            self.lead.flight.settle(&record.subject, size, hash, !record.unwanted);
+            self.lead
+                .flight
+                .settle(&record.subject, size, hash, !record.unwanted);
         }
         if let Some(hash) = hash {
             self.dedup.insert(hash, sequence, record.time_ns);
@@ -245,7 +264,9 @@ impl Stream {
             let state = self.store.state();
             let over = (messages > 0 && state.messages > messages.unsigned_abs())
                 || (bytes > 0 && state.bytes > bytes.unsigned_abs());
-            let Some(oldest) = self.store.oldest().filter(|_| over) else { return };
+            let Some(oldest) = self.store.oldest().filter(|_| over) else {
+                return;
+            };
             if self.remove(oldest).is_none() {
                 return;
             }
@@ -272,9 +293,16 @@ impl Stream {
     /// Takes out many messages at once. Gives how many there were.
     fn purge(&mut self, filter: Option<&Filter>, below: Option<u64>, keep: u64) -> u64 {
         let mut gone = Vec::new();
-        let purged = self.store.purge(Purge { filter, below, keep }, |removed| {
-            gone.push(removed.sequence);
-        });
+        let purged = self.store.purge(
+            Purge {
+                filter,
+                below,
+                keep,
+            },
+            |removed| {
+                gone.push(removed.sequence);
+            },
+        );
         for sequence in &gone {
             self.forget_deadline(*sequence);
         }
@@ -298,7 +326,9 @@ impl Stream {
         if !erase {
             return self.remove(sequence).is_some();
         }
-        let Some(erased) = self.store.erase(sequence) else { return false };
+        let Some(erased) = self.store.erase(sequence) else {
+            return false;
+        };
         self.forget_deadline(sequence);
         self.consumers_lose(sequence, &erased.removed.subject);
         true
@@ -306,8 +336,14 @@ impl Stream {
 
     fn apply_configuration(&mut self, turn: &mut Turn<'_>, config: &Bytes) {
         let Ok(config) = serde_json::from_slice::<crate::model::StreamConfig>(config) else {
-            let text = format!("JetStream stream '{}': a logged configuration is unreadable", self.name);
-            turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+            let text = format!(
+                "JetStream stream '{}': a logged configuration is unreadable",
+                self.name
+            );
+            turn.effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
             return;
         };
         let before = std::mem::replace(&mut self.config, config);
@@ -319,11 +355,12 @@ impl Stream {
         let limit = self.config.max_msgs_per_subject;
         if limit > 0 && limit != before.max_msgs_per_subject {
             let mut full = Vec::new();
-            self.store.for_each_subject(&Filter::all(), |subject, state| {
-                if state.count > limit.unsigned_abs() {
-                    full.push(subject.to_vec());
-                }
-            });
+            self.store
+                .for_each_subject(&Filter::all(), |subject, state| {
+                    if state.count > limit.unsigned_abs() {
+                        full.push(subject.to_vec());
+                    }
+                });
             for subject in full {
                 self.enforce_subject_limit(&subject);
             }

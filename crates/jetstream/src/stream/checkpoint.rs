@@ -65,8 +65,12 @@ impl Stream {
             return;
         }
         let (head, tail) = self.encode_state();
-        self.checkpoint.pending =
-            Some(Pending { index: self.applied_index, term: self.applied_term, head, tail });
+        self.checkpoint.pending = Some(Pending {
+            index: self.applied_index,
+            term: self.applied_term,
+            head,
+            tail,
+        });
         self.poll_store(turn);
     }
 
@@ -76,7 +80,10 @@ impl Stream {
         put_u64(&mut head, self.applied_index);
         put_u64(&mut head, self.applied_term);
         put_i64(&mut head, self.created_ns);
-        put_block(&mut head, &serde_json::to_vec(&self.config).unwrap_or_default());
+        put_block(
+            &mut head,
+            &serde_json::to_vec(&self.config).unwrap_or_default(),
+        );
         let mut tail = Vec::new();
         put_block(&mut tail, &self.last_message_id);
         put_u64(&mut tail, self.age_cursor);
@@ -96,9 +103,13 @@ impl Stream {
         let (mut bytes, tail) = self.encode_state();
         bytes.extend_from_slice(&tail);
         let state = self.store.state();
-        for number in
-            [state.messages, state.bytes, state.first_sequence, state.last_sequence, state.deleted]
-        {
+        for number in [
+            state.messages,
+            state.bytes,
+            state.first_sequence,
+            state.last_sequence,
+            state.deleted,
+        ] {
             put_u64(&mut bytes, number);
         }
         twox_hash::XxHash3_64::oneshot(&bytes)
@@ -142,8 +153,10 @@ impl Stream {
     pub(crate) fn poll_store(&mut self, turn: &mut Turn<'_>) {
         let mut requests = StoreRequests::default();
         self.store.poll(&mut requests);
-        turn.effects.extend(requests.disk.into_iter().map(Effect::Disk));
-        turn.effects.extend(requests.journal.into_iter().map(Effect::JournalRead));
+        turn.effects
+            .extend(requests.disk.into_iter().map(Effect::Disk));
+        turn.effects
+            .extend(requests.journal.into_iter().map(Effect::JournalRead));
         let mut events = Vec::new();
         self.store.take_events(&mut events);
         for event in events {
@@ -165,15 +178,22 @@ impl Stream {
             }
         };
         let text = format!("JetStream stream '{}': {text}", self.name);
-        turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+        turn.effects.push(Effect::Log {
+            level: LogLevel::Error,
+            text,
+        });
     }
 
     fn flushed(&mut self, turn: &mut Turn<'_>, manifest: &Manifest) {
-        let Some(pending) = self.checkpoint.pending.take() else { return };
+        let Some(pending) = self.checkpoint.pending.take() else {
+            return;
+        };
         let mut state = pending.head;
         put_block(&mut state, &manifest.bytes);
         state.extend_from_slice(&pending.tail);
-        self.checkpoint.sent.push_back((pending.index, manifest.number));
+        self.checkpoint
+            .sent
+            .push_back((pending.index, manifest.number));
         turn.effects.push(Effect::Checkpoint {
             group: self.id.group(),
             index: pending.index,

@@ -34,7 +34,11 @@ pub struct ConsumerSlot {
 
 impl Stream {
     fn place(&self, domain: &str) -> Place {
-        Place { account: self.account, stream: self.name.clone(), domain: domain.to_owned() }
+        Place {
+            account: self.account,
+            stream: self.name.clone(),
+            domain: domain.to_owned(),
+        }
     }
 
     fn facts(&self, config: &ConsumerConfig) -> StreamFacts {
@@ -73,19 +77,24 @@ impl Stream {
             if event == ConsumerEvent::Inactive {
                 self.remove_inactive(name);
             } else {
-                turn.shared.consumer_events.push((self.id, name.to_owned(), event));
+                turn.shared
+                    .consumer_events
+                    .push((self.id, name.to_owned(), event));
             }
         }
     }
 
     fn remove_inactive(&mut self, name: &str) {
-        let Some(slot) = self.consumers.get_mut(name).filter(|slot| !slot.leaving) else { return };
+        let Some(slot) = self.consumers.get_mut(name).filter(|slot| !slot.leaving) else {
+            return;
+        };
         if self.lead.commit.is_some() {
             return;
         }
         slot.leaving = true;
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.lead.stage(&Operation::ConsumerDelete { name }, Durability::Now);
+        self.lead
+            .stage(&Operation::ConsumerDelete { name }, Durability::Now);
     }
 
     /// True if some consumer wants messages on this subject.
@@ -107,7 +116,8 @@ impl Stream {
     pub(super) fn consumers_lose(&mut self, sequence: u64, subject: &[u8]) {
         let mut events = Vec::new();
         for slot in self.consumers.values_mut() {
-            slot.consumer.message_removed(sequence, subject, "removed", &mut events);
+            slot.consumer
+                .message_removed(sequence, subject, "removed", &mut events);
         }
         self.wake_consumers |= !self.consumers.is_empty();
     }
@@ -154,14 +164,18 @@ impl Stream {
         match endpoint {
             Endpoint::Ack(_) => self.acknowledge(turn, message),
             Endpoint::NextRequest(_) => {
-                let Some(name) = last_token(&message.subject) else { return };
+                let Some(name) = last_token(&message.subject) else {
+                    return;
+                };
                 self.with_consumer(turn, &name, |consumer, context| {
                     consumer.pull_request(context, &message.reply, &message.payload);
                 });
                 self.wake_one(turn, &name);
             }
             Endpoint::FlowControl(_) => {
-                let Some(name) = token(&message.subject, 3) else { return };
+                let Some(name) = token(&message.subject, 3) else {
+                    return;
+                };
                 self.with_consumer(turn, &name, |consumer, _| {
                     consumer.flow_control_reply(&message.subject);
                 });
@@ -173,8 +187,12 @@ impl Stream {
     }
 
     fn acknowledge(&mut self, turn: &mut Turn<'_>, message: &Message) {
-        let Some(subject) = parse_ack_subject(&message.subject) else { return };
-        let Ok(name) = std::str::from_utf8(subject.consumer) else { return };
+        let Some(subject) = parse_ack_subject(&message.subject) else {
+            return;
+        };
+        let Ok(name) = std::str::from_utf8(subject.consumer) else {
+            return;
+        };
         let name = name.to_owned();
         let answer = self.with_consumer(turn, &name, |consumer, context| {
             consumer.acknowledge(context, &subject, &message.reply, &message.payload)
@@ -189,10 +207,22 @@ impl Stream {
     /// that were asked to be confirmed wait for it.
     pub(super) fn collect_consumer_records(&mut self, turn: &mut Turn<'_>) {
         for (name, slot) in &mut self.consumers {
-            let Some(record) = slot.consumer.take_record(turn.now) else { continue };
-            let durability = if record.urgent { Durability::Now } else { Durability::Lazy };
+            let Some(record) = slot.consumer.take_record(turn.now) else {
+                continue;
+            };
+            let durability = if record.urgent {
+                Durability::Now
+            } else {
+                Durability::Lazy
+            };
             let name = Bytes::copy_from_slice(name.as_bytes());
-            self.lead.stage(&Operation::Consumer { name, record: record.data }, durability);
+            self.lead.stage(
+                &Operation::Consumer {
+                    name,
+                    record: record.data,
+                },
+                durability,
+            );
         }
         for reply in std::mem::take(&mut self.lead.turn_acknowledgements) {
             self.lead.acknowledge_later(reply);
@@ -212,7 +242,11 @@ impl Stream {
             Operation::Consumer { name, record } => {
                 self.apply_consumer_record(turn, &text(&name), &record, own.is_some());
             }
-            Operation::ConsumerCreate { created_ns, name, config } => {
+            Operation::ConsumerCreate {
+                created_ns,
+                name,
+                config,
+            } => {
                 self.apply_consumer_create(turn, &text(&name), created_ns, &config, own);
             }
             Operation::ConsumerDelete { name } => {
@@ -226,7 +260,10 @@ impl Stream {
                         (until_ns != 0).then_some(crate::model::Timestamp(until_ns));
                 }
                 self.wake_consumers = true;
-                self.finish(turn, own, |stream| Outcome::ConsumerPaused { stream, consumer });
+                self.finish(turn, own, |stream| Outcome::ConsumerPaused {
+                    stream,
+                    consumer,
+                });
             }
             Operation::ConsumerReset { sequence, name } => {
                 let consumer = text(&name);
@@ -236,7 +273,10 @@ impl Stream {
                     slot.consumer.reset(sequence, &store);
                 }
                 self.wake_consumers = true;
-                self.finish(turn, own, |stream| Outcome::ConsumerReset { stream, consumer });
+                self.finish(turn, own, |stream| Outcome::ConsumerReset {
+                    stream,
+                    consumer,
+                });
             }
             _ => {}
         }
@@ -251,12 +291,17 @@ impl Stream {
     ) {
         let watermark = self.store.state().last_sequence;
         let store = VisibleStore::new(&mut self.store, watermark);
-        let Some(slot) = self.consumers.get_mut(name) else { return };
+        let Some(slot) = self.consumers.get_mut(name) else {
+            return;
+        };
         let applied = match slot.consumer.apply(record, own, &store) {
             Ok(applied) => applied,
             Err(error) => {
                 let text = format!("JetStream consumer '{} > {name}': {error}", self.name);
-                turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+                turn.effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
                 return;
             }
         };
@@ -276,8 +321,13 @@ impl Stream {
     }
 
     fn remove_if_unneeded(&mut self, sequence: u64) {
-        let Some(subject) = self.store.subject_of(sequence) else { return };
-        let needed = self.consumers.values().any(|slot| slot.consumer.needs(sequence, subject));
+        let Some(subject) = self.store.subject_of(sequence) else {
+            return;
+        };
+        let needed = self
+            .consumers
+            .values()
+            .any(|slot| slot.consumer.needs(sequence, subject));
         if !needed {
             self.remove(sequence);
         }
@@ -307,7 +357,10 @@ impl Stream {
     ) {
         let Ok(config) = serde_json::from_slice::<ConsumerConfig>(config) else {
             let text = format!("JetStream consumer '{} > {name}': unreadable", self.name);
-            turn.effects.push(Effect::Log { level: LogLevel::Error, text });
+            turn.effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
             return;
         };
         let settings = Settings::from_config(&config, self.facts(&config));
@@ -316,7 +369,8 @@ impl Stream {
         let store = VisibleStore::new(&mut self.store, watermark);
         let updated = match self.consumers.get_mut(name) {
             Some(slot) => {
-                self.watch_changes.push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
+                self.watch_changes
+                    .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
                 slot.consumer.update(settings, &store);
                 slot.config = config;
                 true
@@ -337,11 +391,12 @@ impl Stream {
         };
         if updated {
             self.remove_unneeded();
-        } else {
-            self.bind_consumer(turn, name, true);
         }
-        self.watch_consumer(turn, name);
         if self.lead.is_leader {
+            if !updated {
+                self.bind_consumer(turn, name, true);
+            }
+            self.watch_consumer(turn, name);
             self.with_consumer(turn, name, |consumer, context| {
                 if updated {
                     consumer.interest_changed(context);
@@ -365,7 +420,8 @@ impl Stream {
         let inactive = self.consumers.get(name).is_some_and(|slot| slot.leaving);
         self.with_consumer(turn, name, |consumer, context| consumer.deleted(context));
         if let Some(slot) = self.consumers.get(name) {
-            self.watch_changes.push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
+            self.watch_changes
+                .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
         }
         self.flush_watches(turn);
         if self.consumers.contains_key(name) {
@@ -375,10 +431,15 @@ impl Stream {
         self.remove_unneeded();
         let consumer = name.to_owned();
         if inactive && own.is_some() {
-            turn.shared.consumers_expired.push((self.id, consumer.clone()));
+            turn.shared
+                .consumers_expired
+                .push((self.id, consumer.clone()));
         }
         if !inactive {
-            self.finish(turn, own, |stream| Outcome::ConsumerDeleted { stream, consumer });
+            self.finish(turn, own, |stream| Outcome::ConsumerDeleted {
+                stream,
+                consumer,
+            });
         }
     }
 
@@ -386,10 +447,19 @@ impl Stream {
     fn bind_consumer(&self, turn: &mut Turn<'_>, name: &str, bind: bool) {
         let stream = &self.name;
         let mut filters = vec![
-            (format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"), Endpoint::NextRequest(self.id)),
+            (
+                format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
+                Endpoint::NextRequest(self.id),
+            ),
             (format!("$JS.ACK.{stream}.{name}.>"), Endpoint::Ack(self.id)),
-            (format!("$JS.ACK.*.*.{stream}.{name}.>"), Endpoint::Ack(self.id)),
-            (format!("$JS.FC.{stream}.{name}.>"), Endpoint::FlowControl(self.id)),
+            (
+                format!("$JS.ACK.*.*.{stream}.{name}.>"),
+                Endpoint::Ack(self.id),
+            ),
+            (
+                format!("$JS.FC.{stream}.{name}.>"),
+                Endpoint::FlowControl(self.id),
+            ),
         ];
         if !turn.shared.domain.is_empty() {
             let domain = &turn.shared.domain;
@@ -401,16 +471,25 @@ impl Stream {
         for (filter, endpoint) in filters {
             let (account, filter) = (self.account, Bytes::from(filter));
             turn.effects.push(if bind {
-                Effect::Bind { account, filter, endpoint }
+                Effect::Bind {
+                    account,
+                    filter,
+                    endpoint,
+                }
             } else {
-                Effect::Unbind { account, filter, endpoint }
+                Effect::Unbind {
+                    account,
+                    filter,
+                    endpoint,
+                }
             });
         }
     }
 
     fn watch_consumer(&mut self, turn: &mut Turn<'_>, name: &str) {
         if let Some(slot) = self.consumers.get(name) {
-            self.watch_changes.push((slot.consumer.watched_subject().map(<[u8]>::to_vec), true));
+            self.watch_changes
+                .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), true));
         }
         self.flush_watches(turn);
     }
@@ -418,7 +497,9 @@ impl Stream {
     fn flush_watches(&mut self, turn: &mut Turn<'_>) {
         let account = self.account;
         for (subject, watch) in self.watch_changes.drain(..) {
-            let Some(subject) = subject.map(Bytes::from) else { continue };
+            let Some(subject) = subject.map(Bytes::from) else {
+                continue;
+            };
             turn.effects.push(if watch {
                 Effect::WatchInterest { account, subject }
             } else {
@@ -429,7 +510,9 @@ impl Stream {
 
     /// True if a push consumer delivers to this subject.
     pub(crate) fn watches(&self, subject: &[u8]) -> bool {
-        self.consumers.values().any(|slot| slot.consumer.watched_subject() == Some(subject))
+        self.consumers
+            .values()
+            .any(|slot| slot.consumer.watched_subject() == Some(subject))
     }
 
     /// Interest in a push consumer's subject changed.
@@ -453,7 +536,8 @@ impl Stream {
             .consumers
             .iter()
             .filter(|(_, slot)| {
-                slot.deadline_ns.is_some_and(|deadline| deadline <= turn.now.monotonic_ns)
+                slot.deadline_ns
+                    .is_some_and(|deadline| deadline <= turn.now.monotonic_ns)
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -472,7 +556,11 @@ impl Stream {
 
     pub(super) fn consumer_deadline(&self) -> Option<u64> {
         let busy = self.wake_consumers.then_some(0);
-        let earliest = self.consumers.values().filter_map(|slot| slot.deadline_ns).min();
+        let earliest = self
+            .consumers
+            .values()
+            .filter_map(|slot| slot.deadline_ns)
+            .min();
         [busy, earliest].into_iter().flatten().min()
     }
 
@@ -486,7 +574,9 @@ impl Stream {
     pub(super) fn lead_consumers(&mut self, turn: &mut Turn<'_>) {
         let names: Vec<String> = self.consumers.keys().cloned().collect();
         for name in names {
-            self.with_consumer(turn, &name, |consumer, context| consumer.lead(context, true));
+            self.with_consumer(turn, &name, |consumer, context| {
+                consumer.lead(context, true)
+            });
         }
         self.wake_consumers = true;
     }
@@ -506,10 +596,18 @@ impl Stream {
         let new = self.filters(&self.config, &domain);
         let account = self.account;
         for (filter, endpoint) in old.iter().filter(|one| !new.contains(one)).cloned() {
-            turn.effects.push(Effect::Unbind { account, filter, endpoint });
+            turn.effects.push(Effect::Unbind {
+                account,
+                filter,
+                endpoint,
+            });
         }
         for (filter, endpoint) in new.iter().filter(|one| !old.contains(one)).cloned() {
-            turn.effects.push(Effect::Bind { account, filter, endpoint });
+            turn.effects.push(Effect::Bind {
+                account,
+                filter,
+                endpoint,
+            });
         }
     }
 
@@ -518,16 +616,26 @@ impl Stream {
         let account = self.account;
         for (filter, endpoint) in self.filters(&self.config, &turn.shared.domain) {
             turn.effects.push(if bind {
-                Effect::Bind { account, filter, endpoint }
+                Effect::Bind {
+                    account,
+                    filter,
+                    endpoint,
+                }
             } else {
-                Effect::Unbind { account, filter, endpoint }
+                Effect::Unbind {
+                    account,
+                    filter,
+                    endpoint,
+                }
             });
         }
         for name in self.consumers.keys() {
             self.bind_consumer(turn, name, bind);
         }
         for slot in self.consumers.values() {
-            let Some(subject) = slot.consumer.watched_subject() else { continue };
+            let Some(subject) = slot.consumer.watched_subject() else {
+                continue;
+            };
             let subject = Bytes::copy_from_slice(subject);
             turn.effects.push(if bind {
                 Effect::WatchInterest { account, subject }

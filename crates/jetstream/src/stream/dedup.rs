@@ -29,7 +29,12 @@ impl Dedup {
     /// An empty table; a window of 0 remembers nothing. `seed` must be the same on all replicas.
     #[must_use]
     pub fn new(seed: u64, window_ns: i64) -> Self {
-        Self { seed, window_ns, ids: FxHashMap::default(), order: VecDeque::new() }
+        Self {
+            seed,
+            window_ns,
+            ids: FxHashMap::default(),
+            order: VecDeque::new(),
+        }
     }
 
     /// Changes the window; a smaller one takes effect with the next message.
@@ -87,7 +92,11 @@ impl Dedup {
                 return;
             }
             self.order.pop_front();
-            if self.ids.get(&id).is_some_and(|(_, newest)| *newest == time_ns) {
+            if self
+                .ids
+                .get(&id)
+                .is_some_and(|(_, newest)| *newest == time_ns)
+            {
                 self.ids.remove(&id);
             }
         }
@@ -117,7 +126,10 @@ impl Dedup {
             let time_ns = reader.i64()?;
             let sequence = reader.u64()?;
             let bytes = reader.take(16)?;
-            let id = bytes.as_ref().try_into().map_err(|_| DecodeError::Truncated)?;
+            let id = bytes
+                .as_ref()
+                .try_into()
+                .map_err(|_| DecodeError::Truncated)?;
             let id = IdHash(u128::from_le_bytes(id));
             if sequence > 0 {
                 self.ids.insert(id, (sequence, time_ns));
@@ -163,7 +175,9 @@ mod tests {
         let mut out = Vec::new();
         dedup.encode(&mut out);
         let mut restored = Dedup::new(3, 100);
-        restored.decode(&mut Reader::new(Bytes::from(out))).expect("just written");
+        restored
+            .decode(&mut Reader::new(Bytes::from(out)))
+            .expect("just written");
         assert_eq!(restored.find(restored.hash(b"b"), 20), Some(2));
         assert_eq!(restored.len(), 2);
     }

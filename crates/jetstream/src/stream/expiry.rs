@@ -31,7 +31,11 @@ impl Stream {
         if self.lead.expire_pending || self.lead.commit.is_some() {
             return None;
         }
-        let wait_ns = self.next_due_ns()?.saturating_sub(now.wall_ns).max(0).unsigned_abs();
+        let wait_ns = self
+            .next_due_ns()?
+            .saturating_sub(now.wall_ns)
+            .max(0)
+            .unsigned_abs();
         Some(now.after_ns(wait_ns).max(self.lead.next_expire_ns))
     }
 
@@ -41,10 +45,18 @@ impl Stream {
         if busy || turn.now.monotonic_ns < self.lead.next_expire_ns {
             return;
         }
-        if self.next_due_ns().is_none_or(|due_ns| due_ns > turn.now.wall_ns) {
+        if self
+            .next_due_ns()
+            .is_none_or(|due_ns| due_ns > turn.now.wall_ns)
+        {
             return;
         }
-        self.lead.stage(&Operation::Expire { now_ns: turn.now.wall_ns }, Durability::Lazy);
+        self.lead.stage(
+            &Operation::Expire {
+                now_ns: turn.now.wall_ns,
+            },
+            Durability::Lazy,
+        );
         self.lead.expire_pending = true;
         self.lead.next_expire_ns = turn.now.after_ns(EXPIRE_INTERVAL_NS);
     }
@@ -67,7 +79,11 @@ impl Stream {
         let horizon_ns = now_ns.saturating_sub(self.config.max_age_ns);
         let all = Filter::all();
         while let Some(sequence) = self.store.next_match(&all, self.age_cursor) {
-            if self.store.time_of(sequence).is_none_or(|time_ns| time_ns > horizon_ns) {
+            if self
+                .store
+                .time_of(sequence)
+                .is_none_or(|time_ns| time_ns > horizon_ns)
+            {
                 return;
             }
             if self.deadline_of.get(&sequence) != Some(&i64::MAX) {

@@ -102,16 +102,27 @@ impl Flight {
     #[must_use]
     pub fn last_of(&self, filter: &[u8]) -> u64 {
         if is_literal(filter) {
-            return self.subjects.get(filter).map_or(0, |subject| subject.last_sequence);
+            return self
+                .subjects
+                .get(filter)
+                .map_or(0, |subject| subject.last_sequence);
         }
-        let matching = self.subjects.iter().filter(|(subject, _)| matches(filter, subject));
-        matching.map(|(_, subject)| subject.last_sequence).max().unwrap_or(0)
+        let matching = self
+            .subjects
+            .iter()
+            .filter(|(subject, _)| matches(filter, subject));
+        matching
+            .map(|(_, subject)| subject.last_sequence)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Messages under way on one subject.
     #[must_use]
     pub fn messages_of(&self, subject: &[u8]) -> u64 {
-        self.subjects.get(subject).map_or(0, |subject| subject.messages)
+        self.subjects
+            .get(subject)
+            .map_or(0, |subject| subject.messages)
     }
 
     /// Forgets everything: the lead was lost, or the batch is done with.
@@ -139,7 +150,10 @@ mod tests {
                 stored: true,
             });
         }
-        assert_eq!((flight.messages, flight.bytes, flight.last_of(b"a.*")), (2, 20, 4));
+        assert_eq!(
+            (flight.messages, flight.bytes, flight.last_of(b"a.*")),
+            (2, 20, 4)
+        );
         flight.settle(b"a.b", 10, None, true);
         assert_eq!(flight.messages_of(b"a.b"), 1);
         flight.settle(b"a.b", 10, None, true);

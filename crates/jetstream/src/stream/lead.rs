@@ -87,14 +87,24 @@ impl Lead {
     /// Forgets everything staged. Nobody is answered: who takes over may decide otherwise.
     pub(crate) fn abandon(&mut self, shared: &mut Shared) {
         let proposed = self.proposed;
-        let waiting = std::mem::take(&mut self.requests).into_iter().map(|(_, request)| request);
-        let parked = std::mem::take(&mut self.inbox).into_iter().filter_map(|one| match one {
-            Inbound::Change(_, request) => Some(request),
-            Inbound::Publish(_) => None,
-        });
-        let all = waiting.chain(parked).map(|request| (request, Outcome::Abandoned));
+        let waiting = std::mem::take(&mut self.requests)
+            .into_iter()
+            .map(|(_, request)| request);
+        let parked = std::mem::take(&mut self.inbox)
+            .into_iter()
+            .filter_map(|one| match one {
+                Inbound::Change(_, request) => Some(request),
+                Inbound::Publish(_) => None,
+            });
+        let all = waiting
+            .chain(parked)
+            .map(|request| (request, Outcome::Abandoned));
         shared.finished.extend(all);
-        *self = Self { proposed, applied: proposed, ..Self::default() };
+        *self = Self {
+            proposed,
+            applied: proposed,
+            ..Self::default()
+        };
     }
 
     /// Number of the newest proposal that a new answer rests on.
@@ -116,11 +126,22 @@ impl Lead {
             return None;
         }
         self.proposed += 1;
-        let head = EntryHead { origin: turn.shared.origin, number: self.proposed };
+        let head = EntryHead {
+            origin: turn.shared.origin,
+            number: self.proposed,
+        };
         let data = self.writer.finish(head);
-        let durability = if self.urgent { Durability::Now } else { Durability::Lazy };
+        let durability = if self.urgent {
+            Durability::Now
+        } else {
+            Durability::Lazy
+        };
         self.urgent = false;
-        turn.effects.push(Effect::Propose { group: id.group(), data: data.clone(), durability });
+        turn.effects.push(Effect::Propose {
+            group: id.group(),
+            data: data.clone(),
+            durability,
+        });
         Some(data)
     }
 
@@ -197,7 +218,9 @@ impl Stream {
     /// Looks again at what waits: something was applied, or read.
     pub(crate) fn drain_inbox(&mut self, turn: &mut Turn<'_>) {
         while !self.lead.is_barred() {
-            let Some(inbound) = self.lead.inbox.pop_front() else { return };
+            let Some(inbound) = self.lead.inbox.pop_front() else {
+                return;
+            };
             if self.admit(turn, &inbound) == Admission::Wait {
                 self.lead.inbox.push_front(inbound);
                 return;
@@ -212,7 +235,9 @@ impl Stream {
             Inbound::Change(operation, request) => {
                 self.lead.stage(operation, Durability::Now);
                 self.lead.barrier = self.lead.current();
-                self.lead.requests.push_back((self.lead.barrier, request.clone()));
+                self.lead
+                    .requests
+                    .push_back((self.lead.barrier, request.clone()));
                 Admission::Done
             }
         }
@@ -234,7 +259,11 @@ impl Stream {
             payload: message.payload.clone(),
             ..PublishRecord::default()
         };
-        let table = if self.config.num_replicas > 1 { order::REPLICATED } else { order::R1 };
+        let table = if self.config.num_replicas > 1 {
+            order::REPLICATED
+        } else {
+            order::R1
+        };
         let allowance = turn.shared.allowance(self.account, self.config.storage);
         let now_ns = turn.now.wall_ns;
         let (verdict, counter) =
@@ -262,7 +291,6 @@ impl Stream {
     }
 
     /// Runs the checks of a table. The record gets its time first.
-    #[expect(clippy::too_many_arguments, reason = "one call site per table; a struct says no more")]
     pub(crate) fn check(
         &mut self,
         table: &[CheckFunction],
@@ -313,7 +341,9 @@ impl Stream {
             subject: &record.subject,
             bytes,
             sequence,
-            id: id.filter(|_| self.dedup.is_enabled()).map(|id| self.dedup.hash(id)),
+            id: id
+                .filter(|_| self.dedup.is_enabled())
+                .map(|id| self.dedup.hash(id)),
             counter,
             stored: !record.unwanted,
         });
@@ -332,9 +362,10 @@ impl Stream {
     }
 
     pub(crate) fn transformed(&self, shared: &mut Shared, subject: &Bytes) -> Bytes {
-        let mapped = self.transform.as_ref().and_then(|transform| {
-            transform.apply(subject, &mut shared.random)
-        });
+        let mapped = self
+            .transform
+            .as_ref()
+            .and_then(|transform| transform.apply(subject, &mut shared.random));
         mapped.map_or_else(|| subject.clone(), Bytes::from)
     }
 
@@ -357,7 +388,11 @@ impl Stream {
         if after <= self.lead.applied {
             self.send_answer(turn, reply, &answer);
         } else {
-            self.lead.answers.push_back(Answer { after, reply: reply.clone(), answer });
+            self.lead.answers.push_back(Answer {
+                after,
+                reply: reply.clone(),
+                answer,
+            });
         }
     }
 
@@ -377,17 +412,29 @@ impl Stream {
     /// Sends what waited for proposals that are applied now.
     pub(crate) fn release_answers(&mut self, turn: &mut Turn<'_>) {
         let mut payload = Vec::with_capacity(64);
-        while self.lead.answers.front().is_some_and(|answer| answer.after <= self.lead.applied) {
-            let Some(ready) = self.lead.answers.pop_front() else { break };
+        while self
+            .lead
+            .answers
+            .front()
+            .is_some_and(|answer| answer.after <= self.lead.applied)
+        {
+            let Some(ready) = self.lead.answers.pop_front() else {
+                break;
+            };
             payload.clear();
             self.ack_prefix.encode(&ready.answer, &mut payload);
-            turn.out.send(self.account, &ready.reply, &[], &[], &payload);
+            turn.out
+                .send(self.account, &ready.reply, &[], &[], &payload);
         }
         let done = |lead: &Lead| {
-            lead.acknowledgements.front().is_some_and(|(after, _)| *after <= lead.applied)
+            lead.acknowledgements
+                .front()
+                .is_some_and(|(after, _)| *after <= lead.applied)
         };
         while done(&self.lead) {
-            let Some((_, reply)) = self.lead.acknowledgements.pop_front() else { break };
+            let Some((_, reply)) = self.lead.acknowledgements.pop_front() else {
+                break;
+            };
             turn.out.send(self.account, &reply, &[], &[], &[]);
         }
     }

@@ -127,7 +127,9 @@ impl Stream {
     ) -> StoreSettings {
         let mut settings = StoreSettings::memory();
         if config.storage == StorageKind::File {
-            settings.storage = Storage::File { directory: format!("streams/{}", id.0) };
+            settings.storage = Storage::File {
+                directory: format!("streams/{}", id.0),
+            };
         }
         settings.ids = ids;
         settings.seed = id.0;
@@ -173,7 +175,12 @@ impl Stream {
     pub(crate) fn account(&mut self, shared: &mut Shared) {
         let bytes = self.store.state().bytes;
         if bytes != self.accounted_bytes {
-            shared.account_for(self.account, self.config.storage, self.accounted_bytes, bytes);
+            shared.account_for(
+                self.account,
+                self.config.storage,
+                self.accounted_bytes,
+                bytes,
+            );
             self.accounted_bytes = bytes;
         }
     }
@@ -206,7 +213,11 @@ impl Stream {
             return;
         }
         let state = self.store.state();
-        self.lead.begin(state.last_sequence, state.last_time_ns, self.last_message_id.clone());
+        self.lead.begin(
+            state.last_sequence,
+            state.last_time_ns,
+            self.last_message_id.clone(),
+        );
         self.lead_consumers(turn);
         self.bind_all(turn, true);
     }
@@ -219,7 +230,8 @@ impl Stream {
         }
         self.stop_leading(turn);
         let bytes = std::mem::take(&mut self.accounted_bytes);
-        turn.shared.account_for(self.account, self.config.storage, bytes, 0);
+        turn.shared
+            .account_for(self.account, self.config.storage, bytes, 0);
     }
 
     /// Removes the stream's folder.
@@ -230,7 +242,11 @@ impl Stream {
         let path = format!("streams/{}", self.id.0);
         let mut ids = shared.id_space();
         let operation = DiskOperation::RemoveTree { path };
-        effects.push(Effect::Disk(DiskRequest { token: ids.token(), lane: Lane::Data, operation }));
+        effects.push(Effect::Disk(DiskRequest {
+            token: ids.token(),
+            lane: Lane::Data,
+            operation,
+        }));
     }
 
     /// A read has ended: whatever waited for it is looked at again.
