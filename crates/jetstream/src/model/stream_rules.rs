@@ -76,19 +76,27 @@ pub fn check_create(
     })
 }
 
-/// Checks an update of `current`; absent fields of the request mean defaults.
+/// Checks an update of `current`, the stream `subject_name` as it is (`None`: there is no such
+/// stream). Absent fields of the request mean defaults.
 ///
 /// # Errors
 /// The first rule that is broken, with the reference's code and text.
 pub fn check_update(
     context: &StreamContext<'_>,
-    current: &StreamConfig,
+    subject_name: &str,
+    current: Option<&StreamConfig>,
     request: StreamConfig,
 ) -> Result<StreamConfig, ApiError> {
-    if request.mirror_direct && request.mirror.is_none() && current.mirror.is_none() {
+    let mut config = normalise_and_check(context, request)?;
+    if config.name != subject_name {
+        return Err(ErrorCode::StreamMismatch.into());
+    }
+    let Some(current) = current else {
+        return Err(ErrorCode::StreamNotFound.into());
+    };
+    if config.mirror_direct && config.mirror.is_none() && current.mirror.is_none() {
         return Err(invalid("stream has no mirror but does have mirror direct"));
     }
-    let mut config = normalise_and_check(context, request)?;
     check_change(current, &config)?;
     if context.standalone && config.num_replicas > 1 {
         return Err(ErrorCode::StreamReplicasNotSupported.into());

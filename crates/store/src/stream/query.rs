@@ -8,9 +8,7 @@ impl StreamStore {
     /// The numbers of the stream.
     #[must_use]
     pub fn state(&self) -> StreamState {
-        self.load
-            .as_ref()
-            .map_or_else(|| self.index.state(), |load| load.content.state)
+        self.index.state()
     }
 
     /// Missing sequences between the first and the last, as ascending inclusive ranges.

@@ -1,0 +1,265 @@
+//! From a message on the API endpoint to its answer: which call it is, the checks that all calls
+//! share, the counters and the audit event. What each call does is in `streams`, `consumers` and
+//! `messages`.
+
+use millrace_wire::headers;
+
+use super::advisory::{self, EventContext};
+use super::engine::{ApiEngine, ApiTurn};
+use super::messages::{ParkedRead, Step};
+use super::request::{ApiRequest, ConsumerCall, StreamCall};
+use super::response::{self, Body};
+use super::{consumers, messages, streams};
+use crate::error::{ApiError, ErrorCode};
+use crate::ids::StreamId;
+use crate::io::Message;
+use crate::model::API_LEVEL;
+use crate::outbound::ClientFacts;
+use crate::request::PendingRequest;
+
+const REQUIRED_LEVEL_HEADER: &[u8] = b"Nats-Required-Api-Level";
+
+/// How a call went on.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Answer with this now.
+    Answer(Body),
+    /// A change was asked of the engine; `finish` answers.
+    Pending,
+    /// No answer, ever.
+    Silent,
+    /// The message is being read.
+    Reading(Box<ParkedRead>),
+}
+
+pub(super) type CallResult = Result<Progress, ApiError>;
+
+/// Handles one message of the API endpoint. A read that needs the disk is handed back; the engine
+/// calls its `step` again when the stream's store says that something was read.
+#[must_use]
+pub fn handle(
+    engine: &mut dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    pending: PendingRequest,
+) -> Option<ParkedRead> {
+    let subject = pending.message.subject.clone();
+    let call = ApiRequest::parse(&subject)?;
+    if let ApiRequest::NextRequest { .. } | ApiRequest::DirectGet { .. } = call {
+        refuse_missing(engine, turn, &pending, call);
+        return None;
+    }
+    if pending.message.reply.is_empty() {
+        return None;
+    }
+    let result = check_common(engine, &pending).and_then(|()| run(engine, turn, &pending, call));
+    match result {
+        Ok(Progress::Answer(body)) => answer(engine, turn, &pending, call, Ok(&body)),
+        Ok(Progress::Pending | Progress::Silent) => {}
+        Ok(Progress::Reading(mut read)) => {
+            return match read.step(engine, turn) {
+                Step::Done => None,
+                Step::Loading | Step::More => Some(*read),
+            };
+        }
+        Err(error) => answer(engine, turn, &pending, call, Err(&error)),
+    }
+    None
+}
+
+fn run(
+    engine: &mut dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    pending: &PendingRequest,
+    call: ApiRequest<'_>,
+) -> CallResult {
+    match call {
+        ApiRequest::AccountInfo => Ok(streams::account_info(engine, pending)),
+        ApiRequest::StreamNames => streams::names(engine, pending),
+        ApiRequest::StreamList => streams::list(engine, turn, pending),
+        ApiRequest::Stream { call, stream } => run_stream(engine, turn, pending, call, stream),
+        ApiRequest::ConsumerCreate(address) => consumers::create(engine, turn, pending, &address),
+        ApiRequest::ConsumerNames { stream } => consumers::names(engine, pending, stream),
+        ApiRequest::ConsumerList { stream } => consumers::list(engine, turn, pending, stream),
+        ApiRequest::Consumer {
+            call,
+            stream,
+            consumer,
+        } => match call {
+            ConsumerCall::Info => consumers::info(engine, turn, pending, stream, consumer),
+            ConsumerCall::Delete => consumers::delete(engine, turn, pending, stream, consumer),
+            ConsumerCall::Pause => consumers::pause(engine, turn, pending, stream, consumer),
+            ConsumerCall::Unpin => consumers::unpin(engine, turn, pending, stream, consumer),
+            ConsumerCall::Reset => consumers::reset(engine, turn, pending, stream, consumer),
+            ConsumerCall::LeaderStepdown
+            | ConsumerCall::PeerRemove
+            | ConsumerCall::PeerEvacuate => Err(ErrorCode::ClusterRequired.into()),
+        },
+        ApiRequest::NextRequest { .. } | ApiRequest::DirectGet { .. } => Ok(Progress::Silent),
+    }
+}
+
+fn run_stream(
+    engine: &mut dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    pending: &PendingRequest,
+    call: StreamCall,
+    stream: &str,
+) -> CallResult {
+    match call {
+        StreamCall::Create => streams::create(engine, turn, pending, stream),
+        StreamCall::Update => streams::update(engine, turn, pending, stream),
+        StreamCall::Info => streams::info(engine, turn, pending, stream),
+        StreamCall::Delete => streams::delete(engine, turn, pending, stream),
+        StreamCall::Purge => streams::purge(engine, turn, pending, stream),
+        StreamCall::MessageGet => messages::get(engine, pending, stream),
+        StreamCall::MessageDelete => streams::delete_message(engine, turn, pending, stream),
+        StreamCall::Snapshot => streams::snapshot(engine, pending, stream),
+        StreamCall::Restore => streams::restore(engine, pending, stream),
+        StreamCall::LeaderStepdown
+        | StreamCall::PeerRemove
+        | StreamCall::PeerEvacuate
+        | StreamCall::CancelMove => Err(ErrorCode::ClusterRequired.into()),
+    }
+}
+
+/// What every call checks first: the API level, then that the account has JetStream.
+fn check_common(engine: &dyn ApiEngine, pending: &PendingRequest) -> Result<(), ApiError> {
+    if !level_is_met(&pending.message.headers) {
+        return Err(ErrorCode::RequiredApiLevel.into());
+    }
+    if engine.account(pending.account).is_none() {
+        return Err(ErrorCode::NotEnabledForAccount.into());
+    }
+    Ok(())
+}
+
+/// Whether this server has the API level a request asks for.
+#[must_use]
+pub fn level_is_met(header_block: &[u8]) -> bool {
+    let Some(value) = headers::find(header_block, REQUIRED_LEVEL_HEADER) else {
+        return true;
+    };
+    let level = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok());
+    level.is_some_and(|level| level <= API_LEVEL)
+}
+
+/// A pull request or direct get that has no endpoint: nobody responds.
+fn refuse_missing(
+    engine: &dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    pending: &PendingRequest,
+    call: ApiRequest<'_>,
+) {
+    let served = match call {
+        ApiRequest::DirectGet { stream } => find_stream(engine, pending, stream)
+            .and_then(|id| engine.stream(id))
+            .is_some_and(|stream| stream.config.allow_direct),
+        ApiRequest::NextRequest { stream, consumer } => find_stream(engine, pending, stream)
+            .is_some_and(|id| {
+                engine
+                    .consumers(id)
+                    .iter()
+                    .any(|(name, _)| *name == consumer)
+            }),
+        _ => true,
+    };
+    if served || pending.message.reply.is_empty() {
+        return;
+    }
+    let block = headers::HeaderBuilder::new()
+        .status(503, "")
+        .add("Nats-Subject", &pending.message.subject)
+        .finish();
+    turn.out
+        .send(pending.account, &pending.message.reply, b"", &block, b"");
+}
+
+pub(super) fn find_stream(
+    engine: &dyn ApiEngine,
+    pending: &PendingRequest,
+    name: &str,
+) -> Option<StreamId> {
+    engine.account(pending.account)?.streams.get(name).copied()
+}
+
+pub(super) fn require_stream(
+    engine: &dyn ApiEngine,
+    pending: &PendingRequest,
+    name: &str,
+) -> Result<StreamId, ApiError> {
+    find_stream(engine, pending, name).ok_or_else(|| ErrorCode::StreamNotFound.into())
+}
+
+/// Sends an answer, counts the call and tells the audit.
+pub(super) fn answer(
+    engine: &mut dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    pending: &PendingRequest,
+    call: ApiRequest<'_>,
+    result: Result<&Body, &ApiError>,
+) {
+    let json = match result {
+        Ok(body) => response::success(call, body),
+        Err(error) => response::failure(call, error),
+    };
+    if let Some(account) = engine.account_mut(pending.account) {
+        account.api_total += 1;
+        account.api_errors += u64::from(result.is_err());
+    }
+    let Message {
+        subject,
+        reply,
+        payload,
+        client,
+        ..
+    } = &pending.message;
+    turn.out.send(pending.account, reply, b"", b"", &json);
+    // The reference does not tell of messages that were read.
+    let quiet = matches!(
+        call,
+        ApiRequest::Stream {
+            call: StreamCall::MessageGet,
+            ..
+        }
+    );
+    if (quiet && result.is_ok()) || !advisory::audit_is_wanted(turn.out, pending.account) {
+        return;
+    }
+    let facts = client.and_then(|client| turn.out.client_facts(client));
+    let facts = facts.unwrap_or_else(ClientFacts::default);
+    let server_name = engine.settings().server_name.clone();
+    with_events(engine, turn, pending.account, |events| {
+        advisory::api_audit(events, &server_name, &facts, subject, payload, &json);
+    });
+}
+
+/// Lends what events need.
+pub(super) fn with_events(
+    engine: &mut dyn ApiEngine,
+    turn: &mut ApiTurn<'_>,
+    account: crate::ids::AccountRef,
+    tell: impl FnOnce(&mut EventContext<'_>),
+) {
+    let domain = engine.settings().domain.clone();
+    let mut context = EventContext {
+        now: turn.now,
+        account,
+        domain: &domain,
+        random: engine.random(),
+        out: turn.out,
+    };
+    tell(&mut context);
+}
+
+/// Whether a body counts as empty.
+pub(super) fn is_empty_body(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    body.is_empty() || body == b"{}"
+}
+
+/// Whether a body is one that calls with optional bodies look at.
+pub(super) fn is_json_body(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+}

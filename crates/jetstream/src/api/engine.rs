@@ -1,0 +1,140 @@
+//! What the API asks of the engine: a trait, so that the API can be tested against a small model
+//! and the engine can change its insides.
+//!
+//! The engine calls [`super::handle`] for every message of the API endpoint, [`super::finish`] when
+//! a change that was asked for is applied, and keeps each [`super::ParkedRead`] it is given until
+//! its `step` says done.
+
+use millrace_clock::{Now, Random};
+use millrace_store::stream::StreamStore;
+
+use crate::engine::Account;
+use crate::ids::{AccountRef, StreamId};
+use crate::io::Effect;
+use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
+use crate::outbound::Outbound;
+use crate::request::PendingRequest;
+use crate::settings::Settings;
+
+/// One input being handled by the API.
+pub struct ApiTurn<'a> {
+    /// The moment of the input.
+    pub now: Now,
+    /// Answers and advisories.
+    pub out: &'a mut dyn Outbound,
+    /// What other rooms must do.
+    pub effects: &'a mut Vec<Effect>,
+}
+
+/// A stream as the API sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamView<'a> {
+    /// Its number.
+    pub id: StreamId,
+    /// Its effective configuration.
+    pub config: &'a StreamConfig,
+    /// When it was created, nanoseconds since the epoch.
+    pub created_ns: i64,
+    /// Its messages, as far as they are visible.
+    pub store: &'a StreamStore,
+    /// A change of configuration or consumers is proposed and not applied: what is checked now
+    /// could be wrong by then.
+    pub is_changing: bool,
+}
+
+/// A change of one stream, as the API checked it. The engine writes it to the stream's log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new configuration; ends with `Outcome::StreamUpdated`.
+    Configure(Box<StreamConfig>),
+    /// A purge: messages below `sequence` (0: all), all but the newest `keep`, of `filter` (empty:
+    /// all). Ends with `Outcome::StreamPurged`.
+    Purge {
+        sequence: u64,
+        keep: u64,
+        filter: String,
+    },
+    /// One message; ends with `Outcome::MessageDeleted`.
+    DeleteMessage { sequence: u64, erase: bool },
+    /// A new consumer, or a new configuration of one; ends with `Outcome::ConsumerCreated` or
+    /// `Outcome::ConsumerUpdated`.
+    StoreConsumer {
+        created_ns: i64,
+        name: String,
+        config: Box<ConsumerConfig>,
+    },
+    /// Ends with `Outcome::ConsumerDeleted`.
+    DeleteConsumer { name: String },
+    /// 0: go on. Ends with `Outcome::ConsumerPaused`.
+    PauseConsumer { name: String, until_ns: i64 },
+    /// Ends with `Outcome::ConsumerReset`.
+    ResetConsumer { name: String, sequence: u64 },
+}
+
+/// The engine, for the API.
+pub trait ApiEngine {
+    /// The room's settings.
+    fn settings(&self) -> &Settings;
+    /// Chance, for generated names and event ids.
+    fn random(&mut self) -> &mut Random;
+    /// An account with JetStream; `None` if it has none.
+    fn account(&self, account: AccountRef) -> Option<&Account>;
+    /// The same, to count calls.
+    fn account_mut(&mut self, account: AccountRef) -> Option<&mut Account>;
+    /// Bytes the account's streams hold, in memory and on disk.
+    fn usage(&self, account: AccountRef) -> (u64, u64);
+    /// A stream.
+    fn stream(&self, stream: StreamId) -> Option<StreamView<'_>>;
+    /// A stream's store, to read messages.
+    fn store_mut(&mut self, stream: StreamId) -> Option<&mut StreamStore>;
+    /// Names and configurations of a stream's consumers in name order.
+    fn consumers(&self, stream: StreamId) -> Vec<(&str, &ConsumerConfig)>;
+    /// A consumer as it is now; configuration as stored.
+    fn consumer_info(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+    ) -> Option<ConsumerInfo>;
+    /// Where a reset would start, or the reason of the refusal.
+    ///
+    /// # Errors
+    /// The text after `invalid reset: `.
+    fn check_reset(
+        &mut self,
+        stream: StreamId,
+        consumer: &str,
+        sequence: Option<u64>,
+    ) -> Result<u64, &'static str>;
+    /// Takes the pin of a group. False: there is no such group.
+    fn unpin(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+        group: &str,
+    ) -> bool;
+    /// A stream of this account is being created or deleted: what is checked now could be wrong
+    /// when that is applied.
+    fn streams_changing(&self) -> bool;
+    /// Keeps a request until what [`Self::streams_changing`] (`None`) or the stream's
+    /// `is_changing` told of is applied, then hands it to [`super::handle`] again.
+    fn park(&mut self, stream: Option<StreamId>, request: PendingRequest);
+    /// Creates a stream; ends with `Outcome::StreamCreated`.
+    fn create_stream(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        config: StreamConfig,
+        request: PendingRequest,
+    );
+    /// Deletes a stream; ends with `Outcome::StreamDeleted`.
+    fn delete_stream(&mut self, turn: &mut ApiTurn<'_>, stream: StreamId, request: PendingRequest);
+    /// Changes a stream through its own log; ends with the outcome of the operation.
+    fn change_stream(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        change: Change,
+        request: PendingRequest,
+    );
+}
