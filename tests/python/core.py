@@ -95,19 +95,3 @@ async def large_payloads(nc):
         raise AssertionError("above max_payload")
     except nats.errors.MaxPayloadError:
         pass
-
-
-async def drain_delivers_everything(nc):
-    other = await nats.connect(nc.connected_url.geturl())
-    got = []
-
-    async def on_message(message):
-        got.append(message.data)
-
-    await other.subscribe("drain", cb=on_message)
-    await other.flush()
-    for number in range(1000):
-        await nc.publish("drain", str(number).encode())
-    await nc.flush()
-    await other.drain()
-    assert len(got) == 1000 and got[-1] == b"999", len(got)

@@ -66,11 +66,6 @@ fn python_large_payloads() {
     scenario("core.py", "large_payloads");
 }
 
-#[test]
-fn python_drain_delivers_everything() {
-    scenario("core.py", "drain_delivers_everything");
-}
-
 // proves: JS-STR-01, JS-STR-02, JS-STR-04, JS-STR-09, JS-STR-18
 #[test]
 fn python_stream_life() {
