@@ -369,13 +369,7 @@ impl Running {
                 data,
                 durability,
             } => {
-                let group = GroupId(group.0);
-                // A refusal means that leadership is being lost, of which the engine hears next.
-                if let Ok((_, index)) = self.groups.propose(group, data)
-                    && durability == Durability::Lazy
-                {
-                    self.durable.mark_lazy(group, index);
-                }
+                self.propose(GroupId(group.0), data, durability);
             }
             Effect::CreateGroup { group, volatile } => {
                 self.create_group(GroupId(group.0), volatile, context);
@@ -396,14 +390,7 @@ impl Running {
                 account,
                 filter,
                 endpoint,
-            } => {
-                self.deferred_binds
-                    .retain(|bind| *bind != (account, filter.clone(), endpoint));
-                let (account, number) = (AccountId(account.0), endpoint.to_number());
-                if binds.remove(&(account, filter.to_vec(), number)) {
-                    context.broker.unbind(account, &filter, EndpointId(number));
-                }
-            }
+            } => self.unbind(account, &filter, endpoint, binds, context.broker),
             Effect::WatchInterest { account, subject } => {
                 context
                     .broker
@@ -431,6 +418,31 @@ impl Running {
             Effect::Log { level, text } => {
                 context.log.push(LogLine::new(severity(level), text));
             }
+        }
+    }
+
+    fn propose(&mut self, group: GroupId, data: Bytes, durability: Durability) {
+        // A refusal means that leadership is being lost, of which the engine hears next.
+        if let Ok((_, index)) = self.groups.propose(group, data)
+            && durability == Durability::Lazy
+        {
+            self.durable.mark_lazy(group, index);
+        }
+    }
+
+    fn unbind(
+        &mut self,
+        account: AccountRef,
+        filter: &Bytes,
+        endpoint: Endpoint,
+        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
+        broker: &mut Broker,
+    ) {
+        self.deferred_binds
+            .retain(|bind| *bind != (account, filter.clone(), endpoint));
+        let (account, number) = (AccountId(account.0), endpoint.to_number());
+        if binds.remove(&(account, filter.to_vec(), number)) {
+            broker.unbind(account, filter, EndpointId(number));
         }
     }
 

@@ -128,23 +128,33 @@ impl Node {
             put("authorized_user", json!(connection.authorized_user));
             put("account", json!(connection.account_name));
         }
-        if subscriptions != Subscriptions::None {
-            let list = self.broker.subscriptions_of(connection.id);
-            if subscriptions == Subscriptions::Names {
-                let names: Vec<_> = list
-                    .iter()
-                    .map(|one| String::from_utf8_lossy(&one.subject))
-                    .collect();
-                put("subscriptions_list", json!(names));
-            } else {
-                let details: Vec<Value> = list
-                    .iter()
-                    .map(|one| self.subscription_value(one))
-                    .collect();
-                put("subscriptions_list_detail", json!(details));
-            }
-        }
+        self.put_subscriptions(connection.id, subscriptions, &mut fields);
         Value::Object(fields)
+    }
+
+    fn put_subscriptions(
+        &self,
+        id: ConnectionId,
+        subscriptions: Subscriptions,
+        fields: &mut Map<String, Value>,
+    ) {
+        if subscriptions == Subscriptions::None {
+            return;
+        }
+        let list = self.broker.subscriptions_of(id);
+        if subscriptions == Subscriptions::Names {
+            let names: Vec<_> = list
+                .iter()
+                .map(|one| String::from_utf8_lossy(&one.subject))
+                .collect();
+            fields.insert("subscriptions_list".to_owned(), json!(names));
+        } else {
+            let details: Vec<Value> = list
+                .iter()
+                .map(|one| self.subscription_value(one))
+                .collect();
+            fields.insert("subscriptions_list_detail".to_owned(), json!(details));
+        }
     }
 
     fn subscription_value(&self, subscription: &SubscriptionInfo) -> Value {
