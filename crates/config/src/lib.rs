@@ -3,11 +3,15 @@
 //! Reading files and the environment is left to the caller, who passes functions for both.
 
 mod decode;
+mod flags;
 pub mod language;
 pub mod options;
 mod problem;
+mod reload;
 mod suggest;
+mod validate;
 
 pub use decode::parse;
+pub use flags::{FlagError, Flags};
 pub use options::Options;
 pub use problem::{ConfigErrors, Issue, Warning};

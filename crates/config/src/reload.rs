@@ -1,0 +1,180 @@
+//! Which options a running server can take over from a changed file (spec core/08).
+//!
+//! A reload is all or nothing: one change that needs a restart refuses the whole file.
+
+use std::fmt::Debug;
+
+use crate::Options;
+use crate::options::JetStreamOptions;
+
+fn same<T: PartialEq + Debug>(name: &str, old: &T, new: &T) -> Result<(), String> {
+    if old == new {
+        return Ok(());
+    }
+    Err(format!(
+        "config reload not supported for {name}: old={}, new={}",
+        shown(old),
+        shown(new)
+    ))
+}
+
+/// Values as the reference shows them: without the quotes of strings or the wrapping of options.
+fn shown(value: &impl Debug) -> String {
+    let text = format!("{value:?}");
+    let inner = text
+        .strip_prefix("Some(")
+        .and_then(|rest| rest.strip_suffix(')'));
+    let text = inner.unwrap_or(if text == "None" { "" } else { &text });
+    text.trim_matches('"').to_owned()
+}
+
+/// A size that may only grow; `None` is what the host chose and stays.
+fn grows(name: &str, old: Option<u64>, new: Option<u64>) -> Result<(), String> {
+    match (old, new) {
+        (Some(old), Some(new)) if new >= old => Ok(()),
+        _ => same(name, &old, &new),
+    }
+}
+
+impl Options {
+    /// Checks whether a server that runs with these options can go on with `new`.
+    ///
+    /// # Errors
+    /// The first change that needs a restart, in the reference's words.
+    pub fn check_reload(&self, new: &Self) -> Result<(), String> {
+        let (old_client, new_client) = (&self.client, &new.client);
+        same("Host", &old_client.host, &new_client.host)?;
+        same("Port", &old_client.port, &new_client.port)?;
+        same("ServerName", &self.server_name, &new.server_name)?;
+        same("HTTPHost", &self.monitor.host, &new.monitor.host)?;
+        same("HTTPPort", &self.monitor.http_port, &new.monitor.http_port)?;
+        same(
+            "HTTPBasePath",
+            &self.monitor.base_path,
+            &new.monitor.base_path,
+        )?;
+        same(
+            "MaxSubs",
+            &old_client.max_subscriptions,
+            &new_client.max_subscriptions,
+        )?;
+        let tokens = |options: &Self| options.client.max_subscription_tokens;
+        same("MaxSubTokens", &tokens(self), &tokens(new))?;
+        same(
+            "MaxPending",
+            &old_client.max_pending,
+            &new_client.max_pending,
+        )?;
+        same(
+            "MaxClosedClients",
+            &old_client.max_closed_clients,
+            &new_client.max_closed_clients,
+        )?;
+        same(
+            "WriteTimeout",
+            &old_client.write_timeout,
+            &new_client.write_timeout,
+        )?;
+        same(
+            "NoHeaderSupport",
+            &old_client.no_header_support,
+            &new_client.no_header_support,
+        )?;
+        let cache = |options: &Self| options.client.disable_match_cache;
+        same("NoSublistCache", &cache(self), &cache(new))?;
+        same("AllowNonTLS", &self.allow_non_tls, &new.allow_non_tls)?;
+        same("TLS", &self.tls.is_some(), &new.tls.is_some())?;
+        same("SystemAccount", &self.system_account, &new.system_account)?;
+        same(
+            "NoSystemAccount",
+            &self.no_system_account,
+            &new.no_system_account,
+        )?;
+        let (old_duck, new_duck) = (&self.lame_duck, &new.lame_duck);
+        same(
+            "LameDuckDuration",
+            &old_duck.duration_ns,
+            &new_duck.duration_ns,
+        )?;
+        same(
+            "LameDuckGracePeriod",
+            &old_duck.grace_period_ns,
+            &new_duck.grace_period_ns,
+        )?;
+        same("FeatureFlags", &self.feature_flags, &new.feature_flags)?;
+        if new.no_auth_user.is_some() {
+            same("NoAuthUser", &self.no_auth_user, &new.no_auth_user)?;
+        }
+        self.jetstream.check_reload(&new.jetstream)
+    }
+}
+
+impl JetStreamOptions {
+    fn check_reload(&self, new: &Self) -> Result<(), String> {
+        same("JetStream", &self.enabled, &new.enabled)?;
+        same("StoreDir", &self.store_dir, &new.store_dir)?;
+        same("JetStreamDomain", &self.domain, &new.domain)?;
+        same("SyncInterval", &self.sync_interval, &new.sync_interval)?;
+        same("JetStreamStrict", &self.strict, &new.strict)?;
+        same("JetStreamLimits", &self.limits, &new.limits)?;
+        same(
+            "StreamMaxBufferedSize",
+            &self.max_buffered_size,
+            &new.max_buffered_size,
+        )?;
+        same(
+            "StreamMaxBufferedMsgs",
+            &self.max_buffered_messages,
+            &new.max_buffered_messages,
+        )?;
+        grows("JetStreamMaxMemory", self.max_memory, new.max_memory)?;
+        grows("JetStreamMaxStore", self.max_file, new.max_file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Options;
+
+    fn options(text: &str) -> Options {
+        let no_files = |_: &str| Err(String::new());
+        crate::parse(text, "test.conf", &no_files, &|_| None)
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .0
+    }
+
+    #[test]
+    fn what_a_running_server_can_change_is_accepted_and_the_rest_refused() {
+        let accepted = [
+            ("debug true", "debug false"),
+            ("max_payload 1mb", "max_payload 2mb"),
+            (
+                "authorization { user a, pass b }",
+                "authorization { user a, pass c }",
+            ),
+            ("jetstream { max_mem 1gb }", "jetstream { max_mem 2gb }"),
+        ];
+        for (old, new) in accepted {
+            assert_eq!(
+                options(old).check_reload(&options(new)),
+                Ok(()),
+                "{old} -> {new}"
+            );
+        }
+        let refused = [
+            ("port 1", "port 2", "Port: old=1, new=2"),
+            ("host a", "host b", "Host: old=a, new=b"),
+            ("max_subs 5", "max_subs 6", "MaxSubs: old=5, new=6"),
+            ("port 1", "server_name x\nport 1", "ServerName: old=, new=x"),
+            (
+                "jetstream { max_mem 2gb }",
+                "jetstream { max_mem 1gb }",
+                "JetStreamMaxMemory: old=2147483648, new=1073741824",
+            ),
+        ];
+        for (old, new, name) in refused {
+            let expected = format!("config reload not supported for {name}");
+            assert_eq!(options(old).check_reload(&options(new)), Err(expected));
+        }
+    }
+}
