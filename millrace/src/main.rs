@@ -1,58 +1,124 @@
-//! The binary. For now it knows only the flags that a first start needs; the whole command line
-//! comes with `millrace_config`'s flags.
+//! The binary: command line in, exit code out. What runs is in `millrace_host`.
+//!
+//! Called under the name `nats-server` it stands in for the reference: same defaults, same answer
+//! to `--version`. Called under any other name it starts with JetStream on when nothing else is
+//! said, and tells its own version.
 
-use millrace_config::Options;
-use millrace_host::{EXIT_FAILURE, RunContext};
+mod load;
+mod signal;
+mod usage;
+
 use std::process::ExitCode;
 
+use load::Program;
+use millrace_config::{FlagError, Flags};
+use millrace_host::{EXIT_FAILURE, EXIT_OK, RunContext};
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    let called = arguments.next().unwrap_or_default();
-    let program = called.rsplit('/').next().unwrap_or("millrace").to_owned();
-    let options = match read(arguments) {
-        Ok(options) => options,
-        Err(reason) => {
-            eprintln!("{program}: {reason}");
-            return ExitCode::FAILURE;
-        }
+    let mut arguments = std::env::args_os().map(|text| text.to_string_lossy().into_owned());
+    let program = Program::called_as(&arguments.next().unwrap_or_default());
+    let code = match Flags::parse(arguments) {
+        Ok(flags) => answer(&program, flags),
+        Err(error) => wrong_flags(&program, &error),
     };
-    let context = RunContext {
-        program,
-        reload: None,
-        warnings: Vec::new(),
-    };
-    let code = millrace_host::run(options, context);
-    ExitCode::from(u8::try_from(code).unwrap_or(EXIT_FAILURE as u8))
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn read(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options::default();
-    while let Some(argument) = arguments.next() {
-        let flag = argument.trim_start_matches('-');
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or_else(|| format!("flag needs an argument: -{flag}"))
-        };
-        match flag {
-            "js" | "jetstream" => options.jetstream.enabled = true,
-            "D" => options.log.debug = true,
-            "V" => options.log.trace = true,
-            "DV" => (options.log.debug, options.log.trace) = (true, true),
-            "a" | "addr" => options.client.host = value()?,
-            "sd" | "store_dir" => options.jetstream.store_dir = Some(value()?),
-            "n" | "name" | "server_name" => options.server_name = Some(value()?),
-            "P" | "pid" => options.pid_file = Some(value()?),
-            "l" | "log" => options.log.file = Some(value()?),
-            "ports_file_dir" => options.ports_file_dir = Some(value()?),
-            "p" | "port" => options.client.port = number(&value()?)?,
-            "m" | "http_port" => options.monitor.http_port = number(&value()?)?,
-            _ => return Err(format!("flag provided but not defined: -{flag}")),
-        }
+/// The reference prints the usage and ends with success, which scripts may rely on.
+fn wrong_flags(program: &Program, error: &FlagError) -> i32 {
+    eprintln!("{error}");
+    print!("{}", usage::text(program.name()));
+    EXIT_OK
+}
+
+fn fail(program: &Program, reason: &str) -> i32 {
+    eprintln!("{}: {reason}", program.name());
+    EXIT_FAILURE
+}
+
+/// Does what the command line asks for, in the reference's order of precedence.
+fn answer(program: &Program, flags: Flags) -> i32 {
+    let word = flags.words.first().map(String::as_str);
+    if flags.is_on("v") {
+        println!("{}", program.version());
+        return EXIT_OK;
     }
-    Ok(options)
+    if flags.is_on("h") {
+        print!("{}", usage::text(program.name()));
+        return EXIT_OK;
+    }
+    if flags.is_on("help_tls") {
+        print!("{}", usage::TLS);
+        return EXIT_OK;
+    }
+    match word.map(str::to_ascii_lowercase).as_deref() {
+        Some("version") => {
+            println!("{}", program.version());
+            return EXIT_OK;
+        }
+        Some("help") => {
+            print!("{}", usage::text(program.name()));
+            return EXIT_OK;
+        }
+        Some(_) => {
+            let word = word.unwrap_or_default();
+            return fail(program, &format!("unrecognized command: {word:?}"));
+        }
+        None => {}
+    }
+    if let Some(command) = flags.text("sl") {
+        return match signal::send(command, program.name()) {
+            Ok(()) => EXIT_OK,
+            Err(reason) => fail(program, &reason),
+        };
+    }
+    if flags.is_on("t") {
+        return test_config(program, &flags);
+    }
+    start(program, flags)
 }
 
-fn number(text: &str) -> Result<i32, String> {
-    text.parse().map_err(|_| format!("invalid value {text:?}"))
+/// `-t`: syntax and keys only, so that a file can be tested on another machine.
+fn test_config(program: &Program, flags: &Flags) -> i32 {
+    let Some(path) = flags.text("c") else {
+        return fail(
+            program,
+            "must specify [-c, --config] option to check configuration file syntax",
+        );
+    };
+    match load::file(path) {
+        Ok((options, warnings)) if warnings.is_empty() => {
+            let digest = options.config_digest;
+            let name = program.name();
+            eprintln!("{name}: configuration file {path} is valid ({digest})");
+            EXIT_OK
+        }
+        Ok((_, warnings)) => {
+            let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            fail(program, &lines.join("\n"))
+        }
+        Err(reason) => fail(program, &reason),
+    }
+}
+
+fn start(program: &Program, flags: Flags) -> i32 {
+    let (options, warnings) = match load::options(program, &flags) {
+        Ok(loaded) => loaded,
+        Err(reason) => return fail(program, &reason),
+    };
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        eprintln!("{warning}");
+    }
+    let context = RunContext {
+        program: program.name().to_owned(),
+        reload: load::reload(program, flags, &options),
+        // On standard error they were said already.
+        warnings: if options.log.file.is_some() {
+            warnings
+        } else {
+            Vec::new()
+        },
+    };
+    millrace_host::run(options, context)
 }

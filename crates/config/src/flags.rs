@@ -128,6 +128,12 @@ impl Flags {
         found.map(|(_, value)| value)
     }
 
+    /// Whether a flag is given at all.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.last(name).is_some()
+    }
+
     /// Whether a switch is on.
     #[must_use]
     pub fn is_on(&self, name: &str) -> bool {

@@ -1,0 +1,104 @@
+//! From flags and file to the options a server starts with, and again at a reload.
+
+use std::path::Path;
+
+use millrace_config::{Flags, Options, Warning, parse};
+use millrace_host::Reload;
+
+/// The name of the reference's executable.
+const REFERENCE_NAME: &str = "nats-server";
+/// The version of the reference whose behaviour this server has.
+const REFERENCE_VERSION: &str = "2.15.1";
+
+/// The name this process was called under.
+#[derive(Clone, Debug)]
+pub(crate) struct Program(String);
+
+impl Program {
+    pub(crate) fn called_as(argument: &str) -> Self {
+        let name = Path::new(argument)
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        Self(name.unwrap_or_else(|| "millrace".to_owned()))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it stands in for the reference and must have its defaults.
+    fn is_stand_in(&self) -> bool {
+        self.0 == REFERENCE_NAME
+    }
+
+    pub(crate) fn version(&self) -> String {
+        let name = &self.0;
+        if self.is_stand_in() {
+            format!("{name}: v{REFERENCE_VERSION}")
+        } else {
+            let own = env!("CARGO_PKG_VERSION");
+            format!("{name}: v{own} (compatible with {REFERENCE_NAME} v{REFERENCE_VERSION})")
+        }
+    }
+
+    /// Fills in what neither file nor flags said.
+    fn set_defaults(&self, options: &mut Options, flags: &Flags) {
+        let nothing_said = options.config_file.is_none() && !flags.is_given("js");
+        if !self.is_stand_in() && nothing_said {
+            options.jetstream.enabled = true;
+        }
+        if self.is_stand_in() && options.jetstream.store_dir.is_none() {
+            // The reference keeps data in the temporary folder unless told otherwise.
+            let folder = std::env::temp_dir().join("nats").join("jetstream");
+            options.jetstream.store_dir = Some(folder.to_string_lossy().into_owned());
+        }
+    }
+}
+
+/// Reads and checks a configuration file; the error holds all remarks, one per line.
+pub(crate) fn file(path: &str) -> Result<(Options, Vec<Warning>), String> {
+    let text = read(path)?;
+    let environment = |name: &str| std::env::var(name).ok();
+    parse(&text, path, &read, &environment).map_err(|errors| errors.to_string())
+}
+
+fn read(path: &str) -> Result<String, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => {
+            // Without the error number, as the reference says it.
+            let text = error.to_string();
+            let reason = text
+                .split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_lowercase();
+            Err(format!("open {path}: {reason}"))
+        }
+    }
+}
+
+/// The options of a server that starts now.
+pub(crate) fn options(program: &Program, flags: &Flags) -> Result<(Options, Vec<Warning>), String> {
+    let (mut options, warnings) = match flags.text("c") {
+        Some(path) => file(path)?,
+        None => (Options::default(), Vec::new()),
+    };
+    flags.apply(&mut options)?;
+    program.set_defaults(&mut options, flags);
+    options.validate()?;
+    Ok((options, warnings))
+}
+
+/// How the running server reads its file again; `None` without a file.
+pub(crate) fn reload(program: &Program, flags: Flags, running: &Options) -> Option<Reload> {
+    flags.text("c")?;
+    let program = program.clone();
+    let mut running = running.clone();
+    Some(Box::new(move || {
+        let (new, _) = options(&program, &flags)?;
+        running.check_reload(&new)?;
+        running = new.clone();
+        Ok(new)
+    }))
+}
