@@ -3,6 +3,7 @@
 mod ci;
 mod compat;
 mod errors_gen;
+mod sim;
 mod source;
 mod tidy;
 
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask <chore>
   tidy     the rules of the house: dependency arrows, purity, sizes
   compat   write docs/compatibility.md from docs/features.tsv
            --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
+  sim [journal|node] [--seed N] [--count M]   run seeds of the simulator
   errors-gen LIST   write the table of JetStream API errors from a tab-separated list
 ";
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["compat"] => compat::write(&root),
         ["compat", "--check"] => compat::check(&root, None),
         ["compat", "--check", "--log", log] => compat::check(&root, Some(Path::new(log))),
+        ["sim", words @ ..] => sim::run(&root, words),
         ["errors-gen", list] => errors_gen::run(&root, Path::new(list)),
         _ => {
             eprint!("{USAGE}");

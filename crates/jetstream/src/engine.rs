@@ -1,16 +1,47 @@
 //! The room's front door: [`JetStream`] owns accounts, streams and the meta group and hands every
-//! input to the one it concerns.
+//! input to the one it concerns. What requests ask for is read in `api`; the changes it may ask
+//! for are the methods of `changes.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use millrace_clock::{Now, Random};
+use millrace_clock::Now;
+use millrace_store::disk::DiskCompletion;
+use millrace_store::ids::IdSpace;
 
-use crate::ids::{AccountRef, Endpoint, GroupId, META_GROUP, StreamId};
-use crate::io::{Effect, Input, Message};
+use crate::api;
+use crate::entry::{MetaOperation, decode_meta};
+use crate::ids::{AccountRef, Endpoint, FIRST_VOLATILE_GROUP, GroupId, META_GROUP, StreamId};
+use crate::io::{Effect, Input, LogLevel, Message};
+use crate::meta::{Meta, MetaStream};
+use crate::model::StreamConfig;
 use crate::outbound::Outbound;
+use crate::request::{Outcome, PendingRequest};
 use crate::settings::{AccountLimits, Settings};
+use crate::shared::{Shared, Turn};
 use crate::stream::Stream;
+use crate::stream::apply::Committed;
+
+/// What the API listens to below its prefix. Pull requests and direct gets have endpoints of
+/// their own, so that there is nobody where there is no consumer or no direct get.
+const API_FILTERS: &[&str] = &[
+    "*",
+    "STREAM.>",
+    "CONSUMER.CREATE.>",
+    "CONSUMER.DURABLE.>",
+    "CONSUMER.NAMES.>",
+    "CONSUMER.LIST.>",
+    "CONSUMER.INFO.>",
+    "CONSUMER.DELETE.>",
+    "CONSUMER.PAUSE.>",
+    "CONSUMER.UNPIN.>",
+    "CONSUMER.RESET.>",
+    "CONSUMER.LEADER.>",
+    "CONSUMER.PEER.>",
+    "META.>",
+    "SERVER.>",
+    "ACCOUNT.>",
+];
 
 /// An account with JetStream and the names of its streams.
 #[derive(Debug)]
@@ -28,34 +59,58 @@ pub struct JetStream {
     pub settings: Settings,
     pub accounts: BTreeMap<AccountRef, Account>,
     pub streams: BTreeMap<StreamId, Stream>,
-    pub random: Random,
+    pub shared: Shared,
+    pub(crate) meta: Meta,
+    /// Names of streams that are being created: their configuration and who waits for them.
+    pub(crate) creating: BTreeMap<(AccountRef, String), Creation>,
+    pub(crate) next_volatile: u64,
+    /// Streams that something happened to in this turn.
+    touched: BTreeSet<StreamId>,
+    /// What each stream wants to be woken for: (monotonic time, stream).
+    timers: BTreeSet<(u64, StreamId)>,
+    timer_of: BTreeMap<StreamId, u64>,
+    /// Which stream a store's completions go to.
+    spaces: BTreeMap<u32, StreamId>,
+    /// Requests and reads of the API that wait.
+    pub(crate) waiting: api::Waiting,
+}
+
+/// A stream on its way into being.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    pub(crate) config: StreamConfig,
+    /// Answered when the stream takes publishes.
+    pub(crate) waiting: Vec<PendingRequest>,
 }
 
 impl JetStream {
-    /// An empty JetStream. Call [`JetStream::start`] once, then [`JetStream::restore`] for the
-    /// meta group if the journal has a checkpoint of it, then hand in committed entries.
+    /// An empty JetStream. Call [`JetStream::start`] once; then checkpoints and committed entries
+    /// of the groups it asks for are handed in.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let accounts = settings
-            .accounts
-            .iter()
-            .map(|account| {
-                let state = Account {
-                    name: account.name.clone(),
-                    limits: account.limits,
-                    streams: BTreeMap::new(),
-                    api_total: 0,
-                    api_errors: 0,
-                };
-                (account.account, state)
-            })
-            .collect();
-        let random = Random::new(settings.seed);
+        let accounts = settings.accounts.iter().map(|account| {
+            let state = Account {
+                name: account.name.clone(),
+                limits: account.limits,
+                streams: BTreeMap::new(),
+                api_total: 0,
+                api_errors: 0,
+            };
+            (account.account, state)
+        });
         Self {
-            settings,
-            accounts,
+            accounts: accounts.collect(),
             streams: BTreeMap::new(),
-            random,
+            shared: Shared::new(&settings),
+            settings,
+            meta: Meta::default(),
+            creating: BTreeMap::new(),
+            next_volatile: FIRST_VOLATILE_GROUP,
+            touched: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            waiting: api::Waiting::default(),
         }
     }
 
@@ -65,19 +120,59 @@ impl JetStream {
             group: META_GROUP,
             volatile: false,
         });
+        let mut prefixes = vec!["$JS.API".to_owned()];
+        if !self.settings.domain.is_empty() {
+            prefixes.push(format!("$JS.{}.API", self.settings.domain));
+        }
         for account in self.accounts.keys() {
-            let filter = Bytes::from_static(b"$JS.API.>");
-            effects.push(Effect::Bind {
-                account: *account,
-                filter,
-                endpoint: Endpoint::Api,
-            });
+            for prefix in &prefixes {
+                for filter in API_FILTERS {
+                    let filter = Bytes::from(format!("{prefix}.{filter}"));
+                    let endpoint = Endpoint::Api;
+                    effects.push(Effect::Bind {
+                        account: *account,
+                        filter,
+                        endpoint,
+                    });
+                }
+            }
         }
     }
 
     /// Takes a group's last checkpoint, before any of its entries.
     pub fn restore(&mut self, group: GroupId, checkpoint: &Bytes, effects: &mut Vec<Effect>) {
-        let _ = (group, checkpoint, effects);
+        if group == META_GROUP {
+            if let Err(error) = self.meta.restore(checkpoint) {
+                let text = format!("JetStream: the list of streams is unreadable: {error}");
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
+                return;
+            }
+            let streams = self.meta.streams.clone();
+            for (group, stream) in &streams {
+                self.adopt(*group, stream, effects);
+            }
+            return;
+        }
+        let id = StreamId::from(group);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if let Err(error) = stream.restore(checkpoint, &self.shared.domain) {
+            stream.quarantined = true;
+            let name = &stream.name;
+            let text = format!(
+                "JetStream stream '{name}' is set aside, nothing of it is deleted: {error}"
+            );
+            effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
+        }
+        stream.account(&mut self.shared);
+        self.touched.insert(id);
     }
 
     /// Handles one input.
@@ -96,16 +191,72 @@ impl JetStream {
             } => {
                 self.deliver(now, account, endpoint, message, out, effects);
             }
-            Input::Committed { .. }
-            | Input::RoleChanged { .. }
-            | Input::Disk(_)
-            | Input::InterestChanged { .. }
-            | Input::CheckpointDurable { .. }
-            | Input::CheckpointWanted { .. }
-            | Input::JournalReleased { .. }
-            | Input::DiskFull { .. }
-            | Input::Tick => {}
+            Input::Committed {
+                group,
+                index,
+                term,
+                data,
+                position,
+            } => {
+                let entry = Committed {
+                    index,
+                    term,
+                    data,
+                    position,
+                };
+                self.committed(now, group, &entry, out, effects);
+            }
+            Input::RoleChanged { group, leader, .. } => {
+                self.role_changed(now, group, leader, out, effects);
+            }
+            Input::Disk(completion) => self.disk(now, completion, out, effects),
+            Input::InterestChanged { account, subject } => {
+                self.interest_changed(now, account, &subject, out, effects);
+            }
+            Input::CheckpointDurable { group, index } => {
+                self.with_stream(now, group.into(), out, effects, |stream, turn| {
+                    stream.checkpoint_durable(turn, index);
+                });
+            }
+            Input::CheckpointWanted { group } => {
+                self.checkpoint_wanted(now, group, out, effects);
+            }
+            Input::JournalReleased { file } => {
+                for stream in self.streams.values_mut() {
+                    stream.store.journal_released(file);
+                }
+            }
+            Input::DiskFull { full } => self.shared.disk_full = full,
+            Input::Tick => self.tick(now, out, effects),
         }
+        self.finish_requests(now, out, effects);
+    }
+
+    /// Hands a stream to `act`, and marks it as touched.
+    pub fn with_stream<R>(
+        &mut self,
+        now: Now,
+        id: StreamId,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Stream, &mut Turn<'_>) -> R,
+    ) -> Option<R> {
+        let stream = self.streams.get_mut(&id)?;
+        self.touched.insert(id);
+        let mut turn = Turn {
+            now,
+            out,
+            effects,
+            shared: &mut self.shared,
+        };
+        Some(act(stream, &mut turn))
+    }
+
+    /// The stream of an account by its name.
+    #[must_use]
+    pub fn stream_by_name(&self, account: AccountRef, name: &str) -> Option<&Stream> {
+        let id = self.accounts.get(&account)?.streams.get(name)?;
+        self.streams.get(id)
     }
 
     fn deliver(
@@ -117,17 +268,395 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
-        let _ = (now, account, endpoint, message, out, effects);
+        match endpoint {
+            Endpoint::Api => {
+                let request = PendingRequest { account, message };
+                api::handle(self, now, request, out, effects);
+            }
+            Endpoint::DirectGet(stream) => {
+                let request = PendingRequest { account, message };
+                api::direct_get(self, now, stream, &request, out, effects);
+                self.with_stream(now, stream, out, effects, Stream::poll_store);
+            }
+            Endpoint::Ingest(id) => {
+                self.with_stream(now, id, out, effects, |stream, turn| {
+                    stream.publish(turn, message);
+                    stream.poll_store(turn);
+                });
+            }
+            Endpoint::Ack(id) | Endpoint::NextRequest(id) | Endpoint::FlowControl(id) => {
+                self.with_stream(now, id, out, effects, |stream, turn| {
+                    stream.consumer_input(turn, endpoint, &message);
+                });
+            }
+        }
+    }
+
+    fn committed(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        entry: &Committed,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        if group == META_GROUP {
+            self.apply_meta(now, entry, out, effects);
+            return;
+        }
+        self.with_stream(now, group.into(), out, effects, |stream, turn| {
+            stream.apply(turn, entry);
+            stream.poll_store(turn);
+        });
+    }
+
+    fn apply_meta(
+        &mut self,
+        now: Now,
+        entry: &Committed,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        if entry.index <= self.meta.applied_index {
+            return;
+        }
+        self.meta.applied_index = entry.index;
+        self.meta.applied_term = entry.term;
+        if entry.data.is_empty() {
+            return;
+        }
+        let (head, operations) = match decode_meta(&entry.data) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let text = format!(
+                    "JetStream: meta entry {} is unreadable: {error}",
+                    entry.index
+                );
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
+                return;
+            }
+        };
+        let own = self.meta.is_leader && head.origin == self.shared.origin;
+        for operation in operations {
+            let request = if own {
+                self.meta.take_request(head.number)
+            } else {
+                None
+            };
+            match operation {
+                MetaOperation::Create {
+                    group,
+                    created_ns,
+                    account,
+                    config,
+                } => {
+                    self.meta.next_group = self.meta.next_group.max(group + 1);
+                    let stream = MetaStream {
+                        account,
+                        created_ns,
+                        config,
+                    };
+                    self.adopt(group, &stream, effects);
+                    self.meta.streams.insert(group, stream);
+                }
+                MetaOperation::Delete { group } => {
+                    self.meta.streams.remove(&group);
+                    self.remove_stream(now, StreamId(group), request, out, effects);
+                }
+            }
+        }
+    }
+
+    /// Makes a stream that the meta group knows, and asks for its group.
+    fn adopt(&mut self, group: u64, stream: &MetaStream, effects: &mut Vec<Effect>) {
+        let name = String::from_utf8_lossy(&stream.account);
+        let account = self
+            .accounts
+            .iter()
+            .find(|(_, account)| account.name == name);
+        let Some(account) = account.map(|(account, _)| *account) else {
+            let text =
+                format!("JetStream: a stream of account '{name}' is set aside: no such account");
+            effects.push(Effect::Log {
+                level: LogLevel::Warning,
+                text,
+            });
+            return;
+        };
+        match serde_json::from_slice::<StreamConfig>(&stream.config) {
+            Ok(config) => {
+                self.insert_stream(StreamId(group), account, config, stream.created_ns, effects);
+            }
+            Err(error) => {
+                let text = format!("JetStream: stream of group {group} is set aside: {error}");
+                effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn insert_stream(
+        &mut self,
+        id: StreamId,
+        account: AccountRef,
+        config: StreamConfig,
+        created_ns: i64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let name = config.name.clone();
+        let stream = Stream::new(id, account, config, created_ns, &mut self.shared);
+        self.shared.staging.clean(&stream.batch_directory());
+        self.spaces.insert(stream.store_space, id);
+        self.streams.insert(id, stream);
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.streams.insert(name, id);
+        }
+        effects.push(Effect::CreateGroup {
+            group: id.group(),
+            volatile: id.is_volatile(),
+        });
+        self.touched.insert(id);
+    }
+
+    /// Takes a stream away: nothing of it stays counted, nobody listens on its subjects any more.
+    pub(crate) fn remove_stream(
+        &mut self,
+        now: Now,
+        id: StreamId,
+        request: Option<PendingRequest>,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            let mut turn = Turn {
+                now,
+                out,
+                effects,
+                shared: &mut self.shared,
+            };
+            stream.end(&mut turn);
+            effects.push(Effect::RemoveGroup { group: id.group() });
+            stream.remove_files(&mut self.shared, effects);
+            self.spaces.remove(&stream.store_space);
+            self.forget_timer(id);
+            self.touched.remove(&id);
+            api::stream_gone(self, now, id, out, effects);
+            if let Some(account) = self.accounts.get_mut(&stream.account) {
+                account.streams.remove(&stream.name);
+            }
+            if let Some(request) = request {
+                let outcome = Outcome::StreamDeleted { name: stream.name };
+                self.shared.finished.push((request, outcome));
+            }
+        } else if let Some(request) = request {
+            self.shared.finished.push((request, Outcome::Abandoned));
+        }
+    }
+
+    fn role_changed(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        leader: bool,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        if group == META_GROUP {
+            if leader {
+                self.meta.is_leader = true;
+            } else {
+                self.meta.abandon(&mut self.shared.finished);
+            }
+            return;
+        }
+        let id = StreamId::from(group);
+        self.with_stream(now, id, out, effects, |stream, turn| {
+            if leader {
+                stream.start_leading(turn);
+            } else {
+                stream.stop_leading(turn);
+            }
+        });
+        if leader && let Some(stream) = self.streams.get(&id) {
+            let key = (stream.account, stream.name.clone());
+            if let Some(creation) = self.creating.remove(&key) {
+                let outcome = Outcome::StreamCreated {
+                    stream: id,
+                    created: true,
+                };
+                let waiting = creation.waiting.into_iter();
+                let finished = waiting.map(|request| (request, outcome.clone()));
+                self.shared.finished.extend(finished);
+            }
+        }
+    }
+
+    fn disk(
+        &mut self,
+        now: Now,
+        completion: DiskCompletion,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        let space = IdSpace::space_of(completion.token);
+        if space == self.shared.staging_space {
+            if self.shared.staging.complete(completion) {
+                let waiting = self
+                    .streams
+                    .values()
+                    .filter(|stream| stream.lead.commit.is_some());
+                let waiting: Vec<StreamId> = waiting.map(|stream| stream.id).collect();
+                for id in waiting {
+                    self.with_stream(now, id, out, effects, |stream, turn| {
+                        stream.advance_commit(turn);
+                        stream.drain_inbox(turn);
+                    });
+                }
+            }
+            let mut requests = Vec::new();
+            self.shared.staging.poll(&mut requests);
+            effects.extend(requests.into_iter().map(Effect::Disk));
+            return;
+        }
+        let Some(id) = self.spaces.get(&space).copied() else {
+            return;
+        };
+        let woken = self.with_stream(now, id, out, effects, |stream, turn| {
+            let woken = stream.store.complete(completion);
+            stream.poll_store(turn);
+            if woken {
+                stream.loaded(turn);
+            }
+            woken
+        });
+        if woken == Some(true) {
+            api::store_read(self, now, id, out, effects);
+        }
+    }
+
+    fn interest_changed(
+        &mut self,
+        now: Now,
+        account: AccountRef,
+        subject: &[u8],
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        let streams: Vec<StreamId> = match self.accounts.get(&account) {
+            Some(account) => account.streams.values().copied().collect(),
+            None => return,
+        };
+        for id in streams {
+            if self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.watches(subject))
+            {
+                self.with_stream(now, id, out, effects, |stream, turn| {
+                    stream.interest_changed(turn, subject);
+                });
+            }
+        }
+    }
+
+    fn checkpoint_wanted(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        if group == META_GROUP {
+            effects.push(Effect::Checkpoint {
+                group,
+                index: self.meta.applied_index,
+                term: self.meta.applied_term,
+                state: self.meta.checkpoint(),
+            });
+            return;
+        }
+        self.with_stream(now, group.into(), out, effects, Stream::want_checkpoint);
+    }
+
+    fn tick(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
+        while let Some((deadline_ns, id)) = self.timers.first().copied() {
+            if deadline_ns > now.monotonic_ns {
+                return;
+            }
+            self.forget_timer(id);
+            self.with_stream(now, id, out, effects, Stream::tick);
+        }
+    }
+
+    fn forget_timer(&mut self, id: StreamId) {
+        if let Some(deadline_ns) = self.timer_of.remove(&id) {
+            self.timers.remove(&(deadline_ns, id));
+        }
     }
 
     /// Ends a turn: what the inputs since the last call staged is proposed, one entry per stream.
     pub fn end_of_turn(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
-        let _ = (now, out, effects);
+        api::end_of_turn(self, now, out, effects);
+        self.meta.propose(self.shared.origin, effects);
+        for id in std::mem::take(&mut self.touched) {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let mut turn = Turn {
+                now,
+                out,
+                effects,
+                shared: &mut self.shared,
+            };
+            stream.wake_all(&mut turn);
+            stream.end_of_turn(&mut turn);
+            stream.refresh_consumer_deadlines();
+            let deadline_ns = stream.next_deadline(now);
+            self.forget_timer(id);
+            if let Some(deadline_ns) = deadline_ns {
+                self.timers.insert((deadline_ns, id));
+                self.timer_of.insert(id, deadline_ns);
+            }
+        }
+        self.finish_requests(now, out, effects);
     }
 
     /// Monotonic time at which [`Input::Tick`] is due; `None`: nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        None
+        if self.waiting.is_busy() {
+            return Some(0);
+        }
+        self.timers.first().map(|(deadline_ns, _)| *deadline_ns)
+    }
+
+    /// The server goes down: waiting pulls are told. Groups and journal are stopped by others.
+    pub fn shut_down(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.with_stream(now, id, out, effects, |stream, turn| {
+                stream.shut_down(turn);
+                stream.stop_batches(turn.shared);
+            });
+        }
+    }
+
+    /// Answers what came to its end.
+    fn finish_requests(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
+        // An answer may end further requests: bounded by what is waiting, never by a loop of its own.
+        for (request, outcome) in std::mem::take(&mut self.shared.finished) {
+            api::finish(self, now, &request, &outcome, out, effects);
+        }
+        for (stream, consumer, event) in std::mem::take(&mut self.shared.consumer_events) {
+            api::consumer_event(self, now, stream, &consumer, &event, out);
+        }
+        for (stream, consumer) in std::mem::take(&mut self.shared.consumers_expired) {
+            api::consumer_expired(self, now, stream, &consumer, out);
+        }
     }
 }

@@ -7,20 +7,24 @@
 
 pub mod api;
 pub mod batch;
+mod changes;
 pub mod consumer;
 pub mod engine;
 pub mod entry;
 pub mod error;
 pub mod ids;
 pub mod io;
+mod meta;
 pub mod model;
 pub mod outbound;
 pub mod publish;
 pub mod request;
 pub mod settings;
+pub mod shared;
 pub mod stream;
 mod totals;
 
+pub use changes::PurgeRequest;
 pub use engine::JetStream;
 pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, StreamId};
 pub use io::{Durability, Effect, Input, LogLevel, Message};

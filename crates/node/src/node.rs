@@ -8,6 +8,7 @@ use millrace_config::Options;
 use millrace_core::{Broker, Delivery};
 use millrace_replica::GroupHandle;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
+use millrace_store::journal::JournalSettings;
 
 use crate::engine::{Engine, EngineSettings, TurnContext};
 use crate::settings::{JetStreamHostSettings, NodeSettings, engine_settings, journal_settings};
@@ -53,6 +54,17 @@ impl Node {
     /// answers when it has.
     #[must_use]
     pub fn new(now: Now, settings: NodeSettings) -> Self {
+        let journal = settings
+            .jetstream
+            .as_ref()
+            .map(|host| journal_settings(&settings.broker.options, host))
+            .unwrap_or_default();
+        Self::with_journal(now, settings, journal)
+    }
+
+    /// As [`Self::new`], with a journal that is not the configuration's: small files, for tests.
+    #[must_use]
+    pub fn with_journal(now: Now, settings: NodeSettings, journal: JournalSettings) -> Self {
         let options = Arc::clone(&settings.broker.options);
         let random = Random::new(settings.broker.random_seed);
         let broker = Broker::new(now, settings.broker);
@@ -60,7 +72,7 @@ impl Node {
         let engine = settings.jetstream.as_ref().map(|host| {
             let settings = EngineSettings {
                 engine: engine_settings(&options, host, &broker, random.stream(1).next_u64()),
-                journal: journal_settings(&options, host),
+                journal,
                 server_id: broker.identity().server_id.clone(),
                 seed: random.stream(2).next_u64(),
                 wake: settings.wake.clone(),

@@ -2,6 +2,9 @@
 //! oracles, all from one seed. What is simulated is the server as it is; nothing here stands in for
 //! a part of it but the disk and the clock.
 
+pub mod client;
 pub mod digest;
 pub mod disk;
 pub mod journal_run;
+pub mod node_run;
+pub mod oracle;

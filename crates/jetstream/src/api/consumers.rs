@@ -89,7 +89,7 @@ pub(super) fn create(
     let id = require_stream(engine, pending, address.stream)?;
     let stream = engine.stream(id).ok_or(ErrorCode::StreamNotFound)?;
     if stream.is_changing {
-        engine.park(Some(id), pending.clone());
+        engine.park(id, pending.clone());
         return Ok(Progress::Pending);
     }
     match check(engine, turn, pending, id, request)? {
@@ -164,7 +164,6 @@ fn store(
     config: &ConsumerConfig,
 ) {
     let change = Change::StoreConsumer {
-        created_ns: turn.now.wall_ns,
         name,
         config: Box::new(config.clone()),
     };
@@ -231,7 +230,7 @@ pub(super) fn delete(
     }
     let (id, _) = require_consumer(engine, pending, stream, name)?;
     if engine.stream(id).is_some_and(|stream| stream.is_changing) {
-        engine.park(Some(id), pending.clone());
+        engine.park(id, pending.clone());
         return Ok(Progress::Pending);
     }
     let name = name.to_owned();
@@ -312,7 +311,7 @@ pub(super) fn reset(
     };
     let wanted = (request.seq != 0).then_some(request.seq);
     let sequence = engine
-        .check_reset(id, name, wanted)
+        .check_reset(turn, id, name, wanted)
         .map_err(|reason| ErrorCode::ConsumerInvalidReset.with(reason))?;
     let name = name.to_owned();
     engine.change_stream(

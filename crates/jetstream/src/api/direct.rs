@@ -28,13 +28,13 @@ const BYTES_PER_STEP: u64 = 1024 * 1024;
 /// Answers a message of a stream's direct get endpoint. A read that needs the disk, or another
 /// turn, is handed back.
 #[must_use]
-pub fn direct_get(
+pub(super) fn direct_get(
     engine: &mut dyn ApiEngine,
     turn: &mut ApiTurn<'_>,
     account: AccountRef,
     stream: StreamId,
     message: &Message,
-) -> Option<ParkedRead> {
+) -> Option<(ParkedRead, Step)> {
     if message.reply.is_empty() {
         return None;
     }
@@ -56,7 +56,7 @@ pub fn direct_get(
     let store = engine.store_mut(stream)?;
     match read.step(store, turn.out) {
         Step::Done => None,
-        Step::Loading | Step::More => Some(ParkedRead::direct(stream, read)),
+        step => Some((ParkedRead::direct(stream, read), step)),
     }
 }
 

@@ -37,17 +37,13 @@ pub(super) type CallResult = Result<Progress, ApiError>;
 /// Handles one message of the API endpoint. A read that needs the disk is handed back; the engine
 /// calls its `step` again when the stream's store says that something was read.
 #[must_use]
-pub fn handle(
+pub(super) fn handle(
     engine: &mut dyn ApiEngine,
     turn: &mut ApiTurn<'_>,
     pending: PendingRequest,
-) -> Option<ParkedRead> {
+) -> Option<(ParkedRead, Step)> {
     let subject = pending.message.subject.clone();
     let call = ApiRequest::parse(&subject)?;
-    if let ApiRequest::NextRequest { .. } | ApiRequest::DirectGet { .. } = call {
-        refuse_missing(engine, turn, &pending, call);
-        return None;
-    }
     if pending.message.reply.is_empty() {
         return None;
     }
@@ -58,7 +54,7 @@ pub fn handle(
         Ok(Progress::Reading(mut read)) => {
             return match read.step(engine, turn) {
                 Step::Done => None,
-                Step::Loading | Step::More => Some(*read),
+                step => Some((*read, step)),
             };
         }
         Err(error) => answer(engine, turn, &pending, call, Err(&error)),
@@ -143,37 +139,6 @@ pub fn level_is_met(header_block: &[u8]) -> bool {
         .ok()
         .and_then(|text| text.parse::<i64>().ok());
     level.is_some_and(|level| level <= API_LEVEL)
-}
-
-/// A pull request or direct get that has no endpoint: nobody responds.
-fn refuse_missing(
-    engine: &dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    call: ApiRequest<'_>,
-) {
-    let served = match call {
-        ApiRequest::DirectGet { stream } => find_stream(engine, pending, stream)
-            .and_then(|id| engine.stream(id))
-            .is_some_and(|stream| stream.config.allow_direct),
-        ApiRequest::NextRequest { stream, consumer } => find_stream(engine, pending, stream)
-            .is_some_and(|id| {
-                engine
-                    .consumers(id)
-                    .iter()
-                    .any(|(name, _)| *name == consumer)
-            }),
-        _ => true,
-    };
-    if served || pending.message.reply.is_empty() {
-        return;
-    }
-    let block = headers::HeaderBuilder::new()
-        .status(503, "")
-        .add("Nats-Subject", &pending.message.subject)
-        .finish();
-    turn.out
-        .send(pending.account, &pending.message.reply, b"", &block, b"");
 }
 
 pub(super) fn find_stream(

@@ -59,7 +59,6 @@ pub enum Change {
     /// A new consumer, or a new configuration of one; ends with `Outcome::ConsumerCreated` or
     /// `Outcome::ConsumerUpdated`.
     StoreConsumer {
-        created_ns: i64,
         name: String,
         config: Box<ConsumerConfig>,
     },
@@ -102,6 +101,7 @@ pub trait ApiEngine {
     /// The text after `invalid reset: `.
     fn check_reset(
         &mut self,
+        turn: &mut ApiTurn<'_>,
         stream: StreamId,
         consumer: &str,
         sequence: Option<u64>,
@@ -114,12 +114,11 @@ pub trait ApiEngine {
         consumer: &str,
         group: &str,
     ) -> bool;
-    /// A stream of this account is being created or deleted: what is checked now could be wrong
-    /// when that is applied.
-    fn streams_changing(&self) -> bool;
-    /// Keeps a request until what [`Self::streams_changing`] (`None`) or the stream's
-    /// `is_changing` told of is applied, then hands it to [`super::handle`] again.
-    fn park(&mut self, stream: Option<StreamId>, request: PendingRequest);
+    /// Configurations of streams of the account that are being created.
+    fn creating(&self, account: AccountRef) -> Vec<&StreamConfig>;
+    /// Keeps a request until what the stream's `is_changing` told of is applied, then hands it to
+    /// [`super::handle`] again.
+    fn park(&mut self, stream: StreamId, request: PendingRequest);
     /// Creates a stream; ends with `Outcome::StreamCreated`.
     fn create_stream(
         &mut self,

@@ -13,7 +13,7 @@ use crate::model::Timestamp;
 use crate::request::{Outcome, PendingRequest};
 
 /// Answers a request whose change is applied, and publishes its event.
-pub fn finish(
+pub(super) fn finish(
     engine: &mut dyn ApiEngine,
     turn: &mut ApiTurn<'_>,
     pending: &PendingRequest,

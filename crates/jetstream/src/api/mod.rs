@@ -8,6 +8,7 @@
 //! * [`advisory`]: events, also for the engine's own use.
 
 pub mod advisory;
+mod bridge;
 mod consumers;
 mod direct;
 mod dispatch;
@@ -18,10 +19,12 @@ mod request;
 mod response;
 mod streams;
 
-pub use direct::direct_get;
-pub use dispatch::{handle, level_is_met};
+pub use bridge::{
+    Waiting, consumer_event, consumer_expired, direct_get, end_of_turn, finish, handle, store_read,
+    stream_gone,
+};
+pub use dispatch::level_is_met;
 pub use engine::{ApiEngine, ApiTurn, Change, StreamView};
-pub use finish::finish;
 pub use messages::{ParkedRead, Step};
 pub use request::{ApiRequest, ConsumerCall, PREFIX, StreamCall};
 pub use response::{Body, Page, StoredMessageView, failure, success};

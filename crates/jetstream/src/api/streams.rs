@@ -275,6 +275,8 @@ fn add_subjects(stream: &StreamView<'_>, request: &InfoRequest, state: &mut Stre
 struct Directory<'a> {
     engine: &'a dyn ApiEngine,
     streams: &'a BTreeMap<String, StreamId>,
+    /// Streams on their way: they count, and their subjects are taken.
+    creating: Vec<&'a StreamConfig>,
 }
 
 impl StreamDirectory for Directory<'_> {
@@ -284,11 +286,17 @@ impl StreamDirectory for Directory<'_> {
                 visit(stream.config);
             }
         }
+        self.creating.iter().for_each(|config| visit(config));
     }
 
     fn find(&self, name: &str) -> Option<&StreamConfig> {
-        let id = self.streams.get(name)?;
-        self.engine.stream(*id).map(|stream| stream.config)
+        if let Some(id) = self.streams.get(name) {
+            return self.engine.stream(*id).map(|stream| stream.config);
+        }
+        self.creating
+            .iter()
+            .copied()
+            .find(|config| config.name == name)
     }
 }
 
@@ -305,6 +313,7 @@ fn with_context<T>(
     let directory = Directory {
         engine,
         streams: &account.streams,
+        creating: engine.creating(pending.account),
     };
     let signed = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
     let context = StreamContext {
@@ -325,17 +334,13 @@ pub(super) fn create(
     name: &str,
 ) -> CallResult {
     let config: StreamConfig = parse(&pending.message.payload, engine.settings().strict)?;
-    if engine.streams_changing() {
-        engine.park(None, pending.clone());
-        return Ok(Progress::Pending);
-    }
     let checked = with_context(engine, pending, |context| {
         check_create(context, name, config)
     })?;
-    if checked.exists {
-        let info = find_stream(engine, pending, name)
-            .and_then(|id| full_stream_info(engine, turn, id))
-            .ok_or(ErrorCode::StreamNotFound)?;
+    if checked.exists
+        && let Some(id) = find_stream(engine, pending, name)
+    {
+        let info = full_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
         return Ok(Progress::Answer(Body::StreamCreated {
             info,
             did_create: true,
@@ -355,14 +360,10 @@ pub(super) fn update(
     name: &str,
 ) -> CallResult {
     let config: StreamConfig = parse(&pending.message.payload, engine.settings().strict)?;
-    if engine.streams_changing() {
-        engine.park(None, pending.clone());
-        return Ok(Progress::Pending);
-    }
     let found = find_stream(engine, pending, name);
     let current = found.and_then(|id| engine.stream(id));
     if let (Some(id), true) = (found, current.is_some_and(|stream| stream.is_changing)) {
-        engine.park(Some(id), pending.clone());
+        engine.park(id, pending.clone());
         return Ok(Progress::Pending);
     }
     let current = current.map(|stream| stream.config.clone());
@@ -415,10 +416,6 @@ pub(super) fn delete(
 ) -> CallResult {
     if !is_empty_body(&pending.message.payload) {
         return Err(ErrorCode::NotEmptyRequest.into());
-    }
-    if engine.streams_changing() {
-        engine.park(None, pending.clone());
-        return Ok(Progress::Pending);
     }
     let id = require_stream(engine, pending, name)?;
     engine.delete_stream(turn, id, pending.clone());

@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! 1 publish    message
-//! 2 skip       time_ns i64 | message id block         (a sequence is used, nothing is stored)
 //! 3 purge      sequence u64 | keep u64 | filter block
 //! 4 delete     sequence u64 | erase u8
 //! 5 configure  config block (JSON)
 //! 6 expire     now_ns i64                             (what is due at that time goes)
-//! 7 consumer   record block                           (see `consumer`)
+//! 7 consumer   name block | record block              (what a consumer logged, see `consumer`)
 //! 8 batch      count u32 | message*                   (an atomic batch that fits one entry)
 //! 9 part       batch u64 | index u32 | count u32 | message*
 //! 10 commit    batch u64 | parts u32 | count u32 | first_sequence u64 | bytes u64 | checksum u64
+//! 11 consumer create  created_ns i64 | name block | config block (JSON; also an update)
+//! 12 consumer delete  name block
+//! 13 consumer pause   until_ns i64 | name block
+//! 14 consumer reset   sequence u64 | name block
 //! message      time_ns i64 | deadline_ns i64 | flags u8 | subject length u16 | headers length u32 |
 //!              payload length u32 | subject | headers | payload
-//! flags        bits 0-1 roll-up: 0 none, 1 subject, 2 all
+//! flags        bits 0-1 roll-up: 0 none, 1 subject, 2 all; bit 2: uses a sequence, is not stored
 //! ```
 //!
 //! `deadline_ns` is 0 for a message without a TTL of its own and `i64::MAX` for one that never
@@ -80,6 +83,9 @@ pub struct PublishRecord {
     pub time_ns: i64,
     pub deadline: Deadline,
     pub rollup: Rollup,
+    /// Nobody is interested: the sequence is used and the id remembered, nothing is stored. The
+    /// payload is not written.
+    pub unwanted: bool,
     /// After the stream's transform.
     pub subject: Bytes,
     pub headers: Bytes,
@@ -104,10 +110,6 @@ pub struct CommitRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Publish(PublishRecord),
-    Skip {
-        time_ns: i64,
-        message_id: Bytes,
-    },
     Purge {
         sequence: u64,
         keep: u64,
@@ -124,7 +126,24 @@ pub enum Operation {
         now_ns: i64,
     },
     Consumer {
+        name: Bytes,
         record: Bytes,
+    },
+    ConsumerCreate {
+        created_ns: i64,
+        name: Bytes,
+        config: Bytes,
+    },
+    ConsumerDelete {
+        name: Bytes,
+    },
+    ConsumerPause {
+        until_ns: i64,
+        name: Bytes,
+    },
+    ConsumerReset {
+        sequence: u64,
+        name: Bytes,
     },
     Batch {
         messages: Vec<PublishRecord>,
@@ -138,7 +157,6 @@ pub enum Operation {
 }
 
 const PUBLISH: u8 = 1;
-const SKIP: u8 = 2;
 const PURGE: u8 = 3;
 const DELETE: u8 = 4;
 const CONFIGURE: u8 = 5;
@@ -147,6 +165,12 @@ const CONSUMER: u8 = 7;
 const BATCH: u8 = 8;
 const PART: u8 = 9;
 const COMMIT: u8 = 10;
+const CONSUMER_CREATE: u8 = 11;
+const CONSUMER_DELETE: u8 = 12;
+const CONSUMER_PAUSE: u8 = 13;
+const CONSUMER_RESET: u8 = 14;
+
+const UNWANTED: u8 = 4;
 
 /// Bytes of a message besides its subject, headers and payload.
 const MESSAGE_HEAD_LENGTH: usize = 27;
@@ -212,17 +236,27 @@ impl StreamEntryWriter {
         let out = &mut self.out;
         put_i64(out, record.time_ns);
         put_i64(out, record.deadline.to_ns());
-        out.push(match record.rollup {
+        let rollup = match record.rollup {
             Rollup::None => 0,
             Rollup::Subject => 1,
             Rollup::All => 2,
+        };
+        out.push(if record.unwanted {
+            rollup | UNWANTED
+        } else {
+            rollup
         });
+        let payload = if record.unwanted {
+            &[][..]
+        } else {
+            &record.payload[..]
+        };
         put_u16(out, u16::try_from(record.subject.len()).unwrap_or(u16::MAX));
         put_u32(out, u32::try_from(record.headers.len()).unwrap_or(u32::MAX));
-        put_u32(out, u32::try_from(record.payload.len()).unwrap_or(u32::MAX));
+        put_u32(out, u32::try_from(payload.len()).unwrap_or(u32::MAX));
         out.extend_from_slice(&record.subject);
         out.extend_from_slice(&record.headers);
-        out.extend_from_slice(&record.payload);
+        out.extend_from_slice(payload);
     }
 
     fn messages(&mut self, records: &[PublishRecord]) {
@@ -245,14 +279,6 @@ impl StreamEntryWriter {
     pub fn push(&mut self, operation: &Operation) {
         match operation {
             Operation::Publish(record) => self.publish(record),
-            Operation::Skip {
-                time_ns,
-                message_id,
-            } => {
-                self.begin(SKIP);
-                put_i64(&mut self.out, *time_ns);
-                put_block(&mut self.out, message_id);
-            }
             Operation::Purge {
                 sequence,
                 keep,
@@ -276,10 +302,11 @@ impl StreamEntryWriter {
                 self.begin(EXPIRE);
                 put_i64(&mut self.out, *now_ns);
             }
-            Operation::Consumer { record } => {
-                self.begin(CONSUMER);
-                put_block(&mut self.out, record);
-            }
+            Operation::Consumer { .. }
+            | Operation::ConsumerCreate { .. }
+            | Operation::ConsumerDelete { .. }
+            | Operation::ConsumerPause { .. }
+            | Operation::ConsumerReset { .. } => self.push_consumer(operation),
             Operation::Batch { messages } => {
                 self.begin(BATCH);
                 self.messages(messages);
@@ -303,6 +330,41 @@ impl StreamEntryWriter {
                 put_u64(&mut self.out, commit.bytes);
                 put_u64(&mut self.out, commit.checksum);
             }
+        }
+    }
+
+    fn push_consumer(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Consumer { name, record } => {
+                self.begin(CONSUMER);
+                put_block(&mut self.out, name);
+                put_block(&mut self.out, record);
+            }
+            Operation::ConsumerCreate {
+                created_ns,
+                name,
+                config,
+            } => {
+                self.begin(CONSUMER_CREATE);
+                put_i64(&mut self.out, *created_ns);
+                put_block(&mut self.out, name);
+                put_block(&mut self.out, config);
+            }
+            Operation::ConsumerDelete { name } => {
+                self.begin(CONSUMER_DELETE);
+                put_block(&mut self.out, name);
+            }
+            Operation::ConsumerPause { until_ns, name } => {
+                self.begin(CONSUMER_PAUSE);
+                put_i64(&mut self.out, *until_ns);
+                put_block(&mut self.out, name);
+            }
+            Operation::ConsumerReset { sequence, name } => {
+                self.begin(CONSUMER_RESET);
+                put_u64(&mut self.out, *sequence);
+                put_block(&mut self.out, name);
+            }
+            _ => {}
         }
     }
 
@@ -343,7 +405,9 @@ impl StreamOperations {
         let reader = &mut self.reader;
         let time_ns = reader.i64()?;
         let deadline = Deadline::from_ns(reader.i64()?);
-        let rollup = match reader.u8()? {
+        let flags = reader.u8()?;
+        let unwanted = flags & UNWANTED != 0;
+        let rollup = match flags & !UNWANTED {
             0 => Rollup::None,
             1 => Rollup::Subject,
             2 => Rollup::All,
@@ -360,6 +424,7 @@ impl StreamOperations {
             time_ns,
             deadline,
             rollup,
+            unwanted,
             subject,
             headers,
             payload,
@@ -380,10 +445,6 @@ impl StreamOperations {
     fn operation(&mut self) -> Result<Operation, DecodeError> {
         Ok(match self.reader.u8()? {
             PUBLISH => Operation::Publish(self.message()?),
-            SKIP => Operation::Skip {
-                time_ns: self.reader.i64()?,
-                message_id: self.reader.block()?,
-            },
             PURGE => Operation::Purge {
                 sequence: self.reader.u64()?,
                 keep: self.reader.u64()?,
@@ -400,7 +461,24 @@ impl StreamOperations {
                 now_ns: self.reader.i64()?,
             },
             CONSUMER => Operation::Consumer {
+                name: self.reader.block()?,
                 record: self.reader.block()?,
+            },
+            CONSUMER_CREATE => Operation::ConsumerCreate {
+                created_ns: self.reader.i64()?,
+                name: self.reader.block()?,
+                config: self.reader.block()?,
+            },
+            CONSUMER_DELETE => Operation::ConsumerDelete {
+                name: self.reader.block()?,
+            },
+            CONSUMER_PAUSE => Operation::ConsumerPause {
+                until_ns: self.reader.i64()?,
+                name: self.reader.block()?,
+            },
+            CONSUMER_RESET => Operation::ConsumerReset {
+                sequence: self.reader.u64()?,
+                name: self.reader.block()?,
             },
             BATCH => Operation::Batch {
                 messages: self.messages()?,
@@ -450,6 +528,7 @@ mod tests {
             time_ns: 5,
             deadline: Deadline::At(77),
             rollup: Rollup::Subject,
+            unwanted: false,
             subject: Bytes::from_static(subject.as_bytes()),
             headers: Bytes::from_static(b"NATS/1.0\r\n\r\n"),
             payload: Bytes::from_static(payload.as_bytes()),
@@ -484,10 +563,6 @@ mod tests {
     fn every_operation_survives_encoding() {
         let operations = vec![
             Operation::Publish(record("a.b", "hello")),
-            Operation::Skip {
-                time_ns: 9,
-                message_id: Bytes::from_static(b"id"),
-            },
             Operation::Purge {
                 sequence: 1,
                 keep: 2,
@@ -502,7 +577,24 @@ mod tests {
             },
             Operation::Expire { now_ns: -1 },
             Operation::Consumer {
+                name: Bytes::from_static(b"n"),
                 record: Bytes::from_static(b"c"),
+            },
+            Operation::ConsumerCreate {
+                created_ns: 3,
+                name: Bytes::from_static(b"n"),
+                config: Bytes::from_static(b"{}"),
+            },
+            Operation::ConsumerDelete {
+                name: Bytes::from_static(b"n"),
+            },
+            Operation::ConsumerPause {
+                until_ns: 5,
+                name: Bytes::from_static(b"n"),
+            },
+            Operation::ConsumerReset {
+                sequence: 6,
+                name: Bytes::from_static(b"n"),
             },
             Operation::Batch {
                 messages: vec![record("x", "1"), record("y", "2")],

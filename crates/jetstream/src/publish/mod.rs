@@ -1,10 +1,13 @@
 //! Publishing into a stream: header checks in the reference's orders, and the answers.
 
 mod ack;
+pub mod checks;
 mod headers;
+pub mod order;
 mod refusal;
 
 pub use ack::{AckPrefix, PublishAnswer, put_json_string};
+pub use checks::{Allowance, Check, CheckFunction, Verdict};
 pub use headers::{
     PublishHeaders, header_value, parse_number, with_header, without_header, without_status,
 };

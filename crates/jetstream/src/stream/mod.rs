@@ -1,6 +1,37 @@
 //! One stream: its configuration, messages, consumers, and what is on its way into its log.
+//!
+//! Applied state changes only in `apply.rs`, from entries. `lead.rs` holds what a leader stages on
+//! top of it; it is thrown away whole when the lead is lost. Consumers are driven in
+//! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`; batches in `crate::batch`.
 
+pub mod apply;
+mod checkpoint;
+mod consumers;
+pub mod dedup;
+mod expiry;
+pub mod flight;
+mod lead;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
+use millrace_store::stream::{Storage, StoreSettings, StreamStore};
+use millrace_subject::Transform;
+
+use crate::batch::Assembly;
 use crate::ids::{AccountRef, StreamId};
+use crate::io::Effect;
+use crate::model::{StorageKind, StreamConfig};
+use crate::publish::AckPrefix;
+use crate::shared::{Shared, Turn};
+
+pub use consumers::ConsumerSlot;
+use dedup::Dedup;
+pub(crate) use lead::{Admission, Lead};
+
+/// Salt of the seeds of a stream's duplicate table.
+const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;
 
 /// A stream of this server.
 #[derive(Debug)]
@@ -8,4 +39,223 @@ pub struct Stream {
     pub id: StreamId,
     pub account: AccountRef,
     pub name: String,
+    /// The effective configuration.
+    pub config: StreamConfig,
+    pub created_ns: i64,
+    pub store: StreamStore,
+    pub consumers: BTreeMap<String, ConsumerSlot>,
+    /// Log index and term up to which entries are applied.
+    pub applied_index: u64,
+    pub applied_term: u64,
+    pub(crate) transform: Option<Transform>,
+    pub(crate) ack_prefix: AckPrefix,
+    pub(crate) dedup: Dedup,
+    /// Id of the last message; empty: it had none.
+    pub(crate) last_message_id: Bytes,
+    /// Messages with a TTL of their own, by deadline.
+    pub(crate) deadlines: BTreeSet<(i64, u64)>,
+    /// Deadline of each of them; messages that never expire have `i64::MAX` and no place above.
+    pub(crate) deadline_of: BTreeMap<u64, i64>,
+    /// Messages before this one are gone or never expire by age.
+    pub(crate) age_cursor: u64,
+    /// Parts of a batch that wait for their commit entry.
+    pub(crate) assembly: Option<Assembly>,
+    pub(crate) lead: Lead,
+    pub(crate) store_space: u32,
+    /// Accounted bytes as the shared usage knows them.
+    pub(crate) accounted_bytes: u64,
+    pub(crate) checkpoint: checkpoint::CheckpointState,
+    pub(crate) wake_consumers: bool,
+    /// Subjects of push consumers to watch (true) or to leave, until the effects are made.
+    watch_changes: Vec<(Option<Vec<u8>>, bool)>,
+    /// An entry could not be read: the stream takes no more of them and serves what it has.
+    pub(crate) quarantined: bool,
+}
+
+impl Stream {
+    /// A stream as of its creation.
+    #[must_use]
+    pub fn new(
+        id: StreamId,
+        account: AccountRef,
+        config: StreamConfig,
+        created_ns: i64,
+        shared: &mut Shared,
+    ) -> Self {
+        let ids = shared.id_space();
+        let store_space = ids.space();
+        let settings = Self::store_settings(id, &config, ids);
+        let mut store = StreamStore::new(settings);
+        if config.first_seq > 1 {
+            store.skip(config.first_seq - 1, 0);
+        }
+        let seed = DEDUP_SALT ^ created_ns.cast_unsigned();
+        let mut stream = Self {
+            id,
+            account,
+            name: config.name.clone(),
+            ack_prefix: AckPrefix::new(&config.name, &shared.domain),
+            dedup: Dedup::new(seed, config.duplicate_window_ns),
+            transform: None,
+            config,
+            created_ns,
+            store,
+            consumers: BTreeMap::new(),
+            applied_index: 0,
+            applied_term: 0,
+            last_message_id: Bytes::new(),
+            deadlines: BTreeSet::new(),
+            deadline_of: BTreeMap::new(),
+            age_cursor: 0,
+            assembly: None,
+            lead: Lead::default(),
+            store_space,
+            accounted_bytes: 0,
+            checkpoint: checkpoint::CheckpointState::default(),
+            wake_consumers: false,
+            watch_changes: Vec::new(),
+            quarantined: false,
+        };
+        stream.compile();
+        stream
+    }
+
+    pub(crate) fn store_settings(
+        id: StreamId,
+        config: &StreamConfig,
+        ids: millrace_store::ids::IdSpace,
+    ) -> StoreSettings {
+        let mut settings = StoreSettings::memory();
+        if config.storage == StorageKind::File {
+            settings.storage = Storage::File {
+                directory: format!("streams/{}", id.0),
+            };
+        }
+        settings.ids = ids;
+        settings.seed = id.0;
+        settings
+    }
+
+    /// Recomputes what follows from the configuration.
+    pub(crate) fn compile(&mut self) {
+        let transform = self.config.subject_transform.as_ref();
+        self.transform = transform.and_then(|transform| {
+            Transform::new(transform.src.as_bytes(), transform.dest.as_bytes()).ok()
+        });
+        self.dedup.set_window(self.config.duplicate_window_ns);
+    }
+
+    /// The folder of scratch files of batches, relative to the store directory.
+    pub(crate) fn batch_directory(&self) -> String {
+        format!("streams/{}/batches", self.id.0)
+    }
+
+    /// True while this server leads the stream.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.lead.is_leader
+    }
+
+    /// Monotonic time at which this stream wants to be woken.
+    pub(crate) fn next_deadline(&self, turn_now: millrace_clock::Now) -> Option<u64> {
+        if !self.lead.is_leader {
+            return None;
+        }
+        [
+            self.expiry_deadline(turn_now),
+            self.lead.batches.next_deadline(),
+            self.consumer_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Passes changes of the stored bytes on to the shared usage.
+    pub(crate) fn account(&mut self, shared: &mut Shared) {
+        let bytes = self.store.state().bytes;
+        if bytes != self.accounted_bytes {
+            shared.account_for(
+                self.account,
+                self.config.storage,
+                self.accounted_bytes,
+                bytes,
+            );
+            self.accounted_bytes = bytes;
+        }
+    }
+
+    /// The time has come for something.
+    pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
+        if !self.lead.is_leader {
+            return;
+        }
+        self.expire_batches(turn);
+        self.expire_messages(turn);
+        self.tick_consumers(turn);
+    }
+
+    /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is
+    /// answered.
+    pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
+        if self.lead.is_leader {
+            self.bind_all(turn, false);
+        }
+        self.stop_batches(turn.shared);
+        self.lead.abandon(turn.shared);
+        self.unlead_consumers();
+    }
+
+    /// This server leads from now on: staged state begins as applied state, and the stream's
+    /// subjects are listened to.
+    pub(crate) fn start_leading(&mut self, turn: &mut Turn<'_>) {
+        if self.lead.is_leader || self.quarantined {
+            return;
+        }
+        let state = self.store.state();
+        self.lead.begin(
+            state.last_sequence,
+            state.last_time_ns,
+            self.last_message_id.clone(),
+        );
+        self.lead_consumers(turn);
+        self.bind_all(turn, true);
+    }
+
+    /// The stream is deleted.
+    pub(crate) fn end(&mut self, turn: &mut Turn<'_>) {
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            self.with_consumer(turn, &name, |consumer, context| consumer.deleted(context));
+        }
+        self.stop_leading(turn);
+        let bytes = std::mem::take(&mut self.accounted_bytes);
+        turn.shared
+            .account_for(self.account, self.config.storage, bytes, 0);
+    }
+
+    /// Removes the stream's folder.
+    pub(crate) fn remove_files(&self, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        if self.config.storage != StorageKind::File {
+            return;
+        }
+        let path = format!("streams/{}", self.id.0);
+        let mut ids = shared.id_space();
+        let operation = DiskOperation::RemoveTree { path };
+        effects.push(Effect::Disk(DiskRequest {
+            token: ids.token(),
+            lane: Lane::Data,
+            operation,
+        }));
+    }
+
+    /// A read has ended: whatever waited for it is looked at again.
+    pub(crate) fn loaded(&mut self, turn: &mut Turn<'_>) {
+        self.wake_consumers = true;
+        if self.lead.is_leader {
+            self.advance_commit(turn);
+            self.drain_inbox(turn);
+        }
+        self.poll_store(turn);
+    }
 }

@@ -1,8 +1,10 @@
 //! Applying: what the stream's log decided happens here, in memory, at once, and cannot fail.
 
-use super::index::BodyLength;
+use super::flush::Candidate;
+use super::index::{BodyLength, TakenRow};
+use super::segment::record::record_length;
 use super::tail::Body;
-use super::{Erased, Filter, Purge, Purged, Removed, Storage, StoredMessage, StreamStore};
+use super::{Filter, Purge, Purged, Removed, Storage, StoredMessage, StreamStore};
 use crate::journal::JournalPosition;
 use std::ops::ControlFlow;
 
@@ -11,9 +13,6 @@ const PURGE_STEP: usize = 1024;
 /// A memory store takes its own copy of bodies up to this size, so that a small message does not
 /// keep the large buffer alive that it arrived in.
 const OWN_BYTES: usize = 16 << 10;
-
-/// Bodies can be read back from the journal.
-const READS_JOURNAL: bool = false;
 
 /// All of these need a loaded store ([`Self::ensure_loaded`]).
 impl StreamStore {
@@ -29,6 +28,9 @@ impl StreamStore {
         let (headers, payload) = (message.headers, message.payload);
         let length = BodyLength::new(headers.len(), payload.len());
         let memory = self.settings.storage == Storage::Memory;
+        if let Some(place) = position {
+            self.note_journal_file(place.file, message.sequence);
+        }
         let own = memory && headers.len() + payload.len() <= OWN_BYTES;
         let slot = self.tail.insert(Body::new(headers, payload, own), position);
         self.index.push(
@@ -51,9 +53,9 @@ impl StreamStore {
     /// Takes one message out. `None` if it is not there.
     pub fn remove(&mut self, sequence: u64) -> Option<Removed> {
         let taken = self.index.remove(sequence)?;
-        if sequence > self.flushed_through {
-            self.tail.remove(taken.row.location);
-        }
+        self.release_body(sequence, &taken);
+        self.damaged.remove(sequence);
+        self.suspects.remove(&sequence);
         Some(Removed {
             sequence,
             time_ns: taken.row.time_ns,
@@ -100,19 +102,9 @@ impl StreamStore {
         purged
     }
 
-    /// Takes one message out and overwrites its bytes: at once in its segment (reported as
-    /// [`super::StoreEvent::Erased`]); journal files that hold a copy are named for retirement.
-    pub fn erase(&mut self, sequence: u64) -> Option<Erased> {
-        let removed = self.remove(sequence)?;
-        Some(Erased {
-            removed,
-            journal_files: Vec::new(),
-        })
-    }
-
     /// Lets bodies go to the journal, oldest first, until the tail is within its share.
     pub(super) fn enforce_share(&mut self) {
-        if self.settings.storage == Storage::Memory || !READS_JOURNAL {
+        if self.settings.storage == Storage::Memory {
             return;
         }
         let limit = self.settings.share.tail_bytes;
@@ -130,6 +122,38 @@ impl StreamStore {
             ControlFlow::Continue(())
         });
         self.evicted_below = next;
+    }
+
+    /// The body of a removed message: out of the tail, or one less alive in its segment.
+    fn release_body(&mut self, sequence: u64, taken: &TakenRow) {
+        let row = &taken.row;
+        if sequence <= self.flushed_through {
+            let length = record_length(taken.subject.len(), row.length.bytes());
+            if let Some((_, segment)) = self.segments.range_mut(..=sequence).next_back() {
+                segment.live_messages = segment.live_messages.saturating_sub(1);
+                segment.live_bytes = segment.live_bytes.saturating_sub(length);
+            }
+            return;
+        }
+        let body = self.tail.remove(row.location);
+        let (Some(flush), Some((body, _))) = (&mut self.flush, body) else {
+            return;
+        };
+        let written = flush
+            .run
+            .as_ref()
+            .map_or(flush.next, |run| run.segment.last_sequence + 1);
+        if sequence >= written && sequence <= flush.end {
+            let (subject, time_ns, length) = (taken.subject.clone(), row.time_ns, row.length);
+            let candidate = Candidate {
+                sequence,
+                time_ns,
+                subject,
+                length,
+                body,
+            };
+            flush.retained.insert(sequence, candidate);
+        }
     }
 
     /// The oldest of the newest `keep` matching messages below `below`; `None` when there are not

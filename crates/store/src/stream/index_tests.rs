@@ -1,150 +1,10 @@
 //! The index of the store against a sorted map: random appends, skips, removals and purges, and
 //! every question asked of both.
 
-use super::model::Model;
+use super::model::{Model, Operation, filter, filters};
 use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Append {
-        subject: usize,
-        gap: u64,
-        headers: usize,
-        payload: usize,
-        delay: i64,
-    },
-    Skip(u64),
-    Remove(usize),
-    RemoveFirst(usize),
-    Purge {
-        filter: usize,
-        below: Option<u64>,
-        keep: u64,
-    },
-}
-
-const SUBJECTS: [&str; 8] = ["a", "a.b", "a.c", "b.c", "b.c.d", "a.b.c", "x-y.z", "x.y"];
-const FILTERS: [&[&str]; 9] = [
-    &[],
-    &["a"],
-    &["a.*"],
-    &["*.c"],
-    &["a.>", "b.c"],
-    &["x.*", "*.y"],
-    &["*"],
-    &["none.*"],
-    &["b.>"],
-];
-
-fn filter(number: usize) -> Filter {
-    Filter::many(
-        FILTERS[number % FILTERS.len()]
-            .iter()
-            .map(|text| text.as_bytes()),
-    )
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => (0usize..64, 0u64..40, 0usize..3, 0usize..5, 0i64..1000).prop_map(
-            |(subject, gap, headers, payload, delay)| Step::Append {
-                // The first subjects are common, the last ones rare.
-                subject: (subject * subject) / 512,
-                gap: if gap > 36 { gap } else { 1 },
-                headers,
-                payload,
-                delay,
-            }
-        ),
-        1 => (0u64..5).prop_map(Step::Skip),
-        6 => any::<usize>().prop_map(Step::Remove),
-        3 => (0usize..4).prop_map(Step::RemoveFirst),
-        1 => (0usize..9, proptest::option::of(0u64..700), 0u64..6)
-            .prop_map(|(filter, below, keep)| Step::Purge { filter, below, keep }),
-    ]
-}
-
-fn message(
-    model: &Model,
-    subject: usize,
-    gap: u64,
-    sizes: (usize, usize),
-    delay: i64,
-) -> StoredMessage {
-    StoredMessage {
-        sequence: model.last_sequence + gap,
-        time_ns: model.last_time_ns + delay,
-        subject: Bytes::from_static(SUBJECTS[subject % SUBJECTS.len()].as_bytes()),
-        headers: Bytes::from(vec![b'h'; sizes.0]),
-        payload: Bytes::from(vec![b'p'; sizes.1]),
-    }
-}
-
-fn step(store: &mut StreamStore, model: &mut Model, step: Step) {
-    match step {
-        Step::Append {
-            subject,
-            gap,
-            headers,
-            payload,
-            delay,
-        } => {
-            let message = message(model, subject, gap, (headers, payload), delay);
-            store.append(message.clone(), None);
-            model.append(message);
-        }
-        Step::Skip(gap) => {
-            store.skip(model.last_sequence + gap, 0);
-            model.skip(model.last_sequence + gap, 0);
-        }
-        Step::Remove(which) if !model.messages.is_empty() => {
-            let sequence = *model
-                .messages
-                .keys()
-                .nth(which % model.messages.len())
-                .unwrap();
-            remove(store, model, sequence);
-        }
-        Step::RemoveFirst(count) => {
-            for _ in 0..count {
-                if let Some(first) = store.oldest() {
-                    remove(store, model, first);
-                }
-            }
-        }
-        Step::Purge {
-            filter: number,
-            below,
-            keep,
-        } => {
-            let filter = filter(number);
-            let purge = Purge {
-                filter: Some(&filter),
-                below,
-                keep,
-            };
-            let mut removed = Vec::new();
-            let purged = store.purge(purge, |one| removed.push(one.sequence));
-            assert_eq!(removed, model.purge(purge));
-            assert_eq!(purged.messages, removed.len() as u64);
-        }
-        Step::Remove(_) => {}
-    }
-}
-
-fn remove(store: &mut StreamStore, model: &mut Model, sequence: u64) {
-    let expected = model.messages.remove(&sequence).unwrap();
-    let removed = store.remove(sequence).unwrap();
-    assert_eq!(removed.size, model.size(&expected));
-    assert_eq!(removed.subject, expected.subject);
-    let others = model
-        .messages
-        .values()
-        .any(|other| other.subject == expected.subject);
-    assert_eq!(removed.subject_gone, !others);
-    assert!(store.remove(sequence).is_none());
-}
 
 pub(super) fn check_index(store: &StreamStore, model: &Model) {
     assert_eq!(store.state(), model.state());
@@ -155,7 +15,7 @@ pub(super) fn check_index(store: &StreamStore, model: &Model) {
         store.deleted_ranges().flatten().collect::<Vec<_>>(),
         holes.collect::<Vec<_>>()
     );
-    for number in 0..FILTERS.len() {
+    for number in 0..filters() {
         check_filter(store, model, &filter(number));
     }
     for message in model.messages.values() {
@@ -231,15 +91,27 @@ fn check_filter(store: &StreamStore, model: &Model, filter: &Filter) {
     }
 }
 
+fn message(sequence: u64, time_ns: i64, subject: &'static str) -> StoredMessage {
+    StoredMessage {
+        sequence,
+        time_ns,
+        subject: subject.into(),
+        ..StoredMessage::default()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn every_answer_agrees_with_a_sorted_map(steps in proptest::collection::vec(any_step(), 1..700), memory: bool) {
+    fn every_answer_agrees_with_a_sorted_map(steps in proptest::collection::vec(Operation::any(), 1..700), memory: bool) {
         let settings = if memory { StoreSettings::memory() } else { StoreSettings::file("s", crate::ids::IdSpace::new(1), 1) };
         let mut store = StreamStore::new(settings);
         let mut model = Model { file: !memory, ..Model::default() };
-        for (number, one) in steps.into_iter().enumerate() {
-            step(&mut store, &mut model, one);
+        for (number, step) in steps.into_iter().enumerate() {
+            for operation in step.resolve(&model) {
+                operation.apply(&mut store, &model, None);
+                operation.apply_to_model(&mut model);
+            }
             if number % 150 == 0 {
                 check_index(&store, &model);
             }
@@ -252,7 +124,7 @@ proptest! {
     }
 }
 
-// proves: STR first/last rules of spec jetstream/01 §4.
+// The first and last rules of spec jetstream/01 §4.
 #[test]
 fn first_and_last_follow_the_rules_of_the_reference() {
     let mut store = StreamStore::new(StoreSettings::memory());
@@ -263,15 +135,7 @@ fn first_and_last_follow_the_rules_of_the_reference() {
         (state.first_sequence, state.last_sequence, state.deleted),
         (100, 99, 0)
     );
-    store.append(
-        StoredMessage {
-            sequence: 100,
-            time_ns: 5,
-            subject: "a".into(),
-            ..StoredMessage::default()
-        },
-        None,
-    );
+    store.append(message(100, 5, "a"), None);
     store.remove(100);
     let state = store.state();
     assert_eq!((state.first_sequence, state.first_time_ns), (101, 0));
@@ -296,15 +160,51 @@ fn a_sparse_wildcard_over_a_long_stream_finds_its_last_message() {
         } else {
             "common.y"
         };
-        let message = StoredMessage {
-            sequence,
-            time_ns: 1,
-            subject: subject.into(),
-            ..StoredMessage::default()
-        };
-        store.append(message, None);
+        store.append(message(sequence, 1, subject), None);
     }
     assert_eq!(store.next_match(&Filter::one(b"rare.*"), 8), Some(49_000));
     assert_eq!(store.last_match(&Filter::one(b"rare.>"), 48_999), Some(7));
     assert_eq!(store.next_match(&Filter::one(b"rare.*"), 49_001), None);
+}
+
+/// The figures that ARCHITECTURE.md and docs state: what the index keeps resident.
+#[test]
+fn the_index_keeps_what_the_documents_say_per_message_subject_and_deleted_range() {
+    const MESSAGES: u64 = 100_000;
+    let settings = StoreSettings::file("s", crate::ids::IdSpace::new(1), 1);
+    let mut store = StreamStore::new(settings.clone());
+    for sequence in 1..=MESSAGES {
+        store.append(message(sequence, sequence as i64, "one.subject"), None);
+    }
+    let dense = store.resident();
+    let per_message = (dense.rows + dense.subjects) as f64 / MESSAGES as f64;
+    assert!(per_message < 23.0, "{per_message} bytes per message");
+    for sequence in (2..MESSAGES).step_by(2) {
+        store.remove(sequence);
+    }
+    let sparse = store.resident();
+    let rows = sparse.rows as f64 / (MESSAGES / 2) as f64;
+    assert!(rows < 24.0, "{rows} bytes per message between deleted ones");
+    let per_range = sparse.deleted as f64 / (MESSAGES / 2) as f64;
+    assert!(per_range <= 24.0, "{per_range} bytes per deleted range");
+
+    let mut store = StreamStore::new(settings);
+    for sequence in 1..=MESSAGES {
+        let subject = Bytes::from(format!("KV.bucket.key{sequence:08}"));
+        let time_ns = sequence as i64;
+        store.append(
+            StoredMessage {
+                sequence,
+                time_ns,
+                subject,
+                ..StoredMessage::default()
+            },
+            None,
+        );
+    }
+    let per_subject = store.resident().subjects as f64 / MESSAGES as f64;
+    assert!(
+        per_subject < 280.0,
+        "{per_subject} bytes per subject of 21 bytes"
+    );
 }

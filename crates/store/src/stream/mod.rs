@@ -13,29 +13,39 @@
 //! completions come back through [`StreamStore::complete`]; when it returns true, everything that
 //! was told [`Lookup::Loading`] should ask again.
 
-#![allow(dead_code)] // The disk half uses the rest.
-
 mod apply;
+mod blocks;
+#[cfg(test)]
+mod disk_tests;
+mod erase;
 mod filter;
+mod flush;
 mod index;
 #[cfg(test)]
 mod index_tests;
+mod io;
+mod load;
 #[cfg(test)]
 mod model;
 mod query;
+mod read;
+mod rewrite;
+mod segment;
 mod tail;
 mod types;
 
 pub use filter::Filter;
 pub use types::{
-    Erased, JournalRead, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError, Removed, Storage,
-    StoreEvent, StoreRequests, StoreSettings, StoredMessage, StreamState, SubjectState,
-    accounting_size,
+    Erased, JournalRead, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError, Removed,
+    Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage, StreamState,
+    SubjectState, accounting_size,
 };
 
 use crate::disk::DiskCompletion;
-use bytes::Bytes;
 use index::Index;
+use io::{Io, Purpose};
+use millrace_subject::SequenceSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tail::Tail;
 
 /// The messages of one stream.
@@ -48,6 +58,28 @@ pub struct StreamStore {
     flushed_through: u64,
     /// Messages of the tail below this were already let go to the journal.
     evicted_below: u64,
+    io: Io,
+    blocks: blocks::Blocks,
+    /// Segments by their first sequence.
+    segments: BTreeMap<u64, segment::Segment>,
+    next_segment: u64,
+    /// The segment that this run of the server has created or cut to its length.
+    appendable: Option<u64>,
+    /// The directory exists and holds nothing that is not known.
+    prepared: bool,
+    /// The number of the last manifest.
+    manifests: u64,
+    deletes: Option<segment::manifest::Deletes>,
+    /// Files to remove once the manifest with this number is durable.
+    retired: Vec<(u64, String)>,
+    flush: Option<flush::Flush>,
+    load: Option<Box<load::Load>>,
+    /// Journal file, first and last sequence of messages in it.
+    journal_runs: Vec<(u64, u64, u64)>,
+    damaged: SequenceSet,
+    /// Failed a check once; the second time it counts.
+    suspects: BTreeSet<u64>,
+    events: Vec<StoreEvent>,
 }
 
 /// A manifest that this build cannot read.
@@ -64,94 +96,107 @@ impl StreamStore {
     /// An empty, loaded store.
     #[must_use]
     pub fn new(settings: StoreSettings) -> Self {
+        let directory = match &settings.storage {
+            Storage::File { directory } => directory.clone(),
+            Storage::Memory => String::new(),
+        };
+        let io = Io::new(directory, settings.ids.clone());
         Self {
             index: Index::new(settings.storage != Storage::Memory),
             settings,
             tail: Tail::default(),
             flushed_through: 0,
             evicted_below: 0,
+            io,
+            blocks: blocks::Blocks::default(),
+            segments: BTreeMap::new(),
+            next_segment: 1,
+            appendable: None,
+            prepared: false,
+            manifests: 0,
+            deletes: None,
+            retired: Vec::new(),
+            flush: None,
+            load: None,
+            journal_runs: Vec::new(),
+            damaged: SequenceSet::new(),
+            suspects: BTreeSet::new(),
+            events: Vec::new(),
         }
-    }
-
-    /// The store as a checkpoint record describes it. Costs nothing that grows with the data; the
-    /// index is read by [`Self::ensure_loaded`].
-    pub fn from_manifest(settings: StoreSettings, manifest: &Bytes) -> Result<Self, ManifestError> {
-        let _ = manifest;
-        Ok(Self::new(settings))
-    }
-
-    /// Reads the index if it is not in memory yet.
-    pub fn ensure_loaded(&mut self) -> Lookup<()> {
-        Lookup::Ready(())
-    }
-
-    /// Whether the index is in memory.
-    #[must_use]
-    pub fn is_loaded(&self) -> bool {
-        true
     }
 
     /// Changes the store's share of the memory.
     pub fn set_share(&mut self, share: MemoryShare) {
         self.settings.share = share;
         self.enforce_share();
+        self.blocks.shrink(share.block_bytes);
     }
 }
 
-/// Reading, flushing, and the disk.
+/// The disk.
 impl StreamStore {
-    /// A message with its bytes.
-    pub fn get(&mut self, sequence: u64) -> Lookup<Result<StoredMessage, ReadError>> {
-        let found = self.index.rows.get(sequence).and_then(|row| {
-            let (headers, payload) = self.tail.get(row.location)?.parts()?;
-            let subject = self.index.subjects.entry(row.subject)?.name().clone();
-            Some(StoredMessage {
-                sequence,
-                time_ns: row.time_ns,
-                subject,
-                headers,
-                payload,
-            })
-        });
-        Lookup::Ready(found.ok_or(ReadError::NotFound))
-    }
-
     /// Bytes of messages that are not in segments: what the next flush would write.
     #[must_use]
-    pub fn tail_bytes(&self) -> u64 {
+    pub const fn tail_bytes(&self) -> u64 {
         self.tail.total_bytes()
     }
 
-    /// Starts moving the tail into segments. The result comes as [`StoreEvent::Flushed`] with the
-    /// manifest of the state **now**: note the applied log index when calling. False when one is
-    /// under way, the store is not loaded, or it is a memory store.
-    pub fn begin_flush(&mut self) -> bool {
-        false
-    }
-
-    /// The checkpoint record with this manifest is durable: files it does not name may go.
-    pub fn checkpoint_durable(&mut self, number: u64) {
-        let _ = number;
-    }
-
-    /// A journal file is gone: positions in it are void.
-    pub fn journal_released(&mut self, file: u64) {
-        let _ = file;
+    /// What the store keeps in memory now, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> Resident {
+        let (rows, subjects, deleted) = self.index.memory();
+        Resident {
+            rows: rows as u64,
+            subjects: subjects as u64,
+            deleted: deleted as u64,
+            tail: self.tail.memory_bytes() + self.tail.overhead() as u64,
+            blocks: self.blocks.bytes(),
+        }
     }
 
     /// Collects what is to be asked of the disk and the journal.
     pub fn poll(&mut self, out: &mut StoreRequests) {
-        let _ = out;
+        self.advance_flush();
+        self.io.drain(out);
     }
 
     /// Takes the end of a request of this store. True: ask again whatever was loading.
     pub fn complete(&mut self, completion: DiskCompletion) -> bool {
-        let _ = completion;
-        false
+        let Some(purpose) = self.io.take(completion.token) else {
+            return false;
+        };
+        let result = completion.result;
+        match purpose {
+            Purpose::Nothing => return false,
+            Purpose::Block {
+                source,
+                start,
+                sequence,
+            } => {
+                self.block_read((source, start, sequence), result);
+                return true;
+            }
+            Purpose::FlushStep => self.flush_step(result),
+            Purpose::FlushRead { source, start } => self.flush_read(source, start, result),
+            Purpose::LoadDeletes => self.deletes_read(result),
+            Purpose::LoadChain { segment, start } => self.chain_read(segment, start, result),
+            Purpose::LoadWhole { segment } => self.whole_read(segment, result),
+            Purpose::Erase { sequence } => self.events.push(match result {
+                Ok(_) => StoreEvent::Erased { sequence },
+                Err(error) => StoreEvent::EraseFailed {
+                    sequence,
+                    reason: error.to_string(),
+                },
+            }),
+        }
+        let was_flushing = self.flush.is_some();
+        self.advance_flush();
+        // A flush moves messages: a reader that waited for the journal finds them elsewhere.
+        was_flushing || self.is_loaded()
     }
 
     /// What happened since the last call.
     pub fn take_events(&mut self, out: &mut Vec<StoreEvent>) {
-        let _ = out;
+        out.append(&mut self.events);
     }
 }

@@ -8,7 +8,9 @@ impl StreamStore {
     /// The numbers of the stream.
     #[must_use]
     pub fn state(&self) -> StreamState {
-        self.index.state()
+        self.load
+            .as_ref()
+            .map_or_else(|| self.index.state(), |load| load.content.state)
     }
 
     /// Missing sequences between the first and the last, as ascending inclusive ranges.

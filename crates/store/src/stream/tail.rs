@@ -184,11 +184,6 @@ impl Tail {
         self.total_bytes
     }
 
-    /// How many bodies there are.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Bytes of bookkeeping.
     pub(super) fn overhead(&self) -> usize {
         self.slots.capacity() * (size_of::<Slot>() + 8)

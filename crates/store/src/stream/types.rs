@@ -234,12 +234,32 @@ pub enum StoreEvent {
     /// Messages that the checkpoint counts are not in the segments any more (inclusive range).
     /// They are treated as deleted.
     Lost { first: u64, last: u64 },
+    /// The file that says which messages are deleted is damaged: deleted messages whose records
+    /// still exist came back.
+    DeletesDamaged { place: String },
     /// A flush failed and was given up; the tail stays in memory and journal. Begin again later.
     FlushFailed { reason: String },
     /// A flush ended well.
     Flushed(Manifest),
     /// The overwriting of an erased message in its segment is synced.
     Erased { sequence: u64 },
+    /// The overwriting of an erased message failed; its bytes may still be in the segment.
+    EraseFailed { sequence: u64, reason: String },
+}
+
+/// What a store keeps in memory, in bytes. Estimates that include what allocators round up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Per message.
+    pub rows: u64,
+    /// Per subject, and four bytes per message of subjects with more than two.
+    pub subjects: u64,
+    /// Per range of deleted messages.
+    pub deleted: u64,
+    /// Payloads of the tail, with 64 bytes for each message in it.
+    pub tail: u64,
+    /// Blocks read from disk.
+    pub blocks: u64,
 }
 
 /// The accounting size of a message in bytes (spec jetstream/01 §4).

@@ -12,9 +12,11 @@ pub(crate) use chunk::{BodyLength, Row};
 pub(crate) use rows::Rows;
 pub(crate) use subjects::{Entry, Subjects};
 
+use super::segment::index_block::IndexedMessage;
 use super::types::{StreamState, overhead};
 use bytes::Bytes;
 use millrace_subject::SequenceSet;
+use std::ops::{ControlFlow, RangeInclusive};
 
 /// The index.
 #[derive(Debug)]
@@ -160,16 +162,69 @@ impl Index {
         Some(self.size(self.subjects.entry(row.subject)?.name().len(), row.length))
     }
 
-    /// Numbers that the rows do not tell: set once when an index was read back.
-    pub(crate) fn finish_load(&mut self, state: &StreamState, deleted: SequenceSet) {
+    /// Adds a message that was read back; call in ascending order, then [`Self::finish_load`].
+    pub(crate) fn load(&mut self, message: &IndexedMessage) {
+        let subject = self.subjects.add(&message.subject, message.sequence);
+        let row = Row {
+            subject,
+            time_ns: message.time_ns,
+            length: message.length,
+            location: message.offset,
+        };
+        self.rows.push(message.sequence, &row);
+        self.messages += 1;
+        self.bytes += self.size(message.subject.len(), message.length);
+    }
+
+    /// Sets what the rows do not tell. Gives the ranges of messages that should be there and are
+    /// not; they count as deleted. Without `deleted` every gap is taken for a deletion.
+    pub(crate) fn finish_load(
+        &mut self,
+        state: &StreamState,
+        deleted: Option<SequenceSet>,
+    ) -> Vec<(u64, u64)> {
         self.last_sequence = state.last_sequence;
         self.last_time_ns = state.last_time_ns;
-        self.deleted = deleted;
         self.first_sequence = state.first_sequence;
-        self.find_first(state.first_sequence);
-        if self.messages == 0 && state.messages == 0 {
-            self.first_sequence = state.first_sequence;
+        let known = deleted.is_some();
+        self.deleted = deleted.unwrap_or_default();
+        let mut lost = Vec::new();
+        if self.messages != state.messages || !known {
+            for gap in self.gaps(state.first_sequence) {
+                let (mut at, end) = gap.into_inner();
+                while let Some(first) = self.deleted.next_absent(at).filter(|first| *first <= end) {
+                    let last = self
+                        .deleted
+                        .next_present(first)
+                        .map_or(end, |next| next - 1)
+                        .min(end);
+                    self.deleted.insert_range(first..=last);
+                    lost.push((first, last));
+                    at = last.saturating_add(1);
+                }
+            }
         }
+        if self.messages > 0 || state.messages > 0 {
+            self.find_first(state.first_sequence);
+        }
+        if known { lost } else { Vec::new() }
+    }
+
+    /// Sequences from `first` to the last without a row.
+    fn gaps(&self, first: u64) -> Vec<RangeInclusive<u64>> {
+        let mut gaps = Vec::new();
+        let mut next = first;
+        let _ = self.rows.scan(first, |sequence, _| -> ControlFlow<()> {
+            if sequence > next {
+                gaps.push(next..=sequence - 1);
+            }
+            next = sequence + 1;
+            ControlFlow::Continue(())
+        });
+        if next <= self.last_sequence {
+            gaps.push(next..=self.last_sequence);
+        }
+        gaps
     }
 
     /// Heap bytes: rows, subjects, deleted ranges.

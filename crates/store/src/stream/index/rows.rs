@@ -65,12 +65,6 @@ impl Rows {
         found.break_value()
     }
 
-    /// The first live row.
-    pub(crate) fn first(&self) -> Option<(u64, Row)> {
-        let (sequence, _) = self.next(0)?;
-        Some((sequence, self.get(sequence)?))
-    }
-
     /// Visits live sequences and their subject numbers from `from` on, ascending.
     pub(crate) fn scan<B>(
         &self,

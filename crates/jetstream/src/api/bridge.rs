@@ -1,0 +1,385 @@
+//! The engine as the API sees it ([`ApiEngine`] for [`JetStream`]), and the API as the engine calls
+//! it. Requests and reads that wait are kept here, in [`Waiting`].
+
+use std::collections::BTreeMap;
+
+use millrace_clock::{Now, Random};
+use millrace_store::stream::StreamStore;
+
+use super::advisory::{self, Action, EventContext};
+use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
+use super::messages::{ParkedRead, Step};
+use super::{direct, dispatch, finish as finishing};
+use crate::changes::PurgeRequest;
+use crate::consumer::ConsumerEvent;
+use crate::engine::{Account, JetStream};
+use crate::ids::{AccountRef, StreamId};
+use crate::io::Effect;
+use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
+use crate::outbound::Outbound;
+use crate::request::{Outcome, PendingRequest};
+use crate::settings::Settings;
+use crate::stream::Stream;
+
+/// Requests and reads that wait for something.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Until a change of the stream is applied.
+    requests: Vec<(StreamId, PendingRequest)>,
+    /// Until the stream's store has read something.
+    loading: BTreeMap<StreamId, Vec<ParkedRead>>,
+    /// Until the next turn.
+    busy: Vec<ParkedRead>,
+}
+
+impl Waiting {
+    /// Whether another turn is wanted at once.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    fn keep(&mut self, read: ParkedRead, step: Step) {
+        match step {
+            Step::Done => {}
+            Step::More => self.busy.push(read),
+            Step::Loading => self.loading.entry(read.stream()).or_default().push(read),
+        }
+    }
+}
+
+/// A message on an API subject.
+pub fn handle(
+    engine: &mut JetStream,
+    now: Now,
+    request: PendingRequest,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let mut turn = ApiTurn { now, out, effects };
+    if let Some((read, step)) = dispatch::handle(engine, &mut turn, request) {
+        keep(engine, turn, read, step);
+    }
+}
+
+/// A message on a stream's direct get subjects.
+pub fn direct_get(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    request: &PendingRequest,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let mut turn = ApiTurn { now, out, effects };
+    let PendingRequest { account, message } = request;
+    let read = direct::direct_get(engine, &mut turn, *account, stream, message);
+    if let Some((read, step)) = read {
+        keep(engine, turn, read, step);
+    }
+}
+
+fn keep(engine: &mut JetStream, turn: ApiTurn<'_>, read: ParkedRead, step: Step) {
+    let stream = read.stream();
+    engine.waiting.keep(read, step);
+    engine.with_stream(turn.now, stream, turn.out, turn.effects, Stream::poll_store);
+}
+
+/// The stream's store has read something: goes on with what waited for it.
+pub fn store_read(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let reads = engine.waiting.loading.remove(&stream).unwrap_or_default();
+    continue_reads(engine, now, reads, out, effects);
+}
+
+/// A stream was removed: what waited for a read of it is answered.
+pub fn stream_gone(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    store_read(engine, now, stream, out, effects);
+}
+
+/// A turn ends: goes on with long answers, and with requests whose stream is free again.
+pub fn end_of_turn(
+    engine: &mut JetStream,
+    now: Now,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let reads = std::mem::take(&mut engine.waiting.busy);
+    continue_reads(engine, now, reads, out, effects);
+    for (stream, request) in std::mem::take(&mut engine.waiting.requests) {
+        // One that is let through may make its stream busy for the next.
+        if engine.streams.get(&stream).is_some_and(is_changing) {
+            engine.waiting.requests.push((stream, request));
+        } else {
+            handle(engine, now, request, out, effects);
+        }
+    }
+}
+
+fn continue_reads(
+    engine: &mut JetStream,
+    now: Now,
+    reads: Vec<ParkedRead>,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    for mut read in reads {
+        let mut turn = ApiTurn { now, out, effects };
+        let step = read.step(engine, &mut turn);
+        keep(engine, turn, read, step);
+    }
+}
+
+/// A change that a request asked for came to its end: answer it.
+pub fn finish(
+    engine: &mut JetStream,
+    now: Now,
+    request: &PendingRequest,
+    outcome: &Outcome,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    finishing::finish(engine, &mut ApiTurn { now, out, effects }, request, outcome);
+}
+
+/// Something that a consumer did: an advisory, if somebody listens.
+pub fn consumer_event(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    consumer: &str,
+    event: &ConsumerEvent,
+    out: &mut dyn Outbound,
+) {
+    with_stream_events(engine, now, stream, out, |events, account, name| {
+        advisory::consumer_event(events, account, name, consumer, event);
+    });
+}
+
+/// A consumer was deleted because nobody used it: its DELETED advisory.
+pub fn consumer_expired(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    consumer: &str,
+    out: &mut dyn Outbound,
+) {
+    with_stream_events(engine, now, stream, out, |events, _, name| {
+        advisory::consumer_action(events, name, consumer, Action::Delete);
+    });
+}
+
+/// Lends what events of a stream need: context, account name, stream name.
+fn with_stream_events(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    out: &mut dyn Outbound,
+    tell: impl FnOnce(&mut EventContext<'_>, &str, &str),
+) {
+    let Some(stream) = engine.streams.get(&stream) else {
+        return;
+    };
+    let account_name = engine
+        .accounts
+        .get(&stream.account)
+        .map(|account| account.name.as_str());
+    let domain = engine.shared.domain.clone();
+    let mut context = EventContext {
+        now,
+        account: stream.account,
+        domain: &domain,
+        random: &mut engine.shared.random,
+        out,
+    };
+    tell(&mut context, account_name.unwrap_or_default(), &stream.name);
+}
+
+fn is_changing(stream: &Stream) -> bool {
+    stream.lead.is_barred()
+}
+
+impl ApiEngine for JetStream {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn random(&mut self) -> &mut Random {
+        &mut self.shared.random
+    }
+
+    fn account(&self, account: AccountRef) -> Option<&Account> {
+        self.accounts.get(&account)
+    }
+
+    fn account_mut(&mut self, account: AccountRef) -> Option<&mut Account> {
+        self.accounts.get_mut(&account)
+    }
+
+    fn usage(&self, account: AccountRef) -> (u64, u64) {
+        let usage = self
+            .shared
+            .account_usage
+            .get(&account)
+            .copied()
+            .unwrap_or_default();
+        (usage.memory_bytes, usage.file_bytes)
+    }
+
+    fn stream(&self, stream: StreamId) -> Option<StreamView<'_>> {
+        let stream = self.streams.get(&stream)?;
+        Some(StreamView {
+            id: stream.id,
+            config: &stream.config,
+            created_ns: stream.created_ns,
+            store: &stream.store,
+            is_changing: is_changing(stream),
+        })
+    }
+
+    fn store_mut(&mut self, stream: StreamId) -> Option<&mut StreamStore> {
+        self.streams
+            .get_mut(&stream)
+            .map(|stream| &mut stream.store)
+    }
+
+    fn consumers(&self, stream: StreamId) -> Vec<(&str, &ConsumerConfig)> {
+        let Some(stream) = self.streams.get(&stream) else {
+            return Vec::new();
+        };
+        let slots = stream.consumers.iter();
+        slots
+            .map(|(name, slot)| (name.as_str(), &slot.config))
+            .collect()
+    }
+
+    fn consumer_info(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+    ) -> Option<ConsumerInfo> {
+        let config = self
+            .streams
+            .get(&stream)?
+            .consumers
+            .get(consumer)?
+            .config
+            .clone();
+        self.with_stream(turn.now, stream, turn.out, turn.effects, |stream, turn| {
+            stream.with_consumer(turn, consumer, |consumer, context| {
+                consumer.info(context, &config)
+            })
+        })?
+    }
+
+    fn check_reset(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+        sequence: Option<u64>,
+    ) -> Result<u64, &'static str> {
+        let checked = self.with_stream(turn.now, stream, turn.out, turn.effects, |stream, turn| {
+            stream.with_consumer(turn, consumer, |consumer, context| {
+                consumer.check_reset(sequence, context.store)
+            })
+        });
+        checked.flatten().unwrap_or(Err("not allowed"))
+    }
+
+    fn unpin(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+        group: &str,
+    ) -> bool {
+        let done = self.with_stream(turn.now, stream, turn.out, turn.effects, |stream, turn| {
+            stream.with_consumer(turn, consumer, |consumer, context| {
+                consumer.unpin(context, group)
+            })
+        });
+        done.flatten().unwrap_or(false)
+    }
+
+    fn creating(&self, account: AccountRef) -> Vec<&StreamConfig> {
+        let creations = self.creating.iter();
+        creations
+            .filter(|((owner, _), _)| *owner == account)
+            .map(|(_, creation)| &creation.config)
+            .collect()
+    }
+
+    fn park(&mut self, stream: StreamId, request: PendingRequest) {
+        self.waiting.requests.push((stream, request));
+    }
+
+    fn create_stream(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        config: StreamConfig,
+        request: PendingRequest,
+    ) {
+        let account = request.account;
+        Self::create_stream(self, turn.now, account, config, request, turn.effects);
+    }
+
+    fn delete_stream(&mut self, turn: &mut ApiTurn<'_>, stream: StreamId, request: PendingRequest) {
+        Self::delete_stream(self, turn.now, stream, request, turn.out, turn.effects);
+    }
+
+    fn change_stream(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        change: Change,
+        request: PendingRequest,
+    ) {
+        let ApiTurn { now, out, effects } = turn;
+        let now = *now;
+        match change {
+            Change::Configure(config) => {
+                self.update_stream(now, stream, &config, request, *out, effects);
+            }
+            Change::Purge {
+                sequence,
+                keep,
+                filter,
+            } => {
+                let purge = PurgeRequest {
+                    filter: filter.into(),
+                    sequence,
+                    keep,
+                };
+                self.purge_stream(now, stream, purge, request, *out, effects);
+            }
+            Change::DeleteMessage { sequence, erase } => {
+                self.delete_message(now, stream, sequence, erase, request, *out, effects);
+            }
+            Change::StoreConsumer { name, config } => {
+                self.create_consumer(now, stream, &name, &config, request, *out, effects);
+            }
+            Change::DeleteConsumer { name } => {
+                self.delete_consumer(now, stream, &name, request, *out, effects);
+            }
+            Change::PauseConsumer { name, until_ns } => {
+                self.pause_consumer(now, stream, &name, until_ns, request, *out, effects);
+            }
+            Change::ResetConsumer { name, sequence } => {
+                self.reset_consumer(now, stream, &name, sequence, request, *out, effects);
+            }
+        }
+    }
+}

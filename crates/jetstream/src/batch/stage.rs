@@ -1,0 +1,281 @@
+//! What becomes of a batch's message at its arrival: the rows of spec jetstream/03 §2 in order.
+
+use bytes::Bytes;
+use millrace_clock::rfc3339;
+
+use super::commit::CommitJob;
+use super::group::{Abandoned, MAX_BATCH_ID_BYTES};
+use super::staged::StagedMessage;
+use crate::entry::PublishRecord;
+use crate::io::{Effect, Message};
+use crate::model::API_LEVEL;
+use crate::publish::{
+    PublishAnswer, PublishHeaders, Refusal, Verdict, order, parse_number, put_json_string,
+    without_header,
+};
+use crate::shared::{Shared, Turn};
+use crate::stream::{Admission, Stream};
+
+const REQUIRED_API_LEVEL: &[u8] = b"Nats-Required-Api-Level";
+
+/// How a message relates to the commit of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commit {
+    No,
+    /// Store this message and commit.
+    Store,
+    /// Commit without this message.
+    EndOfBatch,
+    Invalid,
+}
+
+impl Commit {
+    fn of(headers: &PublishHeaders) -> Self {
+        match headers.batch_commit.as_deref() {
+            None | Some(b"") => Self::No,
+            Some(b"1") => Self::Store,
+            Some(b"eob") => Self::EndOfBatch,
+            Some(_) => Self::Invalid,
+        }
+    }
+}
+
+impl Stream {
+    /// A message with a batch id.
+    pub(crate) fn admit_batch_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        block: Bytes,
+        headers: &PublishHeaders,
+    ) -> Admission {
+        let Some(id) = headers.batch_id.clone() else {
+            return Admission::Done;
+        };
+        match self.stage_message(turn, message, block, headers, &id) {
+            Ok(Commit::No) => {
+                self.send_answer(turn, &message.reply, &PublishAnswer::Empty);
+            }
+            Ok(commit) => self.begin_commit(turn, message, &id, commit),
+            Err((refusal, dropped)) => {
+                if let Some(reason) = dropped {
+                    self.drop_batch(turn, &id, reason);
+                }
+                self.refuse(turn, message, refusal);
+            }
+        }
+        Admission::Done
+    }
+
+    /// Rows 2 to 18. An error tells the refusal, and with what advisory the batch is dropped:
+    /// `None` keeps it, `Some(None)` drops it silently.
+    fn stage_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        block: Bytes,
+        headers: &PublishHeaders,
+        id: &Bytes,
+    ) -> Result<Commit, (Refusal, Option<Option<Abandoned>>)> {
+        let keep = |refusal| (refusal, None);
+        self.check_arrival(turn, message, &block, headers)
+            .map_err(keep)?;
+        if !self.config.allow_atomic {
+            return Err(keep(Refusal::AtomicDisabled));
+        }
+        if id.len() > MAX_BATCH_ID_BYTES {
+            return Err(keep(Refusal::BatchIdInvalid));
+        }
+        let sequence = headers.batch_sequence.as_deref().and_then(parse_number);
+        let sequence = sequence.ok_or_else(|| keep(Refusal::BatchMissingSequence))?;
+        let commit = Commit::of(headers);
+        let max_messages = turn.shared.batch_limits.max_messages;
+        let size = sequence.saturating_sub(u64::from(commit == Commit::EndOfBatch));
+        if !self.lead.batches.contains(id) {
+            if sequence != 1 && size > max_messages {
+                return Err(keep(Refusal::BatchTooLarge(max_messages)));
+            }
+            if sequence != 1 {
+                return Err(keep(Refusal::BatchIncomplete));
+            }
+            let directory = self.batch_directory();
+            self.lead
+                .batches
+                .open(turn.now, id, &directory, turn.shared)
+                .map_err(keep)?;
+        }
+        let dropped = |refusal, reason| (refusal, Some(reason));
+        if commit == Commit::Invalid {
+            return Err(dropped(Refusal::BatchCommitInvalid, None));
+        }
+        if !level_is_met(headers) {
+            return Err(dropped(
+                Refusal::RequiredApiLevel,
+                Some(Abandoned::Unsupported),
+            ));
+        }
+        let timeout_ns = turn.shared.batch_limits.timeout_ns;
+        let in_order = self
+            .lead
+            .batches
+            .advance(turn.now, id, sequence, timeout_ns);
+        if !in_order || (sequence == 1 && commit == Commit::EndOfBatch) {
+            return Err(dropped(
+                Refusal::BatchIncomplete,
+                Some(Abandoned::Incomplete),
+            ));
+        }
+        if size > max_messages {
+            return Err(dropped(
+                Refusal::BatchTooLarge(max_messages),
+                Some(Abandoned::Large),
+            ));
+        }
+        if headers
+            .expected_last_message_id
+            .as_ref()
+            .is_some_and(|id| !id.is_empty())
+        {
+            self.lead.batches.note_expected_message_id(id);
+        }
+        if commit != Commit::EndOfBatch {
+            self.push_staged(turn.shared, message, block, headers, id);
+            poll_staging(turn);
+        }
+        Ok(commit)
+    }
+
+    fn check_arrival(
+        &mut self,
+        turn: &Turn<'_>,
+        message: &Message,
+        block: &Bytes,
+        headers: &PublishHeaders,
+    ) -> Result<(), Refusal> {
+        let mut record = PublishRecord {
+            subject: message.subject.clone(),
+            headers: block.clone(),
+            payload: message.payload.clone(),
+            ..PublishRecord::default()
+        };
+        let allowance = turn.shared.allowance(self.account, self.config.storage);
+        let now_ns = turn.now.wall_ns;
+        let table = order::BATCH_ARRIVAL;
+        match self.check(table, allowance, now_ns, None, 0, headers, &mut record) {
+            (Verdict::Refuse(refusal), _) => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    fn push_staged(
+        &mut self,
+        shared: &mut Shared,
+        message: &Message,
+        block: Bytes,
+        headers: &PublishHeaders,
+        id: &[u8],
+    ) {
+        let Some(staged) = self.lead.batches.staged(id) else {
+            return;
+        };
+        let block = if headers.required_api_level.is_some() {
+            without_header(&block, REQUIRED_API_LEVEL)
+        } else {
+            block
+        };
+        let kept = StagedMessage {
+            subject: message.subject.clone(),
+            headers: block,
+            payload: message.payload.clone(),
+        };
+        shared.staging.push(staged, kept.encode());
+    }
+
+    /// Rows 20 and 21, then the checks.
+    fn begin_commit(&mut self, turn: &mut Turn<'_>, message: &Message, id: &Bytes, commit: Commit) {
+        let Some(staged) = self.lead.batches.ready_for_commit(turn.now, id) else {
+            self.drop_batch(turn, id, Some(Abandoned::Timeout));
+            self.refuse(turn, message, Refusal::BatchIncomplete);
+            return;
+        };
+        if self.lead.batches.expects_message_id(id) {
+            self.drop_batch(turn, id, None);
+            let refusal = Refusal::BatchUnsupportedHeader("Nats-Expected-Last-Msg-Id");
+            self.refuse(turn, message, refusal);
+            return;
+        }
+        let job = CommitJob::new(
+            id,
+            staged,
+            turn.shared.staging.size(staged),
+            message.reply.clone(),
+            commit == Commit::EndOfBatch,
+            turn.now.wall_ns,
+        );
+        self.lead.commit = Some(job);
+        self.advance_commit(turn);
+    }
+
+    /// Forgets a batch; the first to do so also tells.
+    pub(super) fn drop_batch(&mut self, turn: &mut Turn<'_>, id: &[u8], reason: Option<Abandoned>) {
+        let first = self.lead.batches.cleanup(id, turn.shared);
+        poll_staging(turn);
+        if let Some(reason) = reason.filter(|_| first) {
+            self.advise_abandoned(turn, id, reason);
+        }
+    }
+
+    fn advise_abandoned(&self, turn: &mut Turn<'_>, id: &[u8], reason: Abandoned) {
+        let subject = format!("$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.{}", self.name);
+        if !turn.out.has_interest(self.account, subject.as_bytes()) {
+            return;
+        }
+        let mut text =
+            b"{\"type\":\"io.nats.jetstream.advisory.v1.stream_batch_abandoned\",\"id\":".to_vec();
+        put_json_string(&mut text, turn.shared.random.base62(22).as_bytes());
+        text.extend_from_slice(b",\"timestamp\":");
+        put_json_string(&mut text, rfc3339::format(turn.now.wall_ns).as_bytes());
+        text.extend_from_slice(b",\"stream\":");
+        put_json_string(&mut text, self.name.as_bytes());
+        if !turn.shared.domain.is_empty() {
+            text.extend_from_slice(b",\"domain\":");
+            put_json_string(&mut text, turn.shared.domain.as_bytes());
+        }
+        text.extend_from_slice(b",\"batch\":");
+        put_json_string(&mut text, id);
+        text.extend_from_slice(b",\"reason\":");
+        put_json_string(&mut text, reason.as_str().as_bytes());
+        text.push(b'}');
+        turn.out
+            .send(self.account, subject.as_bytes(), &[], &[], &text);
+    }
+
+    /// The idle timers: batches without a message for too long go, and nobody is answered.
+    pub(crate) fn expire_batches(&mut self, turn: &mut Turn<'_>) {
+        let over = self.lead.batches.expire(turn.now, turn.shared);
+        for id in over {
+            self.advise_abandoned(turn, &id, Abandoned::Timeout);
+        }
+        poll_staging(turn);
+    }
+
+    /// All staged batches go, silently: the stream or the lead ends, or batches are switched off.
+    pub(crate) fn stop_batches(&mut self, shared: &mut Shared) {
+        self.lead.batches.stop(shared);
+        self.lead.commit = None;
+    }
+}
+
+/// Passes on what the staging store asks of the disk.
+pub(super) fn poll_staging(turn: &mut Turn<'_>) {
+    let mut requests = Vec::new();
+    turn.shared.staging.poll(&mut requests);
+    turn.effects.extend(requests.into_iter().map(Effect::Disk));
+}
+
+fn level_is_met(headers: &PublishHeaders) -> bool {
+    let Some(level) = &headers.required_api_level else {
+        return true;
+    };
+    parse_number(level).is_some_and(|level| level <= API_LEVEL.unsigned_abs())
+}

@@ -1,0 +1,162 @@
+//! What all streams of a server share: budgets, counters, staging, chance; and the [`Turn`] that is
+//! handed down with every input.
+
+use std::collections::BTreeMap;
+
+use millrace_clock::{Now, Random};
+use millrace_store::ids::IdSpace;
+use millrace_store::staging::Staging;
+
+use crate::consumer::ConsumerEvent;
+use crate::ids::{AccountRef, StreamId};
+use crate::io::Effect;
+use crate::model::StorageKind;
+use crate::outbound::Outbound;
+use crate::publish::Allowance;
+use crate::request::{Outcome, PendingRequest};
+use crate::settings::{AccountLimits, BatchLimits, Settings};
+
+/// Id spaces below this number belong to others (the journal).
+const FIRST_ID_SPACE: u32 = 16;
+
+/// Accounted bytes of streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub memory_bytes: u64,
+    pub file_bytes: u64,
+}
+
+impl Usage {
+    fn of(&mut self, storage: StorageKind) -> &mut u64 {
+        match storage {
+            StorageKind::Memory => &mut self.memory_bytes,
+            StorageKind::File => &mut self.file_bytes,
+        }
+    }
+}
+
+/// State that belongs to the server, not to a stream.
+pub struct Shared {
+    pub server_name: String,
+    pub domain: String,
+    pub batch_limits: BatchLimits,
+    pub max_buffered_messages: usize,
+    pub max_buffered_bytes: u64,
+    pub max_payload: u64,
+    max_memory_bytes: u64,
+    max_file_bytes: u64,
+    /// Staged batches, their messages and scratch files.
+    pub staging: Staging,
+    /// The id space of `staging`: completions of it go there.
+    pub staging_space: u32,
+    /// Batches in flight on this server; every batch is counted once and uncounted once.
+    pub batches_in_flight: usize,
+    pub usage: Usage,
+    pub account_usage: BTreeMap<AccountRef, Usage>,
+    pub account_limits: BTreeMap<AccountRef, AccountLimits>,
+    /// The disk is full: what needs room is refused.
+    pub disk_full: bool,
+    pub random: Random,
+    /// Names this server run in entries.
+    pub origin: u64,
+    /// Requests that came to an end; the engine answers them.
+    pub finished: Vec<(PendingRequest, Outcome)>,
+    /// What consumers did that others may want to know; `api` makes advisories of it.
+    pub consumer_events: Vec<(StreamId, String, ConsumerEvent)>,
+    /// Consumers that were deleted for inactivity.
+    pub consumers_expired: Vec<(StreamId, String)>,
+    next_space: u32,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let mut random = Random::new(settings.seed);
+        let origin = random.next_u64();
+        let limits = settings
+            .accounts
+            .iter()
+            .map(|account| (account.account, account.limits));
+        Self {
+            server_name: settings.server_name.clone(),
+            domain: settings.domain.clone(),
+            batch_limits: settings.batch,
+            max_buffered_messages: settings.max_buffered_messages,
+            max_buffered_bytes: settings.max_buffered_bytes,
+            max_payload: settings.max_payload,
+            max_memory_bytes: settings.max_memory_bytes,
+            max_file_bytes: settings.max_file_bytes,
+            staging: Staging::new(IdSpace::new(FIRST_ID_SPACE), settings.batch_memory_bytes),
+            staging_space: FIRST_ID_SPACE,
+            batches_in_flight: 0,
+            usage: Usage::default(),
+            account_usage: BTreeMap::new(),
+            account_limits: limits.collect(),
+            disk_full: false,
+            random,
+            origin,
+            finished: Vec::new(),
+            consumer_events: Vec::new(),
+            consumers_expired: Vec::new(),
+            next_space: FIRST_ID_SPACE + 1,
+        }
+    }
+
+    /// An id space that nobody else of this run uses.
+    pub fn id_space(&mut self) -> IdSpace {
+        let space = IdSpace::new(self.next_space);
+        self.next_space += 1;
+        space
+    }
+
+    /// What a publish to a stream of this account and storage may still use.
+    #[must_use]
+    pub fn allowance(&self, account: AccountRef, storage: StorageKind) -> Allowance {
+        let mut used = self.usage;
+        let mut account_used = self
+            .account_usage
+            .get(&account)
+            .copied()
+            .unwrap_or_default();
+        let limits = self
+            .account_limits
+            .get(&account)
+            .copied()
+            .unwrap_or_default();
+        let (server_limit, account_limit) = match storage {
+            StorageKind::Memory => (self.max_memory_bytes, limits.max_memory),
+            StorageKind::File => (self.max_file_bytes, limits.max_storage),
+        };
+        let full = self.disk_full && storage == StorageKind::File;
+        let account_limit = u64::try_from(account_limit).ok();
+        Allowance {
+            server_exceeded: full || *used.of(storage) > server_limit,
+            account_available: account_limit
+                .map(|limit| limit.saturating_sub(*account_used.of(storage))),
+            max_payload: self.max_payload,
+        }
+    }
+
+    /// A stream's accounted bytes went from `before` to `after`.
+    pub fn account_for(
+        &mut self,
+        account: AccountRef,
+        storage: StorageKind,
+        before: u64,
+        after: u64,
+    ) {
+        let account_usage = self.account_usage.entry(account).or_default();
+        for usage in [&mut self.usage, account_usage] {
+            let used = usage.of(storage);
+            *used = used.saturating_add(after).saturating_sub(before);
+        }
+    }
+}
+
+/// One input being handled: the time, the ways out, and what is shared.
+pub struct Turn<'a> {
+    pub now: Now,
+    pub out: &'a mut dyn Outbound,
+    pub effects: &'a mut Vec<Effect>,
+    pub shared: &'a mut Shared,
+}

@@ -1,0 +1,225 @@
+//! A stream's checkpoint: what a restart begins with instead of the log before it.
+//!
+//! ```text
+//! version u8 | applied index u64 | applied term u64 | created_ns i64 | account block |
+//! config block (JSON) | store manifest block | last message id block | age cursor u64 |
+//! deadlines: count u64, (sequence u64, deadline_ns i64)* |
+//! consumers: count u64, (created_ns i64, config block (JSON), snapshot block)* | duplicate table
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use millrace_store::stream::{Manifest, StoreEvent, StoreRequests, StreamStore};
+
+use super::Stream;
+use crate::entry::{DecodeError, Reader, put_block, put_i64, put_u64};
+use crate::io::{Effect, LogLevel};
+use crate::shared::Turn;
+
+/// Version of the bytes above.
+const CHECKPOINT_VERSION: u8 = 1;
+
+/// Checkpoints under way.
+#[derive(Debug, Default)]
+pub(crate) struct CheckpointState {
+    /// State as of the flush that is under way: index, term, bytes before and behind the manifest.
+    pending: Option<Pending>,
+    /// Asked for while a flush was under way or a batch was open.
+    wanted: bool,
+    /// Checkpoints sent: log index and manifest number.
+    sent: VecDeque<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    index: u64,
+    term: u64,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error("checkpoint: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("checkpoint: configuration is unreadable")]
+    Config,
+    #[error("checkpoint: {0}")]
+    Manifest(#[from] millrace_store::stream::ManifestError),
+    #[error("checkpoint: consumer '{0}' is unreadable")]
+    Consumer(String),
+}
+
+impl Stream {
+    /// Moves messages to segments and then asks for a checkpoint record.
+    pub fn want_checkpoint(&mut self, turn: &mut Turn<'_>) {
+        // A checkpoint stays before the first part of an open chain (hard-parts 6).
+        if self.checkpoint.pending.is_some() || self.assembly.is_some() {
+            self.checkpoint.wanted = true;
+            return;
+        }
+        self.checkpoint.wanted = false;
+        if !self.store.begin_flush() {
+            return;
+        }
+        let (head, tail) = self.encode_state();
+        self.checkpoint.pending = Some(Pending {
+            index: self.applied_index,
+            term: self.applied_term,
+            head,
+            tail,
+        });
+        self.poll_store(turn);
+    }
+
+    /// All of the state but the messages, in the two pieces around the manifest.
+    fn encode_state(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut head = vec![CHECKPOINT_VERSION];
+        put_u64(&mut head, self.applied_index);
+        put_u64(&mut head, self.applied_term);
+        put_i64(&mut head, self.created_ns);
+        put_block(
+            &mut head,
+            &serde_json::to_vec(&self.config).unwrap_or_default(),
+        );
+        let mut tail = Vec::new();
+        put_block(&mut tail, &self.last_message_id);
+        put_u64(&mut tail, self.age_cursor);
+        put_u64(&mut tail, self.deadline_of.len() as u64);
+        for (sequence, deadline_ns) in &self.deadline_of {
+            put_u64(&mut tail, *sequence);
+            put_i64(&mut tail, *deadline_ns);
+        }
+        self.encode_consumers(&mut tail);
+        self.dedup.encode(&mut tail);
+        (head, tail)
+    }
+
+    /// A digest of the applied state: equal on all replicas that applied the same entries.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        let (mut bytes, tail) = self.encode_state();
+        bytes.extend_from_slice(&tail);
+        let state = self.store.state();
+        for number in [
+            state.messages,
+            state.bytes,
+            state.first_sequence,
+            state.last_sequence,
+            state.deleted,
+        ] {
+            put_u64(&mut bytes, number);
+        }
+        twox_hash::XxHash3_64::oneshot(&bytes)
+    }
+
+    /// Takes a checkpoint of this stream. The stream must be fresh.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: the stream must then be set aside, not served.
+    pub fn restore(&mut self, data: &Bytes, domain: &str) -> Result<(), RestoreError> {
+        let mut reader = Reader::new(data.clone());
+        let version = reader.u8()?;
+        if version != CHECKPOINT_VERSION {
+            return Err(DecodeError::Version(version).into());
+        }
+        self.applied_index = reader.u64()?;
+        self.applied_term = reader.u64()?;
+        self.created_ns = reader.i64()?;
+        let config = reader.block()?;
+        self.config = serde_json::from_slice(&config).map_err(|_| RestoreError::Config)?;
+        self.compile();
+        let manifest = reader.block()?;
+        let ids = millrace_store::ids::IdSpace::new(self.store_space);
+        let settings = Self::store_settings(self.id, &self.config, ids);
+        self.store = StreamStore::from_manifest(settings, &manifest)?;
+        self.last_message_id = reader.block()?;
+        self.age_cursor = reader.u64()?;
+        for _ in 0..reader.u64()? {
+            let (sequence, deadline_ns) = (reader.u64()?, reader.i64()?);
+            self.deadline_of.insert(sequence, deadline_ns);
+            if deadline_ns != i64::MAX {
+                self.deadlines.insert((deadline_ns, sequence));
+            }
+        }
+        self.decode_consumers(&mut reader, domain)?;
+        self.dedup.decode(&mut reader)?;
+        Ok(())
+    }
+
+    /// Passes the store's requests on and deals with what it tells.
+    pub(crate) fn poll_store(&mut self, turn: &mut Turn<'_>) {
+        let mut requests = StoreRequests::default();
+        self.store.poll(&mut requests);
+        turn.effects
+            .extend(requests.disk.into_iter().map(Effect::Disk));
+        turn.effects
+            .extend(requests.journal.into_iter().map(Effect::JournalRead));
+        let mut events = Vec::new();
+        self.store.take_events(&mut events);
+        for event in events {
+            self.store_event(turn, event);
+        }
+    }
+
+    fn store_event(&mut self, turn: &mut Turn<'_>, event: StoreEvent) {
+        let text = match event {
+            StoreEvent::Flushed(manifest) => return self.flushed(turn, &manifest),
+            StoreEvent::Erased { .. } => return,
+            StoreEvent::Damaged { sequence, place } => {
+                format!("message {sequence} is damaged on disk ({place})")
+            }
+            StoreEvent::Lost { first, last } => format!("messages {first} to {last} are lost"),
+            StoreEvent::DeletesDamaged { place } => {
+                format!("deleted messages may have come back: {place} is damaged")
+            }
+            StoreEvent::EraseFailed { sequence, reason } => {
+                format!("erasing message {sequence} failed: {reason}")
+            }
+            StoreEvent::FlushFailed { reason } => {
+                self.checkpoint.pending = None;
+                format!("moving messages to segments failed: {reason}")
+            }
+        };
+        let text = format!("JetStream stream '{}': {text}", self.name);
+        turn.effects.push(Effect::Log {
+            level: LogLevel::Error,
+            text,
+        });
+    }
+
+    fn flushed(&mut self, turn: &mut Turn<'_>, manifest: &Manifest) {
+        let Some(pending) = self.checkpoint.pending.take() else {
+            return;
+        };
+        let mut state = pending.head;
+        put_block(&mut state, &manifest.bytes);
+        state.extend_from_slice(&pending.tail);
+        self.checkpoint
+            .sent
+            .push_back((pending.index, manifest.number));
+        turn.effects.push(Effect::Checkpoint {
+            group: self.id.group(),
+            index: pending.index,
+            term: pending.term,
+            state: Bytes::from(state),
+        });
+    }
+
+    /// The checkpoint record up to `index` is durable.
+    pub(crate) fn checkpoint_durable(&mut self, turn: &mut Turn<'_>, index: u64) {
+        while let Some((sent, number)) = self.checkpoint.sent.front().copied() {
+            if sent > index {
+                break;
+            }
+            self.checkpoint.sent.pop_front();
+            self.store.checkpoint_durable(number);
+        }
+        self.poll_store(turn);
+        if self.checkpoint.wanted {
+            self.want_checkpoint(turn);
+        }
+    }
+}

@@ -1,0 +1,716 @@
+//! A stream's consumers: how entries, messages, inputs and time reach them (hard-parts 10). What a
+//! consumer does with them is `crate::consumer`'s business.
+
+use bytes::Bytes;
+
+use super::Stream;
+use super::checkpoint::RestoreError;
+use crate::consumer::{
+    AckAnswer, Consumer, ConsumerContext, ConsumerEvent, Place, Settings, StreamFacts,
+    VisibleStore, Wake, parse_ack_subject,
+};
+use crate::entry::{Operation, Reader, put_block, put_i64, put_u64};
+use crate::ids::Endpoint;
+use crate::io::{Durability, Effect, LogLevel, Message};
+use crate::model::{ConsumerConfig, RetentionPolicy, StreamConfig};
+use crate::request::Outcome;
+use crate::shared::Turn;
+
+/// Times that a consumer's deliveries are continued within one turn.
+const WAKES_PER_TURN: usize = 4;
+
+/// A consumer and what the stream keeps about it.
+#[derive(Debug)]
+pub struct ConsumerSlot {
+    /// The stored configuration.
+    pub config: ConsumerConfig,
+    pub created_ns: i64,
+    pub consumer: Consumer,
+    place: Place,
+    deadline_ns: Option<u64>,
+    /// Its deletion for inactivity is in flight.
+    leaving: bool,
+}
+
+impl Stream {
+    fn place(&self, domain: &str) -> Place {
+        Place {
+            account: self.account,
+            stream: self.name.clone(),
+            domain: domain.to_owned(),
+        }
+    }
+
+    fn facts(&self, config: &ConsumerConfig) -> StreamFacts {
+        let single = self.config.num_replicas <= 1;
+        StreamFacts {
+            volatile: single && (config.memory_storage || config.direct),
+            removes_on_ack: self.config.retention != RetentionPolicy::Limits,
+        }
+    }
+
+    /// Hands a consumer to `act` together with what it may touch. `None`: no such consumer.
+    pub fn with_consumer<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        act: impl FnOnce(&mut Consumer, &mut ConsumerContext<'_>) -> R,
+    ) -> Option<R> {
+        let watermark = self.store.state().last_sequence;
+        let slot = self.consumers.get_mut(name)?;
+        let mut events = Vec::new();
+        let mut context = ConsumerContext {
+            now: turn.now,
+            store: &mut VisibleStore::new(&mut self.store, watermark),
+            outbound: turn.out,
+            events: &mut events,
+            random: &mut turn.shared.random,
+            place: &slot.place,
+        };
+        let result = act(&mut slot.consumer, &mut context);
+        self.consumer_events(turn, name, events);
+        Some(result)
+    }
+
+    fn consumer_events(&mut self, turn: &mut Turn<'_>, name: &str, events: Vec<ConsumerEvent>) {
+        for event in events {
+            if event == ConsumerEvent::Inactive {
+                self.remove_inactive(name);
+            } else {
+                turn.shared
+                    .consumer_events
+                    .push((self.id, name.to_owned(), event));
+            }
+        }
+    }
+
+    fn remove_inactive(&mut self, name: &str) {
+        let Some(slot) = self.consumers.get_mut(name).filter(|slot| !slot.leaving) else {
+            return;
+        };
+        if self.lead.commit.is_some() {
+            return;
+        }
+        slot.leaving = true;
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.lead
+            .stage(&Operation::ConsumerDelete { name }, Durability::Now);
+    }
+
+    /// True if some consumer wants messages on this subject.
+    pub(crate) fn is_wanted(&self, subject: &[u8]) -> bool {
+        self.config.retention != RetentionPolicy::Interest
+            || self
+                .consumers
+                .values()
+                .any(|slot| slot.consumer.settings().filter.matches(subject))
+    }
+
+    pub(super) fn consumers_see(&mut self, sequence: u64, subject: &[u8]) {
+        for slot in self.consumers.values_mut() {
+            slot.consumer.message_appended(sequence, subject);
+        }
+        self.wake_consumers |= !self.consumers.is_empty();
+    }
+
+    pub(super) fn consumers_lose(&mut self, sequence: u64, subject: &[u8]) {
+        let mut events = Vec::new();
+        for slot in self.consumers.values_mut() {
+            slot.consumer
+                .message_removed(sequence, subject, "removed", &mut events);
+        }
+        self.wake_consumers |= !self.consumers.is_empty();
+    }
+
+    pub(super) fn consumers_purged(&mut self) {
+        let mut events = Vec::new();
+        let watermark = self.store.state().last_sequence;
+        let store = VisibleStore::new(&mut self.store, watermark);
+        for slot in self.consumers.values_mut() {
+            slot.consumer.purged(&store, "purged", &mut events);
+        }
+        self.wake_consumers |= !self.consumers.is_empty();
+    }
+
+    /// Lets consumers deliver what they can, bounded per turn.
+    pub(crate) fn wake_all(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::take(&mut self.wake_consumers) || !self.lead.is_leader {
+            return;
+        }
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            self.wake_one(turn, &name);
+        }
+        self.poll_store(turn);
+    }
+
+    fn wake_one(&mut self, turn: &mut Turn<'_>, name: &str) {
+        for _ in 0..WAKES_PER_TURN {
+            match self.with_consumer(turn, name, |consumer, context| consumer.wake(context)) {
+                Some(Wake::More) => {}
+                // `Loading` comes back with the read: the store's completion wakes all.
+                Some(Wake::Idle | Wake::Loading) | None => return,
+            }
+        }
+        // More than a turn's share: go on with the next one.
+        self.wake_consumers = true;
+    }
+
+    /// An acknowledgement, a pull request or an answer to flow control.
+    pub fn consumer_input(&mut self, turn: &mut Turn<'_>, endpoint: Endpoint, message: &Message) {
+        if !self.lead.is_leader {
+            return;
+        }
+        match endpoint {
+            Endpoint::Ack(_) => self.acknowledge(turn, message),
+            Endpoint::NextRequest(_) => {
+                let Some(name) = last_token(&message.subject) else {
+                    return;
+                };
+                self.with_consumer(turn, &name, |consumer, context| {
+                    consumer.pull_request(context, &message.reply, &message.payload);
+                });
+                self.wake_one(turn, &name);
+            }
+            Endpoint::FlowControl(_) => {
+                let Some(name) = token(&message.subject, 3) else {
+                    return;
+                };
+                self.with_consumer(turn, &name, |consumer, _| {
+                    consumer.flow_control_reply(&message.subject);
+                });
+                self.wake_one(turn, &name);
+            }
+            _ => {}
+        }
+        self.poll_store(turn);
+    }
+
+    fn acknowledge(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        let Some(subject) = parse_ack_subject(&message.subject) else {
+            return;
+        };
+        let Ok(name) = std::str::from_utf8(subject.consumer) else {
+            return;
+        };
+        let name = name.to_owned();
+        let answer = self.with_consumer(turn, &name, |consumer, context| {
+            consumer.acknowledge(context, &subject, &message.reply, &message.payload)
+        });
+        if answer == Some(AckAnswer::AfterCommit) && !message.reply.is_empty() {
+            self.lead.turn_acknowledgements.push(message.reply.clone());
+        }
+        self.wake_one(turn, &name);
+    }
+
+    /// The end of a turn: what consumers want logged goes into the entry, and acknowledgements
+    /// that were asked to be confirmed wait for it.
+    pub(super) fn collect_consumer_records(&mut self, turn: &mut Turn<'_>) {
+        for (name, slot) in &mut self.consumers {
+            let Some(record) = slot.consumer.take_record(turn.now) else {
+                continue;
+            };
+            let durability = if record.urgent {
+                Durability::Now
+            } else {
+                Durability::Lazy
+            };
+            let name = Bytes::copy_from_slice(name.as_bytes());
+            self.lead.stage(
+                &Operation::Consumer {
+                    name,
+                    record: record.data,
+                },
+                durability,
+            );
+        }
+        for reply in std::mem::take(&mut self.lead.turn_acknowledgements) {
+            self.lead.acknowledge_later(reply);
+        }
+        self.release_answers(turn);
+    }
+
+    /// Applies what concerns consumers.
+    pub(super) fn apply_consumer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        operation: Operation,
+        own: Option<u64>,
+    ) {
+        let text = |name: &Bytes| String::from_utf8_lossy(name).into_owned();
+        match operation {
+            Operation::Consumer { name, record } => {
+                self.apply_consumer_record(turn, &text(&name), &record, own.is_some());
+            }
+            Operation::ConsumerCreate {
+                created_ns,
+                name,
+                config,
+            } => {
+                self.apply_consumer_create(turn, &text(&name), created_ns, &config, own);
+            }
+            Operation::ConsumerDelete { name } => {
+                self.apply_consumer_delete(turn, &text(&name), own);
+            }
+            Operation::ConsumerPause { until_ns, name } => {
+                let consumer = text(&name);
+                if let Some(slot) = self.consumers.get_mut(&consumer) {
+                    slot.consumer.pause(turn.now, until_ns);
+                    slot.config.pause_until =
+                        (until_ns != 0).then_some(crate::model::Timestamp(until_ns));
+                }
+                self.wake_consumers = true;
+                self.finish(turn, own, |stream| Outcome::ConsumerPaused {
+                    stream,
+                    consumer,
+                });
+            }
+            Operation::ConsumerReset { sequence, name } => {
+                let consumer = text(&name);
+                let watermark = self.store.state().last_sequence;
+                let store = VisibleStore::new(&mut self.store, watermark);
+                if let Some(slot) = self.consumers.get_mut(&consumer) {
+                    slot.consumer.reset(sequence, &store);
+                }
+                self.wake_consumers = true;
+                self.finish(turn, own, |stream| Outcome::ConsumerReset {
+                    stream,
+                    consumer,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_consumer_record(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        record: &Bytes,
+        own: bool,
+    ) {
+        let watermark = self.store.state().last_sequence;
+        let store = VisibleStore::new(&mut self.store, watermark);
+        let Some(slot) = self.consumers.get_mut(name) else {
+            return;
+        };
+        let applied = match slot.consumer.apply(record, own, &store) {
+            Ok(applied) => applied,
+            Err(error) => {
+                let text = format!("JetStream consumer '{} > {name}': {error}", self.name);
+                turn.effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
+                return;
+            }
+        };
+        match self.config.retention {
+            RetentionPolicy::Limits => {}
+            RetentionPolicy::WorkQueue => {
+                for sequence in applied.settled {
+                    self.remove(sequence);
+                }
+            }
+            RetentionPolicy::Interest => {
+                for sequence in applied.settled {
+                    self.remove_if_unneeded(sequence);
+                }
+            }
+        }
+    }
+
+    fn remove_if_unneeded(&mut self, sequence: u64) {
+        let Some(subject) = self.store.subject_of(sequence) else {
+            return;
+        };
+        let needed = self
+            .consumers
+            .values()
+            .any(|slot| slot.consumer.needs(sequence, subject));
+        if !needed {
+            self.remove(sequence);
+        }
+    }
+
+    /// Interest retention: messages that nobody needs any more go, because a consumer left or
+    /// wants less.
+    pub(super) fn remove_unneeded(&mut self) {
+        if self.config.retention != RetentionPolicy::Interest {
+            return;
+        }
+        let all = millrace_store::stream::Filter::all();
+        let mut next = self.store.oldest();
+        while let Some(sequence) = next {
+            self.remove_if_unneeded(sequence);
+            next = self.store.next_match(&all, sequence + 1);
+        }
+    }
+
+    fn apply_consumer_create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        created_ns: i64,
+        config: &Bytes,
+        own: Option<u64>,
+    ) {
+        let Ok(config) = serde_json::from_slice::<ConsumerConfig>(config) else {
+            let text = format!("JetStream consumer '{} > {name}': unreadable", self.name);
+            turn.effects.push(Effect::Log {
+                level: LogLevel::Error,
+                text,
+            });
+            return;
+        };
+        let settings = Settings::from_config(&config, self.facts(&config));
+        let place = self.place(&turn.shared.domain);
+        let watermark = self.store.state().last_sequence;
+        let store = VisibleStore::new(&mut self.store, watermark);
+        let updated = match self.consumers.get_mut(name) {
+            Some(slot) => {
+                self.watch_changes
+                    .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
+                slot.consumer.update(settings, &store);
+                slot.config = config;
+                true
+            }
+            None => {
+                let consumer = Consumer::create(settings, created_ns, &store);
+                let slot = ConsumerSlot {
+                    config,
+                    created_ns,
+                    consumer,
+                    place,
+                    deadline_ns: None,
+                    leaving: false,
+                };
+                self.consumers.insert(name.to_owned(), slot);
+                false
+            }
+        };
+        if updated {
+            self.remove_unneeded();
+        }
+        if self.lead.is_leader {
+            if !updated {
+                self.bind_consumer(turn, name, true);
+            }
+            self.watch_consumer(turn, name);
+            self.with_consumer(turn, name, |consumer, context| {
+                if updated {
+                    consumer.interest_changed(context);
+                } else {
+                    consumer.lead(context, own.is_none());
+                }
+            });
+        }
+        self.wake_consumers = true;
+        let consumer = name.to_owned();
+        self.finish(turn, own, |stream| {
+            if updated {
+                Outcome::ConsumerUpdated { stream, consumer }
+            } else {
+                Outcome::ConsumerCreated { stream, consumer }
+            }
+        });
+    }
+
+    fn apply_consumer_delete(&mut self, turn: &mut Turn<'_>, name: &str, own: Option<u64>) {
+        let inactive = self.consumers.get(name).is_some_and(|slot| slot.leaving);
+        self.with_consumer(turn, name, |consumer, context| consumer.deleted(context));
+        if let Some(slot) = self.consumers.get(name) {
+            self.watch_changes
+                .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
+        }
+        self.flush_watches(turn);
+        if self.consumers.contains_key(name) {
+            self.bind_consumer(turn, name, false);
+        }
+        self.consumers.remove(name);
+        self.remove_unneeded();
+        let consumer = name.to_owned();
+        if inactive && own.is_some() {
+            turn.shared
+                .consumers_expired
+                .push((self.id, consumer.clone()));
+        }
+        if !inactive {
+            self.finish(turn, own, |stream| Outcome::ConsumerDeleted {
+                stream,
+                consumer,
+            });
+        }
+    }
+
+    /// Subscribes to (or leaves) a consumer's subjects: pulls, acknowledgements, flow control.
+    fn bind_consumer(&self, turn: &mut Turn<'_>, name: &str, bind: bool) {
+        let stream = &self.name;
+        let mut filters = vec![
+            (
+                format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
+                Endpoint::NextRequest(self.id),
+            ),
+            (format!("$JS.ACK.{stream}.{name}.>"), Endpoint::Ack(self.id)),
+            (
+                format!("$JS.ACK.*.*.{stream}.{name}.>"),
+                Endpoint::Ack(self.id),
+            ),
+            (
+                format!("$JS.FC.{stream}.{name}.>"),
+                Endpoint::FlowControl(self.id),
+            ),
+        ];
+        if !turn.shared.domain.is_empty() {
+            let domain = &turn.shared.domain;
+            filters.push((
+                format!("$JS.{domain}.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
+                Endpoint::NextRequest(self.id),
+            ));
+        }
+        for (filter, endpoint) in filters {
+            let (account, filter) = (self.account, Bytes::from(filter));
+            turn.effects.push(if bind {
+                Effect::Bind {
+                    account,
+                    filter,
+                    endpoint,
+                }
+            } else {
+                Effect::Unbind {
+                    account,
+                    filter,
+                    endpoint,
+                }
+            });
+        }
+    }
+
+    fn watch_consumer(&mut self, turn: &mut Turn<'_>, name: &str) {
+        if let Some(slot) = self.consumers.get(name) {
+            self.watch_changes
+                .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), true));
+        }
+        self.flush_watches(turn);
+    }
+
+    fn flush_watches(&mut self, turn: &mut Turn<'_>) {
+        let account = self.account;
+        for (subject, watch) in self.watch_changes.drain(..) {
+            let Some(subject) = subject.map(Bytes::from) else {
+                continue;
+            };
+            turn.effects.push(if watch {
+                Effect::WatchInterest { account, subject }
+            } else {
+                Effect::UnwatchInterest { account, subject }
+            });
+        }
+    }
+
+    /// True if a push consumer delivers to this subject.
+    pub(crate) fn watches(&self, subject: &[u8]) -> bool {
+        self.consumers
+            .values()
+            .any(|slot| slot.consumer.watched_subject() == Some(subject))
+    }
+
+    /// Interest in a push consumer's subject changed.
+    pub(crate) fn interest_changed(&mut self, turn: &mut Turn<'_>, subject: &[u8]) {
+        let names: Vec<String> = self
+            .consumers
+            .iter()
+            .filter(|(_, slot)| slot.consumer.watched_subject() == Some(subject))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.with_consumer(turn, &name, |consumer, context| {
+                consumer.interest_changed(context);
+            });
+            self.wake_one(turn, &name);
+        }
+    }
+
+    pub(super) fn tick_consumers(&mut self, turn: &mut Turn<'_>) {
+        let due: Vec<String> = self
+            .consumers
+            .iter()
+            .filter(|(_, slot)| {
+                slot.deadline_ns
+                    .is_some_and(|deadline| deadline <= turn.now.monotonic_ns)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.with_consumer(turn, &name, |consumer, context| consumer.tick(context));
+            self.wake_one(turn, &name);
+        }
+    }
+
+    /// Asks every consumer for its next deadline; [`Stream::consumer_deadline`] is the earliest.
+    pub(crate) fn refresh_consumer_deadlines(&mut self) {
+        for slot in self.consumers.values_mut() {
+            slot.deadline_ns = slot.consumer.next_deadline();
+        }
+    }
+
+    pub(super) fn consumer_deadline(&self) -> Option<u64> {
+        let busy = self.wake_consumers.then_some(0);
+        let earliest = self
+            .consumers
+            .values()
+            .filter_map(|slot| slot.deadline_ns)
+            .min();
+        [busy, earliest].into_iter().flatten().min()
+    }
+
+    pub(super) fn unlead_consumers(&mut self) {
+        for slot in self.consumers.values_mut() {
+            slot.consumer.follow();
+            slot.deadline_ns = None;
+        }
+    }
+
+    pub(super) fn lead_consumers(&mut self, turn: &mut Turn<'_>) {
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            self.with_consumer(turn, &name, |consumer, context| {
+                consumer.lead(context, true)
+            });
+        }
+        self.wake_consumers = true;
+    }
+
+    /// The server goes down: waiting pulls are told.
+    pub fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            self.with_consumer(turn, &name, |consumer, context| consumer.shut_down(context));
+        }
+    }
+
+    /// Subscribes to what the configuration asks for; `before` is what was subscribed to.
+    pub(super) fn rebind(&self, turn: &mut Turn<'_>, before: &StreamConfig) {
+        let domain = turn.shared.domain.clone();
+        let old = self.filters(before, &domain);
+        let new = self.filters(&self.config, &domain);
+        let account = self.account;
+        for (filter, endpoint) in old.iter().filter(|one| !new.contains(one)).cloned() {
+            turn.effects.push(Effect::Unbind {
+                account,
+                filter,
+                endpoint,
+            });
+        }
+        for (filter, endpoint) in new.iter().filter(|one| !old.contains(one)).cloned() {
+            turn.effects.push(Effect::Bind {
+                account,
+                filter,
+                endpoint,
+            });
+        }
+    }
+
+    /// Subscribes to (or leaves) everything of this stream.
+    pub(crate) fn bind_all(&self, turn: &mut Turn<'_>, bind: bool) {
+        let account = self.account;
+        for (filter, endpoint) in self.filters(&self.config, &turn.shared.domain) {
+            turn.effects.push(if bind {
+                Effect::Bind {
+                    account,
+                    filter,
+                    endpoint,
+                }
+            } else {
+                Effect::Unbind {
+                    account,
+                    filter,
+                    endpoint,
+                }
+            });
+        }
+        for name in self.consumers.keys() {
+            self.bind_consumer(turn, name, bind);
+        }
+        for slot in self.consumers.values() {
+            let Some(subject) = slot.consumer.watched_subject() else {
+                continue;
+            };
+            let subject = Bytes::copy_from_slice(subject);
+            turn.effects.push(if bind {
+                Effect::WatchInterest { account, subject }
+            } else {
+                Effect::UnwatchInterest { account, subject }
+            });
+        }
+    }
+
+    fn filters(&self, config: &StreamConfig, domain: &str) -> Vec<(Bytes, Endpoint)> {
+        let ingest = Endpoint::Ingest(self.id);
+        let mut filters: Vec<(Bytes, Endpoint)> = config
+            .subject_filters()
+            .map(|filter| (Bytes::copy_from_slice(filter), ingest))
+            .collect();
+        if config.allow_direct {
+            let direct = Endpoint::DirectGet(self.id);
+            let mut prefixes = vec!["$JS.API".to_owned()];
+            if !domain.is_empty() {
+                prefixes.push(format!("$JS.{domain}.API"));
+            }
+            for prefix in prefixes {
+                let subject = format!("{prefix}.DIRECT.GET.{}", self.name);
+                filters.push((Bytes::from(format!("{subject}.>")), direct));
+                filters.push((Bytes::from(subject), direct));
+            }
+        }
+        filters
+    }
+
+    pub(super) fn encode_consumers(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.consumers.len() as u64);
+        for slot in self.consumers.values() {
+            put_i64(out, slot.created_ns);
+            put_block(out, &serde_json::to_vec(&slot.config).unwrap_or_default());
+            put_block(out, &slot.consumer.snapshot());
+        }
+    }
+
+    pub(super) fn decode_consumers(
+        &mut self,
+        reader: &mut Reader,
+        domain: &str,
+    ) -> Result<(), RestoreError> {
+        for _ in 0..reader.u64()? {
+            let created_ns = reader.i64()?;
+            let config = reader.block()?;
+            let snapshot = reader.block()?;
+            let config: ConsumerConfig =
+                serde_json::from_slice(&config).map_err(|_| RestoreError::Config)?;
+            let settings = Settings::from_config(&config, self.facts(&config));
+            let name = config.name.clone();
+            let consumer = Consumer::restore(settings, &snapshot)
+                .map_err(|_| RestoreError::Consumer(name.clone()))?;
+            let place = self.place(domain);
+            let slot = ConsumerSlot {
+                config,
+                created_ns,
+                consumer,
+                place,
+                deadline_ns: None,
+                leaving: false,
+            };
+            self.consumers.insert(name, slot);
+        }
+        Ok(())
+    }
+}
+
+fn token(subject: &[u8], index: usize) -> Option<String> {
+    let token = subject.split(|byte| *byte == b'.').nth(index)?;
+    std::str::from_utf8(token).ok().map(str::to_owned)
+}
+
+fn last_token(subject: &[u8]) -> Option<String> {
+    let token = subject.rsplit(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(token).ok().map(str::to_owned)
+}

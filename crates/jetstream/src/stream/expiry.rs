@@ -1,0 +1,95 @@
+//! Messages that go by themselves: `max_age` and `Nats-TTL`. The leader logs "all that is due at
+//! this time" at most four times a second; what that means follows from the state.
+
+use millrace_clock::Now;
+use millrace_store::stream::Filter;
+
+use super::Stream;
+use crate::entry::Operation;
+use crate::io::Durability;
+use crate::shared::Turn;
+
+/// Expiry entries come at most this often (hard-parts 7).
+const EXPIRE_INTERVAL_NS: u64 = 250 * Now::MILLISECOND_NS;
+
+impl Stream {
+    /// Wall time at which the next message is due.
+    fn next_due_ns(&self) -> Option<i64> {
+        let by_ttl = self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns);
+        let by_age = if self.config.max_age_ns > 0 {
+            let oldest = self.store.next_match(&Filter::all(), self.age_cursor);
+            let time_ns = oldest.and_then(|sequence| self.store.time_of(sequence));
+            time_ns.map(|time_ns| time_ns.saturating_add(self.config.max_age_ns))
+        } else {
+            None
+        };
+        [by_ttl, by_age].into_iter().flatten().min()
+    }
+
+    /// Monotonic time at which the leader must look.
+    pub(super) fn expiry_deadline(&self, now: Now) -> Option<u64> {
+        if self.lead.expire_pending || self.lead.commit.is_some() {
+            return None;
+        }
+        let wait_ns = self
+            .next_due_ns()?
+            .saturating_sub(now.wall_ns)
+            .max(0)
+            .unsigned_abs();
+        Some(now.after_ns(wait_ns).max(self.lead.next_expire_ns))
+    }
+
+    /// Logs an expiry if something is due.
+    pub(super) fn expire_messages(&mut self, turn: &mut Turn<'_>) {
+        let busy = self.lead.expire_pending || self.lead.commit.is_some();
+        if busy || turn.now.monotonic_ns < self.lead.next_expire_ns {
+            return;
+        }
+        if self
+            .next_due_ns()
+            .is_none_or(|due_ns| due_ns > turn.now.wall_ns)
+        {
+            return;
+        }
+        self.lead.stage(
+            &Operation::Expire {
+                now_ns: turn.now.wall_ns,
+            },
+            Durability::Lazy,
+        );
+        self.lead.expire_pending = true;
+        self.lead.next_expire_ns = turn.now.after_ns(EXPIRE_INTERVAL_NS);
+    }
+
+    /// Removes all that is due at `now_ns`.
+    pub(super) fn apply_expiry(&mut self, now_ns: i64, own: bool) {
+        if own {
+            self.lead.expire_pending = false;
+        }
+        while let Some((deadline_ns, sequence)) = self.deadlines.first().copied() {
+            if deadline_ns > now_ns {
+                break;
+            }
+            self.deadlines.remove(&(deadline_ns, sequence));
+            self.remove(sequence);
+        }
+        if self.config.max_age_ns <= 0 {
+            return;
+        }
+        let horizon_ns = now_ns.saturating_sub(self.config.max_age_ns);
+        let all = Filter::all();
+        while let Some(sequence) = self.store.next_match(&all, self.age_cursor) {
+            if self
+                .store
+                .time_of(sequence)
+                .is_none_or(|time_ns| time_ns > horizon_ns)
+            {
+                return;
+            }
+            if self.deadline_of.get(&sequence) != Some(&i64::MAX) {
+                self.remove(sequence);
+            }
+            self.age_cursor = sequence + 1;
+        }
+    }
+}

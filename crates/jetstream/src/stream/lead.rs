@@ -1,0 +1,462 @@
+//! What a leader stages on top of applied state, and how publishers are answered.
+//!
+//! Every answer carries the number of the newest proposal it was derived from and leaves only when
+//! that one is applied (hard-parts 5). Proposals of one lead are numbered; an entry names its
+//! proposer and number, so that it is known again when it comes back committed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Stream;
+use super::flight::{Departure, Flight};
+use crate::batch::{BatchGroup, CommitJob};
+use crate::entry::{EntryHead, Operation, PublishRecord, StreamEntryWriter};
+use crate::io::{Durability, Effect, Message};
+use crate::publish::{
+    Allowance, Check, CheckFunction, PublishAnswer, PublishHeaders, Refusal, Verdict, order,
+    without_header, without_status,
+};
+use crate::request::{Outcome, PendingRequest};
+use crate::shared::{Shared, Turn};
+
+/// The header block of the answer to a publish that found the queue full.
+const TOO_MANY_REQUESTS: &[u8] = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
+
+/// Something that waits its turn before a stream that is busy.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    Publish(Message),
+    Change(Operation, PendingRequest),
+}
+
+/// An answer that waits for what it was derived from.
+#[derive(Debug)]
+struct Answer {
+    after: u64,
+    reply: Bytes,
+    answer: PublishAnswer,
+}
+
+/// Staged state.
+#[derive(Debug, Default)]
+pub(crate) struct Lead {
+    pub(crate) is_leader: bool,
+    /// Number of the newest proposal sent, and of the newest applied.
+    pub(crate) proposed: u64,
+    pub(crate) applied: u64,
+    pub(crate) writer: StreamEntryWriter,
+    urgent: bool,
+    pub(crate) last_sequence: u64,
+    pub(crate) last_time_ns: i64,
+    pub(crate) last_message_id: Bytes,
+    pub(crate) flight: Flight,
+    /// Publishes wait until this proposal is applied: it changes what they are checked against.
+    barrier: u64,
+    pub(crate) inbox: VecDeque<Inbound>,
+    inbox_bytes: u64,
+    answers: VecDeque<Answer>,
+    requests: VecDeque<(u64, PendingRequest)>,
+    acknowledgements: VecDeque<(u64, Bytes)>,
+    /// Acknowledgements of this turn that are to be confirmed.
+    pub(crate) turn_acknowledgements: Vec<Bytes>,
+    pub(crate) batches: BatchGroup,
+    /// A batch that is being checked or proposed: all else waits.
+    pub(crate) commit: Option<CommitJob>,
+    pub(crate) expire_pending: bool,
+    pub(crate) next_expire_ns: u64,
+}
+
+/// What became of a message that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Done,
+    /// Try again when something was applied or read.
+    Wait,
+}
+
+impl Lead {
+    pub(crate) fn begin(&mut self, last_sequence: u64, last_time_ns: i64, last_id: Bytes) {
+        self.is_leader = true;
+        self.applied = self.proposed;
+        self.last_sequence = last_sequence;
+        self.last_time_ns = last_time_ns;
+        self.last_message_id = last_id;
+    }
+
+    /// Forgets everything staged. Nobody is answered: who takes over may decide otherwise.
+    pub(crate) fn abandon(&mut self, shared: &mut Shared) {
+        let proposed = self.proposed;
+        let waiting = std::mem::take(&mut self.requests)
+            .into_iter()
+            .map(|(_, request)| request);
+        let parked = std::mem::take(&mut self.inbox)
+            .into_iter()
+            .filter_map(|one| match one {
+                Inbound::Change(_, request) => Some(request),
+                Inbound::Publish(_) => None,
+            });
+        let all = waiting
+            .chain(parked)
+            .map(|request| (request, Outcome::Abandoned));
+        shared.finished.extend(all);
+        *self = Self {
+            proposed,
+            applied: proposed,
+            ..Self::default()
+        };
+    }
+
+    /// Number of the newest proposal that a new answer rests on.
+    pub(crate) fn current(&self) -> u64 {
+        self.proposed + u64::from(self.writer.operations() > 0)
+    }
+
+    pub(crate) fn is_barred(&self) -> bool {
+        self.commit.is_some() || self.barrier > self.applied
+    }
+
+    /// Ends the entry being collected and proposes it. Gives its bytes.
+    pub(crate) fn propose(
+        &mut self,
+        id: crate::ids::StreamId,
+        turn: &mut Turn<'_>,
+    ) -> Option<Bytes> {
+        if self.writer.operations() == 0 {
+            return None;
+        }
+        self.proposed += 1;
+        let head = EntryHead {
+            origin: turn.shared.origin,
+            number: self.proposed,
+        };
+        let data = self.writer.finish(head);
+        let durability = if self.urgent {
+            Durability::Now
+        } else {
+            Durability::Lazy
+        };
+        self.urgent = false;
+        turn.effects.push(Effect::Propose {
+            group: id.group(),
+            data: data.clone(),
+            durability,
+        });
+        Some(data)
+    }
+
+    /// Adds an operation to the entry being collected.
+    pub(crate) fn stage(&mut self, operation: &Operation, durability: Durability) {
+        self.writer.push(operation);
+        self.urgent |= durability == Durability::Now;
+    }
+
+    pub(crate) fn mark_urgent(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Takes the next request that waits for proposal `number`.
+    pub(crate) fn take_request(&mut self, number: u64) -> Option<PendingRequest> {
+        if self.requests.front().is_none_or(|(at, _)| *at != number) {
+            return None;
+        }
+        self.requests.pop_front().map(|(_, request)| request)
+    }
+
+    /// An empty message to `reply` once everything staged so far is applied.
+    pub(crate) fn acknowledge_later(&mut self, reply: Bytes) {
+        self.acknowledgements.push_back((self.current(), reply));
+    }
+
+    fn is_full(&self, size: u64, shared: &Shared) -> bool {
+        let waiting = self.inbox.len() as u64 + self.flight.messages;
+        waiting >= shared.max_buffered_messages as u64
+            || self.inbox_bytes + self.flight.bytes + size > shared.max_buffered_bytes
+    }
+}
+
+fn inbound_size(inbound: &Inbound) -> u64 {
+    match inbound {
+        Inbound::Publish(message) => (message.headers.len() + message.payload.len()) as u64,
+        Inbound::Change(..) => 0,
+    }
+}
+
+/// Publishes and changes on the leader.
+impl Stream {
+    /// A message on one of the stream's subjects.
+    pub fn publish(&mut self, turn: &mut Turn<'_>, message: Message) {
+        if !self.lead.is_leader || self.quarantined {
+            return;
+        }
+        let size = (message.headers.len() + message.payload.len()) as u64;
+        if self.lead.is_full(size, turn.shared) {
+            let refused = PublishAnswer::Refused(Refusal::TooManyRequests);
+            self.send_answer(turn, &message.reply, &refused);
+            return;
+        }
+        self.enqueue(turn, Inbound::Publish(message));
+    }
+
+    /// A change that an API request asks for. The request ends with the outcome of its entry.
+    pub fn change(&mut self, turn: &mut Turn<'_>, operation: Operation, request: PendingRequest) {
+        if !self.lead.is_leader || self.quarantined {
+            turn.shared.finished.push((request, Outcome::Abandoned));
+            return;
+        }
+        self.enqueue(turn, Inbound::Change(operation, request));
+    }
+
+    fn enqueue(&mut self, turn: &mut Turn<'_>, inbound: Inbound) {
+        let busy = !self.lead.inbox.is_empty() || self.lead.is_barred();
+        if busy || self.admit(turn, &inbound) == Admission::Wait {
+            self.lead.inbox_bytes += inbound_size(&inbound);
+            self.lead.inbox.push_back(inbound);
+        }
+    }
+
+    /// Looks again at what waits: something was applied, or read.
+    pub(crate) fn drain_inbox(&mut self, turn: &mut Turn<'_>) {
+        while !self.lead.is_barred() {
+            let Some(inbound) = self.lead.inbox.pop_front() else {
+                return;
+            };
+            if self.admit(turn, &inbound) == Admission::Wait {
+                self.lead.inbox.push_front(inbound);
+                return;
+            }
+            self.lead.inbox_bytes -= inbound_size(&inbound);
+        }
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, inbound: &Inbound) -> Admission {
+        match inbound {
+            Inbound::Publish(message) => self.admit_publish(turn, message),
+            Inbound::Change(operation, request) => {
+                self.lead.stage(operation, Durability::Now);
+                self.lead.barrier = self.lead.current();
+                self.lead
+                    .requests
+                    .push_back((self.lead.barrier, request.clone()));
+                Admission::Done
+            }
+        }
+    }
+
+    fn admit_publish(&mut self, turn: &mut Turn<'_>, message: &Message) -> Admission {
+        let headers_block = clean_headers(&message.headers);
+        let headers = if headers_block.is_empty() {
+            PublishHeaders::default()
+        } else {
+            PublishHeaders::parse(&headers_block)
+        };
+        if headers.batch_id.as_ref().is_some_and(|id| !id.is_empty()) {
+            return self.admit_batch_message(turn, message, headers_block, &headers);
+        }
+        let mut record = PublishRecord {
+            subject: self.transformed(turn.shared, &message.subject),
+            headers: headers_block,
+            payload: message.payload.clone(),
+            ..PublishRecord::default()
+        };
+        let table = if self.config.num_replicas > 1 {
+            order::REPLICATED
+        } else {
+            order::R1
+        };
+        let allowance = turn.shared.allowance(self.account, self.config.storage);
+        let now_ns = turn.now.wall_ns;
+        let (verdict, counter) =
+            self.check(table, allowance, now_ns, None, 0, &headers, &mut record);
+        match verdict {
+            Verdict::WaitForFlight | Verdict::WaitForDisk => return Admission::Wait,
+            Verdict::Refuse(refusal) => self.refuse(turn, message, refusal),
+            Verdict::Duplicate(sequence) => {
+                self.answer(turn, &message.reply, PublishAnswer::Duplicate { sequence });
+            }
+            Verdict::Pass | Verdict::Unwanted => {
+                record.unwanted = verdict == Verdict::Unwanted;
+                self.lead.writer.publish(&record);
+                self.lead.mark_urgent();
+                let value = counter.as_ref().map(ToString::to_string);
+                let sequence = self.depart(&headers, &record, counter);
+                let answer = match value {
+                    Some(value) => PublishAnswer::Counter { sequence, value },
+                    None => PublishAnswer::Stored { sequence },
+                };
+                self.answer(turn, &message.reply, answer);
+            }
+        }
+        Admission::Done
+    }
+
+    /// Runs the checks of a table. The record gets its time first.
+    pub(crate) fn check(
+        &mut self,
+        table: &[CheckFunction],
+        allowance: Allowance,
+        now_ns: i64,
+        diff: Option<&Flight>,
+        index: u64,
+        headers: &PublishHeaders,
+        record: &mut PublishRecord,
+    ) -> (Verdict, Option<num_bigint::BigInt>) {
+        record.time_ns = now_ns.max(self.lead.last_time_ns);
+        let wanted = self.is_wanted(&record.subject);
+        let mut check = Check {
+            config: &self.config,
+            store: &mut self.store,
+            dedup: &self.dedup,
+            flight: &self.lead.flight,
+            diff,
+            allowance,
+            last_sequence: self.lead.last_sequence,
+            last_message_id: &self.lead.last_message_id,
+            wanted,
+            now_ns,
+            headers,
+            index,
+            record,
+            counter: None,
+        };
+        let verdict = table
+            .iter()
+            .map(|function| function(&mut check))
+            .find(|verdict| *verdict != Verdict::Pass);
+        let counter = check.counter.take();
+        (verdict.unwrap_or(Verdict::Pass), counter)
+    }
+
+    /// A message that passed is on its way: staged state moves on. Gives its sequence.
+    pub(crate) fn depart(
+        &mut self,
+        headers: &PublishHeaders,
+        record: &PublishRecord,
+        counter: Option<num_bigint::BigInt>,
+    ) -> u64 {
+        let id = headers.dedup_id();
+        let sequence = self.lead.last_sequence + 1;
+        let bytes = self.accounting_size(record);
+        self.lead.flight.add(Departure {
+            subject: &record.subject,
+            bytes,
+            sequence,
+            id: id
+                .filter(|_| self.dedup.is_enabled())
+                .map(|id| self.dedup.hash(id)),
+            counter,
+            stored: !record.unwanted,
+        });
+        self.lead.last_sequence = sequence;
+        self.lead.last_time_ns = record.time_ns;
+        self.lead.last_message_id = id.cloned().unwrap_or_default();
+        sequence
+    }
+
+    pub(crate) fn accounting_size(&self, record: &PublishRecord) -> u64 {
+        self.store.accounting_size(
+            record.subject.len(),
+            record.headers.len(),
+            record.payload.len(),
+        )
+    }
+
+    pub(crate) fn transformed(&self, shared: &mut Shared, subject: &Bytes) -> Bytes {
+        let mapped = self
+            .transform
+            .as_ref()
+            .and_then(|transform| transform.apply(subject, &mut shared.random));
+        mapped.map_or_else(|| subject.clone(), Bytes::from)
+    }
+
+    pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message, refusal: Refusal) {
+        let at_once = refusal.promises_nothing();
+        let answer = PublishAnswer::Refused(refusal);
+        if at_once {
+            self.send_answer(turn, &message.reply, &answer);
+        } else {
+            self.answer(turn, &message.reply, answer);
+        }
+    }
+
+    /// Answers when everything staged so far is applied.
+    pub(crate) fn answer(&mut self, turn: &mut Turn<'_>, reply: &Bytes, answer: PublishAnswer) {
+        if reply.is_empty() || self.config.no_ack {
+            return;
+        }
+        let after = self.lead.current();
+        if after <= self.lead.applied {
+            self.send_answer(turn, reply, &answer);
+        } else {
+            self.lead.answers.push_back(Answer {
+                after,
+                reply: reply.clone(),
+                answer,
+            });
+        }
+    }
+
+    pub(crate) fn send_answer(&self, turn: &mut Turn<'_>, reply: &[u8], answer: &PublishAnswer) {
+        if reply.is_empty() || self.config.no_ack {
+            return;
+        }
+        let headers = match answer {
+            PublishAnswer::Refused(Refusal::TooManyRequests) => TOO_MANY_REQUESTS,
+            _ => &[],
+        };
+        let mut payload = Vec::with_capacity(64);
+        self.ack_prefix.encode(answer, &mut payload);
+        turn.out.send(self.account, reply, &[], headers, &payload);
+    }
+
+    /// Sends what waited for proposals that are applied now.
+    pub(crate) fn release_answers(&mut self, turn: &mut Turn<'_>) {
+        let mut payload = Vec::with_capacity(64);
+        while self
+            .lead
+            .answers
+            .front()
+            .is_some_and(|answer| answer.after <= self.lead.applied)
+        {
+            let Some(ready) = self.lead.answers.pop_front() else {
+                break;
+            };
+            payload.clear();
+            self.ack_prefix.encode(&ready.answer, &mut payload);
+            turn.out
+                .send(self.account, &ready.reply, &[], &[], &payload);
+        }
+        let done = |lead: &Lead| {
+            lead.acknowledgements
+                .front()
+                .is_some_and(|(after, _)| *after <= lead.applied)
+        };
+        while done(&self.lead) {
+            let Some((_, reply)) = self.lead.acknowledgements.pop_front() else {
+                break;
+            };
+            turn.out.send(self.account, &reply, &[], &[], &[]);
+        }
+    }
+
+    /// The end of a turn: what was staged becomes one entry.
+    pub(crate) fn end_of_turn(&mut self, turn: &mut Turn<'_>) {
+        if !self.lead.is_leader || self.lead.commit.is_some() {
+            return;
+        }
+        self.collect_consumer_records(turn);
+        self.lead.propose(self.id, turn);
+    }
+}
+
+/// The headers as they are stored: no status, nothing that the server added on the way.
+fn clean_headers(block: &Bytes) -> Bytes {
+    if block.is_empty() {
+        return Bytes::new();
+    }
+    let block = without_status(block);
+    if memchr::memmem::find(&block, b"Nats-Request-Info:").is_some() {
+        return without_header(&block, b"Nats-Request-Info");
+    }
+    block
+}

@@ -1,0 +1,143 @@
+//! A client of the simulated server: writes protocol lines, reads what comes back. Knows as much of
+//! the protocol as the workloads need.
+
+use millrace_clock::Now;
+use millrace_core::{ConnectionFacts, ConnectionId, ConnectionKind};
+use millrace_node::Node;
+use std::io::IoSlice;
+
+/// Slices taken from an outbound queue at once.
+const SLICES: usize = 16;
+
+/// A message that the server delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    pub subject: String,
+    /// The header block, status line included; empty without headers.
+    pub headers: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Received {
+    /// Nobody listens on the subject of the request.
+    #[must_use]
+    pub fn is_no_responders(&self) -> bool {
+        self.headers.starts_with(b"NATS/1.0 503")
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct SimClient {
+    id: ConnectionId,
+    unparsed: Vec<u8>,
+}
+
+impl SimClient {
+    /// Connects and subscribes to everything under `inbox`.
+    pub fn connect(node: &mut Node, now: Now, inbox: &str) -> Self {
+        let facts = ConnectionFacts {
+            peer_ip: None,
+            peer_port: 1,
+            kind: ConnectionKind::Client,
+            tls: false,
+        };
+        let id = node.broker().accept(now, facts);
+        let client = Self {
+            id,
+            unparsed: Vec::new(),
+        };
+        let connect = r#"CONNECT {"verbose":false,"headers":true,"no_responders":true}"#;
+        client.send(
+            node,
+            now,
+            format!("{connect}\r\nSUB {inbox}.> 1\r\n").as_bytes(),
+        );
+        client
+    }
+
+    /// Hands bytes to the server.
+    pub fn send(&self, node: &mut Node, now: Now, bytes: &[u8]) {
+        node.broker().receive(now, self.id, bytes);
+    }
+
+    /// Takes what the server has for this connection.
+    pub fn receive(&mut self, node: &mut Node) -> Vec<Received> {
+        let outbound = node.broker().outbound(self.id);
+        while !outbound.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = outbound.io_slices(&mut slices);
+            let mut taken = 0;
+            for slice in slices.iter().take(filled) {
+                self.unparsed.extend_from_slice(slice);
+                taken += slice.len();
+            }
+            outbound.consumed(taken);
+        }
+        let mut received = Vec::new();
+        while let Some(message) = self.next_message() {
+            received.push(message);
+        }
+        received
+    }
+
+    /// Parses up to the next message; other operations are passed over.
+    fn next_message(&mut self) -> Option<Received> {
+        loop {
+            let end = self.unparsed.windows(2).position(|pair| pair == b"\r\n")?;
+            let line = String::from_utf8_lossy(&self.unparsed[..end]).into_owned();
+            let words: Vec<&str> = line.split(' ').collect();
+            let number = |back: usize| -> usize {
+                words
+                    .len()
+                    .checked_sub(back)
+                    .and_then(|at| words[at].parse().ok())
+                    .unwrap_or(0)
+            };
+            let (head, total) = match words[0] {
+                "MSG" => (0, number(1)),
+                "HMSG" => (number(2), number(1)),
+                _ => {
+                    self.unparsed.drain(..end + 2);
+                    continue;
+                }
+            };
+            let start = end + 2;
+            if self.unparsed.len() < start + total + 2 {
+                return None;
+            }
+            let subject = words.get(1).copied().unwrap_or("").to_owned();
+            let headers = self.unparsed[start..start + head].to_vec();
+            let payload = self.unparsed[start + head..start + total].to_vec();
+            self.unparsed.drain(..start + total + 2);
+            return Some(Received {
+                subject,
+                headers,
+                payload,
+            });
+        }
+    }
+}
+
+/// A publish with a reply subject and, if there are any, headers.
+#[must_use]
+pub fn publish(subject: &str, reply: &str, headers: &[(&str, String)], payload: &[u8]) -> Vec<u8> {
+    let mut block = String::new();
+    if !headers.is_empty() {
+        block.push_str("NATS/1.0\r\n");
+        for (name, value) in headers {
+            block.push_str(&format!("{name}: {value}\r\n"));
+        }
+        block.push_str("\r\n");
+    }
+    let mut out = if headers.is_empty() {
+        format!("PUB {subject} {reply} {}\r\n", payload.len())
+    } else {
+        let (head, total) = (block.len(), block.len() + payload.len());
+        format!("HPUB {subject} {reply} {head} {total}\r\n{block}")
+    }
+    .into_bytes();
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+    out
+}

@@ -1,0 +1,353 @@
+//! Reading the index back: from the last index block of every segment to the first, then the
+//! deleted ranges on top. A segment whose blocks are damaged is read whole, and what checks in it
+//! is kept.
+
+use super::index::Index;
+use super::io::{Purpose, Source};
+use super::segment::Segment;
+use super::segment::index_block::{BlockPlace, IndexBlock, IndexedMessage, claimed_length};
+use super::segment::manifest::{Deletes, ManifestContent, deletes_name, read_deletes};
+use super::segment::record::{self, FILE_HEADER_BYTES, read_record};
+use super::{Lookup, ManifestError, StoreEvent, StoreSettings, StreamStore};
+use crate::disk::{DiskError, DiskOperation, DiskReply};
+use bytes::Bytes;
+use millrace_subject::SequenceSet;
+use std::collections::BTreeMap;
+use twox_hash::XxHash3_64;
+
+/// Index blocks are read from the end in windows of this size.
+const WINDOW_BYTES: u64 = 256 << 10;
+/// Segments read at the same time.
+const MAX_CHAINS: usize = 8;
+
+/// An index that is not in memory yet.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) content: ManifestContent,
+    started: bool,
+    /// `None` while the file is read; the inner one when it is damaged.
+    deleted: Option<Option<SequenceSet>>,
+    /// Segments to begin with, by first sequence.
+    waiting: Vec<u64>,
+    chains: BTreeMap<u64, Chain>,
+}
+
+/// The blocks of one segment.
+#[derive(Debug)]
+struct Chain {
+    segment: Segment,
+    next: BlockPlace,
+    /// Last first.
+    blocks: Vec<IndexBlock>,
+    salvaged: Option<Vec<IndexedMessage>>,
+    done: bool,
+}
+
+impl Chain {
+    /// Takes blocks out of a window; tells where to read next. `Err`: the chain is broken.
+    fn follow(&mut self, start: u64, window: &Bytes) -> Result<Option<(u64, u64)>, ()> {
+        let mut progress = false;
+        loop {
+            if self.next.length == 0 {
+                self.done = true;
+                return Ok(None);
+            }
+            let (offset, length) = (u64::from(self.next.offset), u64::from(self.next.length));
+            let end = offset + length;
+            if offset < start || end > start + window.len() as u64 {
+                if !progress {
+                    return Err(());
+                }
+                return Ok(Some(window_before(end, length)));
+            }
+            let from = (offset - start) as usize;
+            let block = IndexBlock::read(&window.slice(from..from + length as usize)).ok_or(())?;
+            let before = block.before;
+            let ascending = before.length == 0 || before.offset < self.next.offset;
+            if block.chain != self.next.chain || !ascending {
+                return Err(());
+            }
+            self.next = before;
+            self.blocks.push(block);
+            progress = true;
+        }
+    }
+
+    /// All messages of the segment, ascending.
+    fn messages(self) -> Vec<IndexedMessage> {
+        if let Some(salvaged) = self.salvaged {
+            return salvaged;
+        }
+        let blocks = self.blocks.iter().rev();
+        blocks.filter_map(IndexBlock::messages).flatten().collect()
+    }
+}
+
+fn window_before(end: u64, length: u64) -> (u64, u64) {
+    let start = end.saturating_sub(WINDOW_BYTES.max(length));
+    (start, end - start)
+}
+
+impl StreamStore {
+    /// The store as a checkpoint record describes it. Costs nothing that grows with the data; the
+    /// index is read by [`Self::ensure_loaded`].
+    pub fn from_manifest(settings: StoreSettings, manifest: &Bytes) -> Result<Self, ManifestError> {
+        let content = ManifestContent::decode(manifest)?;
+        let mut store = Self::new(settings);
+        store.manifests = content.number;
+        store.next_segment = content.next_segment;
+        store.segments = content.segments.clone();
+        store.deletes = Some(content.deletes.clone());
+        store.flushed_through = content.state.last_sequence;
+        let deleted = match &content.deletes {
+            Deletes::Inline(bytes) => Some(read_deletes(bytes)),
+            Deletes::File { .. } => None,
+        };
+        let waiting = content.segments.keys().rev().copied().collect();
+        let chains = BTreeMap::new();
+        store.load = Some(Box::new(Load {
+            content,
+            started: false,
+            deleted,
+            waiting,
+            chains,
+        }));
+        Ok(store)
+    }
+
+    /// Reads the index if it is not in memory yet.
+    pub fn ensure_loaded(&mut self) -> Lookup<()> {
+        let Some(load) = &mut self.load else {
+            return Lookup::Ready(());
+        };
+        if !load.started {
+            load.started = true;
+            if let Deletes::File { number, length, .. } = load.content.deletes {
+                let file = self.io.new_file();
+                let path = self.io.path(&deletes_name(number));
+                self.io
+                    .ask(DiskOperation::Open { file, path }, Purpose::Nothing);
+                let read = DiskOperation::Read {
+                    file,
+                    offset: 0,
+                    length,
+                };
+                self.io.ask(read, Purpose::LoadDeletes);
+                self.io.ask(DiskOperation::Close { file }, Purpose::Nothing);
+            }
+            self.advance_load();
+        }
+        if self.load.is_none() {
+            Lookup::Ready(())
+        } else {
+            Lookup::Loading
+        }
+    }
+
+    /// Whether the index is in memory.
+    #[must_use]
+    pub const fn is_loaded(&self) -> bool {
+        self.load.is_none()
+    }
+
+    /// Takes the file of deleted ranges.
+    pub(super) fn deletes_read(&mut self, result: Result<DiskReply, DiskError>) {
+        let Some(load) = &mut self.load else {
+            return;
+        };
+        let Deletes::File {
+            number,
+            length,
+            checksum,
+        } = load.content.deletes
+        else {
+            return;
+        };
+        let good = match result {
+            Ok(DiskReply::Data(data)) => Some(data).filter(|data| {
+                data.len() == length as usize && XxHash3_64::oneshot(data) == checksum
+            }),
+            Ok(_) | Err(_) => None,
+        };
+        let deleted = good.and_then(|data| read_deletes(&data));
+        if deleted.is_none() {
+            let place = self.io.path(&deletes_name(number));
+            self.events.push(StoreEvent::DeletesDamaged { place });
+        }
+        load.deleted = Some(deleted);
+        self.advance_load();
+    }
+
+    /// Takes the end of a chain, or of the next part of it.
+    pub(super) fn chain_read(
+        &mut self,
+        key: u64,
+        start: u64,
+        result: Result<DiskReply, DiskError>,
+    ) {
+        let Some(chain) = self
+            .load
+            .as_mut()
+            .and_then(|load| load.chains.get_mut(&key))
+        else {
+            return;
+        };
+        let window = match result {
+            Ok(DiskReply::Data(data)) => data,
+            Ok(_) | Err(_) => Bytes::new(),
+        };
+        let source = Source::Segment(chain.segment.id);
+        match chain.follow(start, &window) {
+            Ok(None) => self.advance_load(),
+            Ok(Some((start, length))) => {
+                let purpose = Purpose::LoadChain {
+                    segment: key,
+                    start,
+                };
+                self.io.read(source, start, length as u32, purpose);
+            }
+            Err(()) => {
+                let length = chain.segment.length;
+                self.io
+                    .read(source, 0, length, Purpose::LoadWhole { segment: key });
+            }
+        }
+    }
+
+    /// Takes a whole segment whose blocks are damaged.
+    pub(super) fn whole_read(&mut self, key: u64, result: Result<DiskReply, DiskError>) {
+        let Some(chain) = self
+            .load
+            .as_mut()
+            .and_then(|load| load.chains.get_mut(&key))
+        else {
+            return;
+        };
+        let data = match result {
+            Ok(DiskReply::Data(data)) => data,
+            Ok(_) | Err(_) => Bytes::new(),
+        };
+        chain.salvaged = Some(salvage(&data, &chain.segment));
+        chain.done = true;
+        self.advance_load();
+    }
+
+    fn advance_load(&mut self) {
+        let Some(load) = &mut self.load else {
+            return;
+        };
+        let busy = load.chains.values().filter(|chain| !chain.done).count();
+        for _ in busy..MAX_CHAINS {
+            let Some(key) = load.waiting.pop() else {
+                break;
+            };
+            let Some(segment) = load.content.segments.get(&key).cloned() else {
+                continue;
+            };
+            let end = u64::from(segment.last_block.offset) + u64::from(segment.last_block.length);
+            let (start, length) = window_before(end, u64::from(segment.last_block.length));
+            let purpose = Purpose::LoadChain {
+                segment: key,
+                start,
+            };
+            self.io
+                .read(Source::Segment(segment.id), start, length as u32, purpose);
+            let next = segment.last_block;
+            let (blocks, salvaged, done) = (Vec::new(), None, false);
+            load.chains.insert(
+                key,
+                Chain {
+                    segment,
+                    next,
+                    blocks,
+                    salvaged,
+                    done,
+                },
+            );
+        }
+        let ready = load.waiting.is_empty() && load.chains.values().all(|chain| chain.done);
+        if ready && load.deleted.is_some() {
+            self.build_index();
+        }
+    }
+
+    fn build_index(&mut self) {
+        let Some(load) = self.load.take() else {
+            return;
+        };
+        let Load {
+            content,
+            deleted,
+            chains,
+            ..
+        } = *load;
+        let state = content.state;
+        let known = deleted.flatten();
+        let mut index = Index::new(true);
+        let mut at = 0;
+        for (key, chain) in chains {
+            let Some(segment) = self.segments.get_mut(&key) else {
+                continue;
+            };
+            for message in chain.messages() {
+                let sequence = message.sequence;
+                let wanted = (state.first_sequence..=state.last_sequence).contains(&sequence)
+                    && sequence > at
+                    && !known
+                        .as_ref()
+                        .is_some_and(|deleted| deleted.contains(sequence));
+                if !wanted {
+                    continue;
+                }
+                at = sequence;
+                index.load(&message);
+                segment.live_messages += 1;
+                segment.live_bytes +=
+                    record::record_length(message.subject.len(), message.length.bytes());
+            }
+        }
+        for (first, last) in index.finish_load(&state, known) {
+            self.events.push(StoreEvent::Lost { first, last });
+        }
+        self.index = index;
+    }
+}
+
+/// The messages of a segment, from every record and every index block that checks.
+fn salvage(data: &Bytes, segment: &Segment) -> Vec<IndexedMessage> {
+    let data = data.slice(..data.len().min(segment.length as usize));
+    let mut found = BTreeMap::new();
+    let mut at = FILE_HEADER_BYTES as usize;
+    while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+        let here = |length: u64| {
+            let end = at.checked_add(usize::try_from(length).ok()?)?;
+            (end <= data.len()).then(|| data.slice(at..end))
+        };
+        if let Some(record) = record::claimed_length(rest).and_then(here)
+            && let Some(message) = read_record(&record, segment.seed)
+        {
+            let (headers, payload) = (message.headers.len(), message.payload.len());
+            found.insert(
+                message.sequence,
+                IndexedMessage {
+                    sequence: message.sequence,
+                    time_ns: message.time_ns,
+                    subject: Bytes::copy_from_slice(&message.subject),
+                    length: super::index::BodyLength::new(headers, payload),
+                    offset: at as u32,
+                },
+            );
+            at += record.len();
+        } else if let Some(block) = claimed_length(rest).and_then(here)
+            && let Some(read) = IndexBlock::read(&block)
+        {
+            for message in read.messages().unwrap_or_default() {
+                found.entry(message.sequence).or_insert(message);
+            }
+            at += block.len();
+        } else {
+            at += 1;
+        }
+    }
+    found.into_values().collect()
+}

@@ -1,0 +1,220 @@
+//! Reading messages: the tail from memory, else from the journal; sealed ones from segments, both
+//! through the block cache. Every record is checked before it is served. One that fails is read
+//! once more past the cache, then counts as damaged and is told once.
+
+use super::index::Row;
+use super::io::{Purpose, Source};
+use super::segment::record::{read_record, record_length};
+use super::tail::Body;
+use super::{Lookup, ReadError, StoreEvent, StoredMessage, StreamStore};
+use crate::disk::{DiskError, DiskReply};
+
+/// Bytes read at once when a reader goes through a file in order.
+const READ_AHEAD_BYTES: u64 = 256 << 10;
+/// Bytes read at once for a single message.
+const READ_ONE_BYTES: u64 = 16 << 10;
+/// A read that begins at most this far behind the last one goes on in order.
+const NEAR_BYTES: u64 = 64 << 10;
+/// Reads of one store on their way; further readers wait for one to end.
+const MAX_READS: usize = 32;
+
+/// Where the bytes of a message are.
+struct Place {
+    source: Source,
+    offset: u64,
+    length: u64,
+    /// The file's bytes that count.
+    end: u64,
+}
+
+impl StreamStore {
+    /// A message with its bytes.
+    pub fn get(&mut self, sequence: u64) -> Lookup<Result<StoredMessage, ReadError>> {
+        if self.ensure_loaded() == Lookup::Loading {
+            return Lookup::Loading;
+        }
+        let Some(row) = self.index.rows.get(sequence) else {
+            return Lookup::Ready(Err(ReadError::NotFound));
+        };
+        if self.damaged.contains(sequence) {
+            return Lookup::Ready(Err(ReadError::Damaged));
+        }
+        let Some(place) = self.place_of(sequence, &row) else {
+            return Lookup::Ready(self.in_memory(sequence, &row).ok_or(ReadError::NotFound));
+        };
+        let Some(found) = self.blocks.find(place.source, place.offset, place.length) else {
+            self.read_block(sequence, &place);
+            return Lookup::Loading;
+        };
+        if let Some(message) = self.check(sequence, &row, &found) {
+            self.suspects.remove(&sequence);
+            return Lookup::Ready(Ok(message));
+        }
+        if self.suspects.insert(sequence) {
+            // The block may be older than the record (read-ahead in the journal), or the memory bad.
+            self.blocks.forget(place.source);
+            self.read_block(sequence, &place);
+            return Lookup::Loading;
+        }
+        self.note_damaged(sequence, "checksum");
+        Lookup::Ready(Err(ReadError::Damaged))
+    }
+
+    /// Takes the end of a block read.
+    pub(super) fn block_read(
+        &mut self,
+        (source, start, sequence): (Source, u64, u64),
+        result: Result<DiskReply, DiskError>,
+    ) {
+        let data = match result {
+            Ok(DiskReply::Data(data)) => data,
+            Ok(_) => return,
+            Err(error) => {
+                self.read_failed(source, sequence, &error.to_string());
+                return;
+            }
+        };
+        let end = start + data.len() as u64;
+        self.blocks
+            .insert(source, start, data, self.settings.share.block_bytes);
+        let place = self
+            .index
+            .rows
+            .get(sequence)
+            .and_then(|row| self.place_of(sequence, &row));
+        if place.is_some_and(|place| place.source == source && place.offset + place.length > end) {
+            self.note_damaged(sequence, "the file is too short");
+        }
+    }
+
+    /// A message's bytes are lost for good: say so once.
+    pub(super) fn note_damaged(&mut self, sequence: u64, why: &str) {
+        self.suspects.remove(&sequence);
+        if !self.damaged.insert(sequence) {
+            return;
+        }
+        let place = self
+            .index
+            .rows
+            .get(sequence)
+            .and_then(|row| self.place_of(sequence, &row))
+            .map_or_else(String::new, |place| self.describe(&place));
+        self.events.push(StoreEvent::Damaged {
+            sequence,
+            place: format!("{place}: {why}"),
+        });
+    }
+
+    fn read_failed(&mut self, source: Source, sequence: u64, why: &str) {
+        let row = self.index.rows.get(sequence);
+        let place = row.and_then(|row| self.place_of(sequence, &row));
+        // The message may have moved meanwhile: then the next attempt reads elsewhere.
+        if place.is_some_and(|place| place.source == source) {
+            self.note_damaged(sequence, why);
+        }
+    }
+
+    fn describe(&self, place: &Place) -> String {
+        let end = place.offset + place.length;
+        match place.source {
+            Source::Segment(id) => {
+                let name = super::segment::record::segment_name(id);
+                format!("{}/{name} bytes {}..{end}", self.io.directory, place.offset)
+            }
+            Source::Journal(file) => format!("journal file {file} bytes {}..{end}", place.offset),
+        }
+    }
+
+    /// Where on disk a message's bytes are; `None` when they are in memory.
+    fn place_of(&self, sequence: u64, row: &Row) -> Option<Place> {
+        if sequence > self.flushed_through {
+            let Body::Journal {
+                position, length, ..
+            } = self.tail.get(row.location)?
+            else {
+                return None;
+            };
+            return Some(Place {
+                source: Source::Journal(position.file),
+                offset: position.offset,
+                length: u64::from(*length),
+                end: u64::MAX,
+            });
+        }
+        let (_, segment) = self.segments.range(..=sequence).next_back()?;
+        let subject = self.index.subjects.entry(row.subject)?.name().len();
+        Some(Place {
+            source: Source::Segment(segment.id),
+            offset: u64::from(row.location),
+            length: record_length(subject, row.length.bytes()),
+            end: u64::from(segment.length),
+        })
+    }
+
+    fn in_memory(&self, sequence: u64, row: &Row) -> Option<StoredMessage> {
+        let (headers, payload) = self.tail.get(row.location)?.parts()?;
+        let subject = self.index.subjects.entry(row.subject)?.name().clone();
+        Some(StoredMessage {
+            sequence,
+            time_ns: row.time_ns,
+            subject,
+            headers,
+            payload,
+        })
+    }
+
+    fn check(&self, sequence: u64, row: &Row, found: &bytes::Bytes) -> Option<StoredMessage> {
+        if sequence > self.flushed_through {
+            let (headers, payload) = self.tail.get(row.location)?.verify(found)?;
+            let subject = self.index.subjects.entry(row.subject)?.name().clone();
+            return Some(StoredMessage {
+                sequence,
+                time_ns: row.time_ns,
+                subject,
+                headers,
+                payload,
+            });
+        }
+        let (_, segment) = self.segments.range(..=sequence).next_back()?;
+        let mut message = read_record(found, segment.seed)?;
+        // The subject in the index is shared; the one in the record would keep the block alive.
+        let subject = self.index.subjects.entry(row.subject)?.name();
+        let same = message.sequence == sequence && message.subject == subject;
+        message.subject = subject.clone();
+        same.then_some(message)
+    }
+
+    fn read_block(&mut self, sequence: u64, place: &Place) {
+        let covered = |purpose: &Purpose| match purpose {
+            Purpose::Block {
+                source,
+                start,
+                sequence: other,
+            } => *source == place.source && (*start == place.offset || *other == sequence),
+            _ => false,
+        };
+        let reads = |purpose: &Purpose| matches!(purpose, Purpose::Block { .. });
+        if self.io.in_flight() > MAX_READS && self.io.any(reads) || self.io.any(covered) {
+            return;
+        }
+        let sequential = self
+            .blocks
+            .is_sequential(place.source, place.offset, NEAR_BYTES);
+        let wanted = if self.suspects.contains(&sequence) {
+            place.length
+        } else if sequential {
+            READ_AHEAD_BYTES
+        } else {
+            READ_ONE_BYTES
+        };
+        let rest = place.end.saturating_sub(place.offset);
+        let length = wanted.min(rest).max(place.length);
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let purpose = Purpose::Block {
+            source: place.source,
+            start: place.offset,
+            sequence,
+        };
+        self.io.read(place.source, place.offset, length, purpose);
+    }
+}

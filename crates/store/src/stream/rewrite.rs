@@ -1,0 +1,261 @@
+//! Rewriting a segment that is less than half alive, as the first part of a flush: its live
+//! messages go into a new segment, the manifest of the flush names that one instead, and the old
+//! file goes once the manifest is durable. Nothing is changed in place.
+
+use super::flush::{Candidate, RUN_BYTES, Run, RunWriter};
+use super::index::BodyLength;
+use super::io::{Purpose, Source};
+use super::segment::Segment;
+use super::segment::record::{read_record, record_length, segment_name};
+use super::tail::Body;
+use super::{StoredMessage, StreamStore};
+use crate::disk::{DiskError, DiskReply};
+use bytes::Bytes;
+use std::ops::ControlFlow;
+
+/// A segment is rewritten when so many of its bytes are of no use, and more than half.
+const MIN_DEAD_BYTES: u64 = 256 << 10;
+
+/// A rewriting under way.
+#[derive(Debug)]
+pub(super) struct Rewrite {
+    old: Segment,
+    /// Live when the flush began: sequence, offset, record length.
+    rows: Vec<(u64, u32, u32)>,
+    /// The first of them that is not in the target yet.
+    next: usize,
+    window: Option<(u64, Bytes)>,
+    target: Option<Segment>,
+    run: Option<Run>,
+    /// Sequence, offset in the target, record length.
+    moved: Vec<(u64, u32, u64)>,
+}
+
+impl Rewrite {
+    /// The segment that was being written.
+    pub(super) fn into_target(self) -> Option<Segment> {
+        self.run.map(|run| run.segment).or(self.target)
+    }
+
+    pub(super) const fn covers(&self, sequence: u64) -> bool {
+        sequence >= self.old.first_sequence && sequence <= self.old.last_sequence
+    }
+}
+
+impl StreamStore {
+    /// Picks the segment with most to gain, and notes what lives in it.
+    pub(super) fn choose_rewrite(&mut self) -> Option<Rewrite> {
+        let dead = |segment: &Segment| u64::from(segment.length).saturating_sub(segment.live_bytes);
+        let worn = |segment: &&mut Segment| {
+            dead(segment) >= MIN_DEAD_BYTES && segment.live_bytes * 2 < u64::from(segment.length)
+        };
+        let worst = self
+            .segments
+            .values_mut()
+            .filter(worn)
+            .max_by_key(|segment| dead(segment))?;
+        worst.sealed = true;
+        let old = worst.clone();
+        let mut rows = Vec::new();
+        let _ = self
+            .index
+            .rows
+            .scan_rows(old.first_sequence, |sequence, row| {
+                if sequence > old.last_sequence {
+                    return ControlFlow::Break(());
+                }
+                let subject = self
+                    .index
+                    .subjects
+                    .entry(row.subject)
+                    .map_or(0, |e| e.name().len());
+                let length = record_length(subject, row.length.bytes());
+                rows.push((
+                    sequence,
+                    row.location,
+                    u32::try_from(length).unwrap_or(u32::MAX),
+                ));
+                ControlFlow::Continue(())
+            });
+        let (window, target, run, moved) = (None, None, None, Vec::new());
+        Some(Rewrite {
+            old,
+            rows,
+            next: 0,
+            window,
+            target,
+            run,
+            moved,
+        })
+    }
+
+    /// Goes on with the rewriting; false when there is none, or none any more.
+    pub(super) fn advance_rewrite(&mut self) -> bool {
+        let Some(rewrite) = self.flush.as_mut().and_then(|flush| flush.rewrite.as_mut()) else {
+            return false;
+        };
+        if let Some(run) = rewrite.run.take() {
+            rewrite.moved.extend(run.rows);
+            rewrite.target = Some(run.segment);
+        }
+        if rewrite.next >= rewrite.rows.len() {
+            self.finish_rewrite();
+            return false;
+        }
+        match rewrite.window.take() {
+            Some((start, data)) => self.write_rewritten(start, &data),
+            None => self.ask_for_window(),
+        }
+        true
+    }
+
+    /// Takes records of the old segment.
+    pub(super) fn rewrite_read(&mut self, start: u64, result: Result<DiskReply, DiskError>) {
+        let data = match result {
+            Ok(DiskReply::Data(data)) => data,
+            Ok(_) | Err(_) => Bytes::new(),
+        };
+        if let Some(rewrite) = self.flush.as_mut().and_then(|flush| flush.rewrite.as_mut()) {
+            rewrite.window = Some((start, data));
+        }
+    }
+
+    fn ask_for_window(&mut self) {
+        let Some(flush) = &mut self.flush else {
+            return;
+        };
+        let Some(rewrite) = &flush.rewrite else {
+            return;
+        };
+        let Some((_, start, _)) = rewrite.rows.get(rewrite.next) else {
+            return;
+        };
+        let start = u64::from(*start);
+        let rows = rewrite.rows.get(rewrite.next..).unwrap_or_default();
+        let ends = rows
+            .iter()
+            .map(|(_, offset, length)| u64::from(*offset) + u64::from(*length));
+        let mut end = 0;
+        for stop in ends {
+            if end > 0 && stop - start > 2 * RUN_BYTES {
+                break;
+            }
+            end = stop;
+        }
+        flush.waiting += 1;
+        let source = Source::Segment(rewrite.old.id);
+        let length = u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX);
+        self.io
+            .read(source, start, length, Purpose::FlushRead { source, start });
+    }
+
+    /// Writes the messages whose records the window should hold.
+    fn write_rewritten(&mut self, start: u64, data: &Bytes) {
+        let Some(mut rewrite) = self.flush.as_mut().and_then(|flush| flush.rewrite.take()) else {
+            return;
+        };
+        let target = match rewrite.target.take() {
+            Some(target) => target,
+            None => self.new_segment(rewrite.rows.first().map_or(0, |row| row.0)),
+        };
+        let mut writer = RunWriter::new(target, true);
+        let mut taken = 0;
+        for (sequence, offset, length) in rewrite.rows.get(rewrite.next..).unwrap_or_default() {
+            let from = (u64::from(*offset).saturating_sub(start)) as usize;
+            let to = from + *length as usize;
+            // A short read gives up the first message only: the next window shows the rest.
+            if taken > 0 && to > data.len() {
+                break;
+            }
+            taken += 1;
+            let record = if to <= data.len() {
+                data.slice(from..to)
+            } else {
+                Bytes::new()
+            };
+            let message = read_record(&record, rewrite.old.seed);
+            self.rewrite_message(&mut writer, *sequence, message);
+        }
+        rewrite.next += taken;
+        let run = self.write_run(writer);
+        rewrite.run = Some(run);
+        if let Some(flush) = &mut self.flush {
+            flush.rewrite = Some(rewrite);
+        }
+    }
+
+    fn rewrite_message(
+        &mut self,
+        writer: &mut RunWriter,
+        sequence: u64,
+        message: Option<StoredMessage>,
+    ) {
+        let message = message.filter(|message| message.sequence == sequence);
+        if let Some(message) = message {
+            let length = BodyLength::new(message.headers.len(), message.payload.len());
+            let (time_ns, subject) = (message.time_ns, message.subject);
+            let bytes = message.payload.slice(..0);
+            let body = Body::Joined {
+                bytes,
+                header_length: 0,
+            };
+            let candidate = Candidate {
+                sequence,
+                time_ns,
+                subject,
+                length,
+                body,
+            };
+            writer.push(&candidate, Some((message.headers, message.payload)));
+            return;
+        }
+        // Damaged: its place in the index stays, so that the stream's numbers stay what they are.
+        self.note_damaged(sequence, "found when its segment was rewritten");
+        let row = self.index.rows.get(sequence);
+        let known = row.and_then(|row| Some((row, self.index.subjects.entry(row.subject)?)));
+        if let Some((row, entry)) = known {
+            let candidate = Candidate {
+                sequence,
+                time_ns: row.time_ns,
+                subject: entry.name().clone(),
+                length: row.length,
+                body: Body::Joined {
+                    bytes: Bytes::new(),
+                    header_length: 0,
+                },
+            };
+            writer.push(&candidate, None);
+        }
+    }
+
+    /// The target takes the place of the old segment.
+    fn finish_rewrite(&mut self) {
+        let Some(flush) = &mut self.flush else {
+            return;
+        };
+        let Some(rewrite) = flush.rewrite.take() else {
+            return;
+        };
+        let erased = flush.erase.clone();
+        self.segments.remove(&rewrite.old.first_sequence);
+        self.retired
+            .push((self.manifests, segment_name(rewrite.old.id)));
+        let Some(mut target) = rewrite.target else {
+            return;
+        };
+        target.sealed = true;
+        let id = target.id;
+        for (sequence, offset, length) in &rewrite.moved {
+            if self.index.rows.set_location(*sequence, *offset) {
+                target.live_messages += 1;
+                target.live_bytes += length;
+            }
+        }
+        self.segments.insert(target.first_sequence, target);
+        for (sequence, offset, length) in rewrite.moved {
+            if erased.contains(&sequence) {
+                self.overwrite(sequence, id, offset, length);
+            }
+        }
+    }
+}
