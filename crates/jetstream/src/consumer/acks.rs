@@ -74,10 +74,13 @@ impl Consumer {
             return AckAnswer::Silent;
         }
         let sequence = subject.stream_sequence;
-        if sequence > self.state.delivered.stream && !self.is_trusted(context, sequence) {
+        let verb = Verb::parse(payload);
+        let settles = matches!(verb, Verb::Acknowledge | Verb::Terminate(_) | Verb::Next(_));
+        let unknown = sequence > self.state.delivered.stream;
+        if settles && unknown && !self.is_trusted(context, sequence) {
             return AckAnswer::Silent;
         }
-        match Verb::parse(payload) {
+        match verb {
             Verb::Acknowledge => self.settle(context, subject, true),
             Verb::Negative(rest) => self.negative(context, subject, rest),
             Verb::InProgress => self.in_progress(context, sequence),
@@ -142,13 +145,12 @@ impl Consumer {
             }
         } else {
             let deliveries = self.state.deliveries(sequence);
-            let exhausted = self.state.redelivered.contains_key(&sequence);
             if let Some(slot) = self.state.acknowledge(sequence) {
                 if sample {
                     self.sample(context, &slot, deliveries);
                 }
                 self.note_settled(sequence, Some(slot));
-            } else if exhausted {
+            } else if self.state.redelivered.remove(&sequence).is_some() {
                 // Given up by max_deliver, yet the client did its work.
                 self.note_settled(sequence, None);
             }

@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
+use millrace_store::stream::Filter;
 
 pub use ack_subject::{AckSubject, parse_ack_subject};
 pub use deliver::DELIVERIES_PER_WAKE_MAX;
@@ -274,7 +275,7 @@ impl Consumer {
         const JITTER_NS_MAX: u64 = 1_000_000_000;
         let mut leader = Leadership::new(context.now, &context.place.stream, &self.settings);
         let last = context.store.last_sequence();
-        if self.state.delivered.stream > last && recovered {
+        if recovered && self.state.delivered.stream > last && self.state.delivered.consumer > 0 {
             // Memory streams come back empty: positions beyond their end mean nothing.
             self.state.delivered.stream = last;
             self.state.floor.stream = self.state.floor.stream.min(last);
@@ -363,45 +364,35 @@ impl Consumer {
     }
 
     /// A message left the stream (limits, delete, ack, expiry). Call after the store removed it,
-    /// on every replica. `reason` goes into the terminated advisory if it was pending.
+    /// on every replica. If it was pending, that ends with a terminated advisory.
     pub fn message_removed(
         &mut self,
         sequence: u64,
         subject: &[u8],
-        reason: &str,
         events: &mut Vec<ConsumerEvent>,
     ) {
         let matches = self.settings.filter.matches(subject);
         let lost = self.state.removed(sequence, matches);
-        self.note_lost(lost, reason, events);
+        if let (Some(leader), Some((slot, deliveries))) = (self.leader.as_deref_mut(), lost) {
+            leader.redeliver.remove(sequence);
+            events.push(ConsumerEvent::Terminated {
+                consumer_sequence: slot.consumer_sequence,
+                sequence,
+                deliveries,
+                reason: "Unacknowledged message was deleted".to_owned(),
+            });
+        }
     }
 
-    /// Many messages left at once (purge): recounts instead of one call per message.
-    pub fn purged(
-        &mut self,
-        store: &dyn MessageSource,
-        reason: &str,
-        events: &mut Vec<ConsumerEvent>,
-    ) {
-        let lost = self.state.purged(&self.settings.filter, store);
-        self.note_lost(lost, reason, events);
-    }
-
-    fn note_lost(
-        &mut self,
-        lost: impl IntoIterator<Item = (Slot, u64)>,
-        reason: &str,
-        events: &mut Vec<ConsumerEvent>,
-    ) {
-        for (slot, deliveries) in lost {
-            if let Some(leader) = self.leader.as_deref_mut() {
-                leader.redeliver.remove(slot.sequence);
-                events.push(ConsumerEvent::Terminated {
-                    consumer_sequence: slot.consumer_sequence,
-                    sequence: slot.sequence,
-                    deliveries,
-                    reason: reason.to_owned(),
-                });
+    /// Many messages left at once (purge): recounts instead of one call per message, silently.
+    /// `purged`: what the purge was limited to; positions move only if it touches this
+    /// consumer's subjects.
+    pub fn purged(&mut self, store: &dyn MessageSource, purged: &Filter) {
+        let moves = overlap(purged, &self.settings.filter);
+        let gone = self.state.purged(&self.settings.filter, moves, store);
+        if let Some(leader) = self.leader.as_deref_mut() {
+            for sequence in gone {
+                leader.redeliver.remove(sequence);
             }
         }
     }
@@ -422,6 +413,17 @@ impl Consumer {
             || state.redelivered.contains_key(&sequence)
             || self.unconfirmed.contains_key(&sequence)
     }
+}
+
+/// Whether a subject may pass both filters.
+fn overlap(one: &Filter, other: &Filter) -> bool {
+    one.is_all()
+        || other.is_all()
+        || one.subjects().any(|subject| {
+            other
+                .subjects()
+                .any(|other| millrace_subject::overlaps(subject, other))
+        })
 }
 
 /// The log.

@@ -117,13 +117,21 @@ impl Pending {
 
     /// Adds a message; at the end without cost, elsewhere (an ack taken back) by moving.
     pub(super) fn insert(&mut self, slot: Slot) {
-        self.remove(slot.sequence);
-        let index = self
+        if self
             .slots
-            .partition_point(|other| other.sequence < slot.sequence);
-        match self.slots.get_mut(index) {
-            Some(place) if place.sequence == slot.sequence => *place = slot,
-            _ => self.slots.insert(index, slot),
+            .back()
+            .is_none_or(|last| last.sequence < slot.sequence)
+        {
+            self.slots.push_back(slot);
+        } else {
+            self.remove(slot.sequence);
+            let index = self
+                .slots
+                .partition_point(|other| other.sequence < slot.sequence);
+            match self.slots.get_mut(index) {
+                Some(place) if place.sequence == slot.sequence => *place = slot,
+                _ => self.slots.insert(index, slot),
+            }
         }
         self.live += 1;
         match slot.due {

@@ -1,6 +1,6 @@
 //! Reading pull requests: the body of `CONSUMER.MSG.NEXT` and of `+NXT`.
 
-use millrace_wire::json::{Strictness, from_slice};
+use millrace_wire::json::{JsonError, Strictness, from_slice};
 use serde::Deserialize;
 
 /// Highest value of `priority`.
@@ -8,7 +8,7 @@ pub(super) const PRIORITY_MAX: i64 = 9;
 
 /// A pull request as the client wrote it. Durations in nanoseconds; 0 = absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename = "JSApiConsumerGetNextRequest")]
+#[serde(default, rename = "Request")]
 pub(super) struct RequestBody {
     pub(super) batch: i64,
     pub(super) expires: i64,
@@ -23,6 +23,14 @@ pub(super) struct RequestBody {
     /// Whether the body was a JSON object: only then priority rules are checked (quirk).
     #[serde(skip)]
     pub(super) is_formal: bool,
+}
+
+/// What the reference says about a body: it knows the fields as those of a nameless struct.
+fn error_text(error: JsonError) -> String {
+    error
+        .to_string()
+        .replace("struct field Request.", "struct field .")
+        .replace("type int64", "type int")
 }
 
 impl RequestBody {
@@ -47,8 +55,7 @@ impl RequestBody {
                 .and_then(|text| text.parse().ok());
             return Ok(Self::simple(number.unwrap_or(1)));
         }
-        let mut request: Self =
-            from_slice(body, Strictness::Lenient).map_err(|error| error.to_string())?;
+        let mut request: Self = from_slice(body, Strictness::Lenient).map_err(error_text)?;
         request.is_formal = true;
         if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires
         {
@@ -82,7 +89,11 @@ mod tests {
         }
         let request = RequestBody::parse(br#"{"batch":2,"expires":2000,"idle_heartbeat":1001}"#);
         assert_eq!(request, Err("heartbeat value too large".to_owned()));
-        assert!(RequestBody::parse(br#"{"batch":"x"}"#).is_err());
+        let error = "json: cannot unmarshal string into Go struct field .batch of type int";
+        assert_eq!(
+            RequestBody::parse(br#"{"batch":"x"}"#),
+            Err(error.to_owned())
+        );
         let error = "invalid character 'b' looking for beginning of object key string";
         assert_eq!(RequestBody::parse(b"{bad"), Err(error.to_owned()));
     }

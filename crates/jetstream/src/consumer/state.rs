@@ -117,9 +117,6 @@ impl State {
             self.uncount();
         }
         self.move_to(sequence);
-        if self.pending.is_empty() {
-            self.floor.stream = self.delivered.stream;
-        }
     }
 
     fn move_to(&mut self, sequence: u64) {
@@ -158,12 +155,10 @@ impl State {
 
     /// Settles one message. `None` if it was not pending.
     pub(super) fn acknowledge(&mut self, sequence: u64) -> Option<Slot> {
-        let slot = self.pending.remove(sequence);
+        let slot = self.pending.remove(sequence)?;
         self.redelivered.remove(&sequence);
-        if slot.is_some() {
-            self.raise_floor();
-        }
-        slot
+        self.raise_floor(&slot);
+        Some(slot)
     }
 
     /// Settles everything up to a message (ack policy all) and tells what that was.
@@ -183,12 +178,12 @@ impl State {
         }
     }
 
-    /// Gives a message up after its last delivery: no longer pending, still counted.
+    /// Gives a message up after its last delivery: no longer pending, still counted. The floor
+    /// stays until the next acknowledgement, as in the reference.
     pub(super) fn exhaust(&mut self, sequence: u64) {
         let deliveries = self.deliveries(sequence);
         if self.pending.remove(sequence).is_some() {
             self.redelivered.insert(sequence, deliveries);
-            self.raise_floor();
         }
     }
 
@@ -209,14 +204,18 @@ impl State {
         true
     }
 
-    /// The floor follows the first pending message.
-    pub(super) fn raise_floor(&mut self) {
+    /// Moves the floor after `settled` left: to the position if nothing is pending; over it and
+    /// all settled ones behind it if it was the next one; else not at all.
+    fn raise_floor(&mut self, settled: &Slot) {
         let to = match self.pending.first() {
             None => self.delivered,
-            Some(slot) => Position {
-                consumer: slot.consumer_sequence - 1,
-                stream: slot.sequence - 1,
-            },
+            Some(first) if settled.consumer_sequence == self.floor.consumer.saturating_add(1) => {
+                Position {
+                    consumer: first.consumer_sequence - 1,
+                    stream: first.sequence - 1,
+                }
+            }
+            Some(_) => return,
         };
         self.floor.stream = self.floor.stream.max(to.stream);
         self.floor.consumer = self.floor.consumer.max(to.consumer);
@@ -239,41 +238,51 @@ impl State {
         }
         self.acked_ahead.remove(&sequence);
         let deliveries = self.deliveries(sequence);
-        let slot = self.pending.remove(sequence);
         self.redelivered.remove(&sequence);
-        if slot.is_some() {
-            self.raise_floor();
-        }
-        slot.map(|slot| (slot, deliveries))
+        let slot = self.pending.remove(sequence)?;
+        self.raise_floor(&slot);
+        Some((slot, deliveries))
     }
 
-    /// The stream lost many messages at once: positions below its start move up.
+    /// The stream lost many messages at once. `moves`: the purge was about this consumer's
+    /// subjects, so that positions below the stream's start move up.
     pub(super) fn purged(
         &mut self,
         filter: &Filter,
+        moves: bool,
         store: &dyn MessageSource,
-    ) -> Vec<(Slot, u64)> {
-        let gone: Vec<u64> = self
+    ) -> Vec<u64> {
+        let gone: Vec<Slot> = self
             .pending
             .iter()
-            .map(|slot| slot.sequence)
-            .filter(|sequence| !store.contains(*sequence))
+            .filter(|slot| !store.contains(slot.sequence))
+            .copied()
             .collect();
-        let mut lost = Vec::new();
-        for sequence in gone {
-            lost.extend(self.removed(sequence, false));
+        for slot in &gone {
+            self.pending.remove(slot.sequence);
+            self.floor.consumer = self.floor.consumer.max(slot.consumer_sequence);
         }
         self.redelivered
             .retain(|sequence, _| store.contains(*sequence));
         self.acked_ahead
             .retain(|sequence| store.contains(*sequence));
         self.start_list.retain(|sequence| store.contains(*sequence));
-        let before_first = store.first_sequence().saturating_sub(1);
-        self.delivered.stream = self.delivered.stream.max(before_first);
-        self.raise_floor();
+        if moves {
+            let before_first = store.first_sequence().saturating_sub(1);
+            self.delivered.stream = self.delivered.stream.max(before_first);
+            self.floor.stream = self.floor.stream.max(before_first);
+            if self.pending.is_empty() {
+                self.floor = self.delivered;
+            }
+        }
+        // What is pending may lie between what is gone: the floor stays below it.
+        if let Some(first) = self.pending.first() {
+            self.floor.consumer = self.floor.consumer.min(first.consumer_sequence - 1);
+            self.floor.stream = self.floor.stream.min(first.sequence - 1);
+        }
         self.num_pending = None;
         self.count(filter, store);
-        lost
+        gone.into_iter().map(|slot| slot.sequence).collect()
     }
 
     /// Starts again at `sequence`.
@@ -349,6 +358,7 @@ impl State {
             // Nothing is remembered per message: skip the walk, count again when asked.
             if to.stream > self.delivered.stream {
                 self.num_pending = None;
+                self.floor = to;
             }
         } else {
             let mut consumer = self.delivered.consumer;
@@ -373,9 +383,6 @@ impl State {
         }
         self.delivered.stream = self.delivered.stream.max(to.stream);
         self.delivered.consumer = self.delivered.consumer.max(to.consumer);
-        if self.pending.is_empty() {
-            self.raise_floor();
-        }
     }
 
     /// What must always hold (DESIGN decision 6). Violations are bugs, found by tests.

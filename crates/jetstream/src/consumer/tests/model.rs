@@ -177,7 +177,7 @@ impl Trial {
         };
         self.bench.remove(sequence);
         self.follower
-            .message_removed(sequence, &subject, "", &mut Vec::new());
+            .message_removed(sequence, &subject, &mut Vec::new());
         self.model.undelivered.remove(&sequence);
         self.model.pending.remove(&sequence);
         self.bench.wake();

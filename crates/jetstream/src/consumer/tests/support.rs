@@ -196,9 +196,8 @@ impl Bench {
 
     pub(super) fn remove(&mut self, sequence: u64) {
         if let Some(removed) = self.store.remove(sequence) {
-            let reason = "Message deleted by stream limits";
             self.consumer
-                .message_removed(sequence, &removed.subject, reason, &mut self.events);
+                .message_removed(sequence, &removed.subject, &mut self.events);
         }
     }
 
