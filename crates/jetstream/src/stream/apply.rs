@@ -307,7 +307,7 @@ impl Stream {
             self.forget_deadline(*sequence);
         }
         if purged.messages > 0 {
-            self.consumers_purged();
+            self.consumers_purged(filter);
         }
         purged.messages
     }

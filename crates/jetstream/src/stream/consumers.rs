@@ -2,6 +2,7 @@
 //! consumer does with them is `crate::consumer`'s business.
 
 use bytes::Bytes;
+use millrace_store::stream::Filter;
 
 use super::Stream;
 use super::checkpoint::RestoreError;
@@ -115,25 +116,30 @@ impl Stream {
 
     pub(super) fn consumers_lose(&mut self, sequence: u64, subject: &[u8]) {
         let mut events = Vec::new();
-        for slot in self.consumers.values_mut() {
+        for (name, slot) in &mut self.consumers {
             slot.consumer
-                .message_removed(sequence, subject, "removed", &mut events);
+                .message_removed(sequence, subject, &mut events);
+            let named = events.drain(..).map(|event| (name.clone(), event));
+            self.consumer_losses.extend(named);
         }
         self.wake_consumers |= !self.consumers.is_empty();
     }
 
-    pub(super) fn consumers_purged(&mut self) {
-        let mut events = Vec::new();
+    pub(super) fn consumers_purged(&mut self, filter: Option<&Filter>) {
+        let all = Filter::all();
         let watermark = self.store.state().last_sequence;
         let store = VisibleStore::new(&mut self.store, watermark);
         for slot in self.consumers.values_mut() {
-            slot.consumer.purged(&store, "purged", &mut events);
+            slot.consumer.purged(&store, filter.unwrap_or(&all));
         }
         self.wake_consumers |= !self.consumers.is_empty();
     }
 
     /// Lets consumers deliver what they can, bounded per turn.
     pub(crate) fn wake_all(&mut self, turn: &mut Turn<'_>) {
+        for (name, event) in std::mem::take(&mut self.consumer_losses) {
+            turn.shared.consumer_events.push((self.id, name, event));
+        }
         if !std::mem::take(&mut self.wake_consumers) || !self.lead.is_leader {
             return;
         }
@@ -339,7 +345,7 @@ impl Stream {
         if self.config.retention != RetentionPolicy::Interest {
             return;
         }
-        let all = millrace_store::stream::Filter::all();
+        let all = Filter::all();
         let mut next = self.store.oldest();
         while let Some(sequence) = next {
             self.remove_if_unneeded(sequence);

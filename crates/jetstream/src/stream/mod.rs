@@ -66,6 +66,8 @@ pub struct Stream {
     pub(crate) accounted_bytes: u64,
     pub(crate) checkpoint: checkpoint::CheckpointState,
     pub(crate) wake_consumers: bool,
+    /// What removals did to consumers; handed on at the next wake.
+    pub(crate) consumer_losses: Vec<(String, crate::consumer::ConsumerEvent)>,
     /// Subjects of push consumers to watch (true) or to leave, until the effects are made.
     watch_changes: Vec<(Option<Vec<u8>>, bool)>,
     /// An entry could not be read: the stream takes no more of them and serves what it has.
@@ -113,6 +115,7 @@ impl Stream {
             accounted_bytes: 0,
             checkpoint: checkpoint::CheckpointState::default(),
             wake_consumers: false,
+            consumer_losses: Vec::new(),
             watch_changes: Vec::new(),
             quarantined: false,
         };
