@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Passes the words after `sim` on to the simulator.
-pub fn run(root: &Path, words: &[&str]) -> Result<(), String> {
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     let status = Command::new("cargo")
         .args([
             "run",

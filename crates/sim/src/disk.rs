@@ -554,8 +554,10 @@ impl SimDisk {
         }
     }
 
-    /// The process dies: what was not carried out never is; the cache stays.
+    /// The process dies: some of what it asked for may still be carried out, unseen, the rest never
+    /// is; the cache stays.
     pub fn kill(&mut self) {
+        while self.random.below(2) == 0 && self.step().is_some() {}
         self.pending.clear();
         self.open.clear();
         self.digest.add(1);

@@ -452,6 +452,11 @@ impl JournalRun {
 
     fn die(&mut self) {
         let failed = self.journal.is_none();
+        // Most deaths come in the middle of work.
+        for _ in 0..self.random.below(6) {
+            self.append_something();
+            self.poll();
+        }
         self.journal = None;
         if self.plan.kill_only || self.random.below(4) == 0 {
             self.disk.kill();

@@ -146,7 +146,7 @@ impl NodeRun {
             for _ in 0..self.random.below(self.plan.turns) + 1 {
                 self.turn()?;
             }
-            self.die();
+            self.die()?;
             self.start()?;
         }
         self.outcome.acknowledged = self
@@ -301,10 +301,13 @@ impl NodeRun {
         Err("the server never comes to rest".to_owned())
     }
 
-    fn die(&mut self) {
-        // Whatever is on its way to the client may still arrive, or not.
-        if self.random.below(2) == 0 {
-            let _ = self.end_of_turn();
+    fn die(&mut self) -> Result<(), String> {
+        // Most deaths come in the middle of work, of which the client may still hear or not.
+        for _ in 0..self.random.below(6) {
+            self.send_something();
+            if self.random.below(2) == 0 {
+                self.end_of_turn()?;
+            }
         }
         self.node = None;
         self.client = None;
@@ -316,6 +319,7 @@ impl NodeRun {
             self.disk.power_cut();
         }
         self.digest.add(3);
+        Ok(())
     }
 
     // ---- the workload ----
@@ -530,7 +534,7 @@ impl NodeRun {
                 self.end_of_turn()?;
                 self.disk_step()?;
             }
-            self.die();
+            self.die()?;
         }
         self.boot();
         self.outcome.starts += 1;
