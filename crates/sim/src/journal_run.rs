@@ -187,16 +187,29 @@ impl JournalRun {
     /// # Errors
     /// What the oracle found wrong.
     pub fn run(mut self) -> Result<Outcome, String> {
-        self.recover()?;
+        self.recover_whole()?;
         for _ in 0..self.plan.lives {
             self.live()?;
             self.die();
-            self.recover()?;
+            self.recover_whole()?;
+            // What a start rests on must survive without any further work.
+            if !self.plan.kill_only && self.random.below(4) == 0 {
+                self.power_cut();
+                self.recover_whole()?;
+            }
         }
         self.outcome.counters = self.disk.counters();
         self.digest.add(self.disk.digest());
         self.outcome.digest = self.digest.value();
         Ok(self.outcome)
+    }
+
+    /// A disk that only forgets must never look damaged.
+    fn recover_whole(&mut self) -> Result<(), String> {
+        match self.recover()?.first() {
+            None => Ok(()),
+            Some(damage) => Err(format!("damage is reported: {damage}")),
+        }
     }
 
     /// Turns until the seed ends the life or the journal fails.
