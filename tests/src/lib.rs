@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
+pub mod corpus;
 pub mod packages;
 pub mod raw;
 pub mod server;

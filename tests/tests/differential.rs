@@ -1,0 +1,169 @@
+//! The corpus of raw protocol scripts, played against the reference binary and against ours. The
+//! answers that stand in the corpus are the reference's.
+//!
+//! `MILLRACE_CORPUS_RECORD=1` writes the reference's answers into the corpus instead.
+
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use millrace_tests::corpus::{self, Script, Step};
+use millrace_tests::{Server, ServerBuilder};
+
+/// How long an expected answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to listen for answers that must not come.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long the recorder listens.
+const RECORD_QUIET: Duration = Duration::from_millis(250);
+
+struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+    is_closed: bool,
+}
+
+impl Connection {
+    fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, received: Vec::new(), is_closed: false }
+    }
+
+    /// Reads until `is_enough` or nothing came for `patience`.
+    fn read_until(&mut self, patience: Duration, is_enough: impl Fn(&[u8], bool) -> bool) {
+        let mut deadline = Instant::now() + patience;
+        let mut buffer = [0; 65536];
+        while !self.is_closed && !is_enough(&self.received, self.is_closed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.stream.set_read_timeout(Some(left)).unwrap();
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.is_closed = true,
+                Ok(count) => {
+                    self.received.extend_from_slice(&buffer[..count]);
+                    deadline = Instant::now() + patience;
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return;
+                }
+                Err(_) => self.is_closed = true,
+            }
+        }
+    }
+}
+
+fn shown(bytes: &[u8], is_closed: bool) -> String {
+    let end = if is_closed { corpus::END } else { "" };
+    format!("{}{end}", bytes.escape_ascii())
+}
+
+/// Plays one script; with `record` its answers are replaced. Returns the differences.
+fn play(address: &str, script: &mut Script, record: bool) -> String {
+    let mut connections: BTreeMap<String, Connection> = BTreeMap::new();
+    let mut differences = String::new();
+    for step in &mut script.steps {
+        match step {
+            Step::Comment(_) => {}
+            Step::Wait { milliseconds } => {
+                std::thread::sleep(Duration::from_millis(*milliseconds));
+            }
+            Step::Close { name } => {
+                connections.remove(name);
+            }
+            Step::Open { name, keeps_info } => {
+                let mut connection = Connection::open(address);
+                connection.read_until(PATIENCE, |bytes, _| bytes.ends_with(b"\n"));
+                if !*keeps_info {
+                    let end = connection.received.iter().position(|byte| *byte == b'\n');
+                    connection.received.drain(..end.map_or(0, |end| end + 1));
+                }
+                connections.insert(name.clone(), connection);
+            }
+            Step::Send { name, bytes, .. } => {
+                // A server that closes early may refuse the rest; the answers tell.
+                let _ = connections.get_mut(name).unwrap().stream.write_all(bytes);
+            }
+            Step::Read { name, expected, is_closed } => {
+                let connection = connections.get_mut(name).unwrap();
+                if record {
+                    connection.read_until(RECORD_QUIET, |_, _| false);
+                    *expected = corpus::normalise(&std::mem::take(&mut connection.received));
+                    *is_closed = connection.is_closed;
+                    continue;
+                }
+                let wanted = *is_closed;
+                let patience =
+                    if expected.is_empty() && !wanted { QUIET } else { PATIENCE };
+                connection.read_until(patience, |bytes, closed| {
+                    closed == wanted && corpus::normalise(bytes) == *expected
+                });
+                let got = corpus::normalise(&std::mem::take(&mut connection.received));
+                if got != *expected || connection.is_closed != wanted {
+                    let _ = writeln!(
+                        differences,
+                        "{} ({name}):\n  expected {}\n  got      {}",
+                        script.name,
+                        shown(expected, wanted),
+                        shown(&got, connection.is_closed)
+                    );
+                }
+            }
+        }
+    }
+    for (name, mut connection) in connections {
+        if !record {
+            connection.read_until(QUIET, |_, _| false);
+            if !connection.received.is_empty() {
+                let rest = shown(&connection.received, connection.is_closed);
+                let _ = writeln!(differences, "{} ({name}): left over: {rest}", script.name);
+            }
+        }
+        let _ = connection.stream.shutdown(Shutdown::Both);
+    }
+    differences
+}
+
+fn corpus_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+/// Plays all files; one server per configuration at a time. Returns all differences.
+fn play_all(builder: impl Fn() -> ServerBuilder, record: bool) -> String {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(corpus_folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut servers: BTreeMap<String, Server> = BTreeMap::new();
+    let mut differences = String::new();
+    for file in files {
+        let mut scripts = corpus::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        for script in &mut scripts {
+            let server = servers.entry(script.config.clone()).or_insert_with(|| {
+                let builder = builder();
+                if script.config.is_empty() { builder } else { builder.config(&script.config) }
+                    .start()
+            });
+            differences.push_str(&play(&server.address, script, record));
+        }
+        if record {
+            std::fs::write(&file, corpus::format(&scripts)).unwrap();
+        }
+        servers.retain(|config, _| config.is_empty());
+    }
+    differences
+}
+
+#[test]
+fn the_reference_answers_as_the_corpus_says() {
+    let Some(binary) = millrace_tests::packages::reference_binary() else { return };
+    let record = std::env::var_os("MILLRACE_CORPUS_RECORD").is_some();
+    let differences = play_all(|| ServerBuilder::binary(binary.clone()), record);
+    assert!(differences.is_empty(), "{differences}");
+}
