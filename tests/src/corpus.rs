@@ -30,12 +30,29 @@ const CRLF: &str = "\r\n";
 pub enum Step {
     /// A comment or blank line, kept for rewriting.
     Comment(String),
-    Open { name: String, keeps_info: bool },
-    Send { name: String, bytes: Vec<u8>, source: String },
+    Open {
+        name: String,
+        keeps_info: bool,
+    },
+    Send {
+        name: String,
+        bytes: Vec<u8>,
+        source: String,
+        /// Leaves at once, apart from what comes behind it.
+        is_piece: bool,
+    },
     /// Reads until `expected` came.
-    Read { name: String, expected: Vec<u8>, is_closed: bool },
-    Wait { milliseconds: u64 },
-    Close { name: String },
+    Read {
+        name: String,
+        expected: Vec<u8>,
+        is_closed: bool,
+    },
+    Wait {
+        milliseconds: u64,
+    },
+    Close {
+        name: String,
+    },
 }
 
 /// One script with the configuration its server needs.
@@ -55,7 +72,11 @@ pub fn parse(text: &str) -> Result<Vec<Script>, String> {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("=== ") {
             let name = name.trim().to_owned();
-            scripts.push(Script { name, config: String::new(), steps: Vec::new() });
+            scripts.push(Script {
+                name,
+                config: String::new(),
+                steps: Vec::new(),
+            });
             continue;
         }
         let Some(script) = scripts.last_mut() else {
@@ -75,16 +96,28 @@ fn parse_line(script: &mut Script, line: &str) -> Option<()> {
         return Some(());
     }
     if let Some(config) = line.strip_prefix("config:") {
-        script.config.push_str(config.strip_prefix(' ').unwrap_or(config));
+        script
+            .config
+            .push_str(config.strip_prefix(' ').unwrap_or(config));
         script.config.push('\n');
         return Some(());
     }
     let words: Vec<&str> = line.split(' ').collect();
     let step = match words[..] {
-        ["open", name] => Step::Open { name: name.to_owned(), keeps_info: false },
-        ["open+", name] => Step::Open { name: name.to_owned(), keeps_info: true },
-        ["close", name] => Step::Close { name: name.to_owned() },
-        ["wait", milliseconds] => Step::Wait { milliseconds: milliseconds.parse().ok()? },
+        ["open", name] => Step::Open {
+            name: name.to_owned(),
+            keeps_info: false,
+        },
+        ["open+", name] => Step::Open {
+            name: name.to_owned(),
+            keeps_info: true,
+        },
+        ["close", name] => Step::Close {
+            name: name.to_owned(),
+        },
+        ["wait", milliseconds] => Step::Wait {
+            milliseconds: milliseconds.parse().ok()?,
+        },
         _ => return parse_exchange(script, line),
     };
     script.steps.push(step);
@@ -98,11 +131,19 @@ fn parse_exchange(script: &mut Script, line: &str) -> Option<()> {
     let (mark, rest) = rest.split_at(1);
     let is_raw = rest.starts_with('|');
     let is_repeat = rest.starts_with('*');
-    let text = if is_raw || is_repeat { &rest[1..] } else { rest };
+    let text = if is_raw || is_repeat {
+        &rest[1..]
+    } else {
+        rest
+    };
     let text = text.strip_prefix(' ').unwrap_or(text);
     match mark {
         "?" => {
-            script.steps.push(Step::Read { name, expected: Vec::new(), is_closed: false });
+            script.steps.push(Step::Read {
+                name,
+                expected: Vec::new(),
+                is_closed: false,
+            });
         }
         ">" => {
             let mut bytes = if is_repeat {
@@ -114,10 +155,19 @@ fn parse_exchange(script: &mut Script, line: &str) -> Option<()> {
             if !is_raw && !is_repeat {
                 bytes.extend_from_slice(CRLF.as_bytes());
             }
-            script.steps.push(Step::Send { name, bytes, source: line.to_owned() });
+            script.steps.push(Step::Send {
+                name,
+                bytes,
+                source: line.to_owned(),
+                is_piece: is_raw || is_repeat,
+            });
         }
         _ => match script.steps.last_mut()? {
-            Step::Read { name: reader, expected, is_closed } if *reader == name => {
+            Step::Read {
+                name: reader,
+                expected,
+                is_closed,
+            } if *reader == name => {
                 if text == END {
                     *is_closed = true;
                 } else {
@@ -153,12 +203,22 @@ fn format_step(out: &mut String, step: &Step) {
     // Writing to a String cannot fail.
     let _ = match step {
         Step::Comment(text) => writeln!(out, "{text}"),
-        Step::Open { name, keeps_info: false } => writeln!(out, "open {name}"),
-        Step::Open { name, keeps_info: true } => writeln!(out, "open+ {name}"),
+        Step::Open {
+            name,
+            keeps_info: false,
+        } => writeln!(out, "open {name}"),
+        Step::Open {
+            name,
+            keeps_info: true,
+        } => writeln!(out, "open+ {name}"),
         Step::Send { source, .. } => writeln!(out, "{source}"),
         Step::Wait { milliseconds } => writeln!(out, "wait {milliseconds}"),
         Step::Close { name } => writeln!(out, "close {name}"),
-        Step::Read { name, expected, is_closed } => {
+        Step::Read {
+            name,
+            expected,
+            is_closed,
+        } => {
             let _ = writeln!(out, "{name}?");
             let mut rest = &expected[..];
             while !rest.is_empty() {
@@ -167,7 +227,11 @@ fn format_step(out: &mut String, step: &Step) {
                     Some(end) => (&rest[..end], &rest[end + 2..], "<"),
                     None => (rest, &rest[rest.len()..], "<|"),
                 };
-                let _ = writeln!(out, "{}", format!("{name}{mark} {}", escape(line)).trim_end());
+                let _ = writeln!(
+                    out,
+                    "{}",
+                    format!("{name}{mark} {}", escape(line)).trim_end()
+                );
                 rest = after;
             }
             if *is_closed {
@@ -218,8 +282,16 @@ fn escape(bytes: &[u8]) -> String {
 }
 
 /// Keys of INFO whose values differ from server to server and run to run.
-const VARYING: [&str; 8] =
-    ["server_id", "server_name", "git_commit", "go", "port", "client_id", "nonce", "xkey"];
+const VARYING: [&str; 8] = [
+    "server_id",
+    "server_name",
+    "git_commit",
+    "go",
+    "port",
+    "client_id",
+    "nonce",
+    "xkey",
+];
 /// Keys that only Millrace sends.
 const OURS: [&str; 2] = ["implementation", "millrace"];
 

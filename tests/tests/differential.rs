@@ -25,6 +25,8 @@ const RECORD_QUIET: Duration = Duration::from_millis(250);
 struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Whole lines leave together, so that the server reads them together.
+    unsent: Vec<u8>,
     is_closed: bool,
 }
 
@@ -32,7 +34,17 @@ impl Connection {
     fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new(), is_closed: false }
+        Self {
+            stream,
+            received: Vec::new(),
+            unsent: Vec::new(),
+            is_closed: false,
+        }
+    }
+
+    fn flush(&mut self) {
+        // A server that closes early may refuse the rest; the answers tell.
+        let _ = self.stream.write_all(&std::mem::take(&mut self.unsent));
     }
 
     /// Reads until `is_enough` or nothing came for `patience`.
@@ -51,7 +63,9 @@ impl Connection {
                     self.received.extend_from_slice(&buffer[..count]);
                     deadline = Instant::now() + patience;
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     return;
                 }
                 Err(_) => self.is_closed = true,
@@ -70,6 +84,9 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
     let mut connections: BTreeMap<String, Connection> = BTreeMap::new();
     let mut differences = String::new();
     for step in &mut script.steps {
+        if !matches!(step, Step::Send { .. }) {
+            connections.values_mut().for_each(Connection::flush);
+        }
         match step {
             Step::Comment(_) => {}
             Step::Wait { milliseconds } => {
@@ -87,11 +104,23 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
                 }
                 connections.insert(name.clone(), connection);
             }
-            Step::Send { name, bytes, .. } => {
-                // A server that closes early may refuse the rest; the answers tell.
-                let _ = connections.get_mut(name).unwrap().stream.write_all(bytes);
+            Step::Send {
+                name,
+                bytes,
+                is_piece,
+                ..
+            } => {
+                let connection = connections.get_mut(name).unwrap();
+                connection.unsent.extend_from_slice(bytes);
+                if *is_piece {
+                    connection.flush();
+                }
             }
-            Step::Read { name, expected, is_closed } => {
+            Step::Read {
+                name,
+                expected,
+                is_closed,
+            } => {
                 let connection = connections.get_mut(name).unwrap();
                 if record {
                     connection.read_until(RECORD_QUIET, |_, _| false);
@@ -100,8 +129,11 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
                     continue;
                 }
                 let wanted = *is_closed;
-                let patience =
-                    if expected.is_empty() && !wanted { QUIET } else { PATIENCE };
+                let patience = if expected.is_empty() && !wanted {
+                    QUIET
+                } else {
+                    PATIENCE
+                };
                 connection.read_until(patience, |bytes, closed| {
                     closed == wanted && corpus::normalise(bytes) == *expected
                 });
@@ -137,23 +169,31 @@ fn corpus_folder() -> PathBuf {
 
 /// Plays all files; one server per configuration at a time. Returns all differences.
 fn play_all(builder: impl Fn() -> ServerBuilder, record: bool) -> String {
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(corpus_folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus_folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     let mut servers: BTreeMap<String, Server> = BTreeMap::new();
     let mut differences = String::new();
     for file in files {
-        let mut scripts = corpus::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut scripts = corpus::parse(&text).unwrap();
         for script in &mut scripts {
             let server = servers.entry(script.config.clone()).or_insert_with(|| {
                 let builder = builder();
-                if script.config.is_empty() { builder } else { builder.config(&script.config) }
-                    .start()
+                if script.config.is_empty() {
+                    builder
+                } else {
+                    builder.config(&script.config)
+                }
+                .start()
             });
             differences.push_str(&play(&server.address, script, record));
         }
         if record {
-            std::fs::write(&file, corpus::format(&scripts)).unwrap();
+            let preamble = text.split("===").next().unwrap_or_default();
+            std::fs::write(&file, format!("{preamble}{}", corpus::format(&scripts))).unwrap();
         }
         servers.retain(|config, _| config.is_empty());
     }
@@ -162,7 +202,9 @@ fn play_all(builder: impl Fn() -> ServerBuilder, record: bool) -> String {
 
 #[test]
 fn the_reference_answers_as_the_corpus_says() {
-    let Some(binary) = millrace_tests::packages::reference_binary() else { return };
+    let Some(binary) = millrace_tests::packages::reference_binary() else {
+        return;
+    };
     let record = std::env::var_os("MILLRACE_CORPUS_RECORD").is_some();
     let differences = play_all(|| ServerBuilder::binary(binary.clone()), record);
     assert!(differences.is_empty(), "{differences}");

@@ -57,6 +57,7 @@ impl Broker {
     fn server_info(&self, slot: u32) -> Option<ServerInfo> {
         let session = self.sessions.get(slot as usize)?;
         let identity = &self.identity;
+        let (host, port) = self.advertised();
         let tls = self.options.tls.as_ref();
         Some(ServerInfo {
             server_id: identity.server_id.clone(),
@@ -65,8 +66,8 @@ impl Broker {
             proto: PROTOCOL_LEVEL,
             git_commit: identity.git_commit.clone(),
             go: RUNTIME.to_owned(),
-            host: identity.host.clone(),
-            port: i32::from(identity.port),
+            host,
+            port: i32::from(port),
             headers: !self.options.client.no_header_support,
             auth_required: self.authenticator.is_required(),
             tls_required: tls.is_some() && !self.options.allow_non_tls,
@@ -88,6 +89,23 @@ impl Broker {
             implementation: IMPLEMENTATION.to_owned(),
             ..ServerInfo::default()
         })
+    }
+
+    /// Where clients are told to connect: `client_advertise`, its port optional, or the listener.
+    fn advertised(&self) -> (String, u16) {
+        let identity = &self.identity;
+        let Some(advertise) = &self.options.client.advertise else {
+            return (identity.host.clone(), identity.port);
+        };
+        let split = advertise.rsplit_once(':');
+        let with_port = split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        match with_port {
+            // A bare IPv6 address also ends in a colon and digits.
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host.trim_matches(['[', ']']).to_owned(), port)
+            }
+            _ => (advertise.trim_matches(['[', ']']).to_owned(), identity.port),
+        }
     }
 
     /// A fresh nonce. It follows from the secret seed, so that nobody outside can foresee it and

@@ -36,15 +36,9 @@ impl Broker {
         client.headers = options.headers && !self.options.client.no_header_support;
         client.no_responders = options.no_responders;
         client.protocol = options.protocol;
-        let protocol = options.protocol;
         client.options = Some(options);
         client.cache = None;
         self.drop_subscriptions(slot);
-        if !(0..=PROTOCOL_MAX).contains(&protocol) {
-            let reason = CloseReason::BadClientProtocolVersion;
-            self.fail(now, slot, b"invalid client protocol", reason);
-            return;
-        }
         self.authenticate(now, slot);
     }
 
@@ -145,6 +139,11 @@ impl Broker {
         };
         let client = &mut session.client;
         client.connected = true;
+        if !(0..=PROTOCOL_MAX).contains(&client.protocol) {
+            let reason = CloseReason::BadClientProtocolVersion;
+            self.fail(now, slot, b"invalid client protocol", reason);
+            return;
+        }
         if client.no_responders && !client.headers {
             let reason = CloseReason::NoRespondersRequiresHeaders;
             self.fail(now, slot, b"no responders requires headers support", reason);

@@ -320,6 +320,7 @@ impl Broker {
         record.delivered += 1;
         let is_last = record.max > 0 && record.delivered >= record.max;
         let size = outgoing.append_to(session, record.sid());
+        session.last_activity = now;
         session.counters.out_msgs += 1;
         session.counters.out_bytes += size;
         self.counters.out_msgs += 1;

@@ -37,7 +37,6 @@ impl Broker {
         if session.phase == Phase::Handshake {
             return 0;
         }
-        session.last_activity = now;
         self.batch_stall_ns = 0;
         self.batch_stalls = 0;
         self.consume(now, slot, data);
@@ -204,6 +203,15 @@ impl Broker {
     }
 
     fn operation(&mut self, now: Now, slot: u32, operation: Operation<'_>, buffer: Option<&Bytes>) {
+        let counts = matches!(
+            operation,
+            Operation::Publish { .. } | Operation::Subscribe { .. } | Operation::Unsubscribe { .. }
+        );
+        if let Some(session) = self.sessions.get_mut(slot as usize)
+            && counts
+        {
+            session.note_input(now);
+        }
         match operation {
             Operation::Publish {
                 subject,

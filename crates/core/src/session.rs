@@ -48,8 +48,8 @@ pub(crate) struct PingState {
     pub(crate) measured_ns: u64,
     /// The last round trip.
     pub(crate) round_trip_ns: u64,
-    /// Monotonic time of the last PING from the peer; zero for never.
-    pub(crate) received_ns: u64,
+    /// Monotonic time of the last PING, message or subscription from the peer; zero for never.
+    pub(crate) heard_ns: u64,
 }
 
 /// Traffic of one connection, in messages and bytes of headers and payloads.
@@ -121,6 +121,12 @@ impl Session {
             close_reason: None,
             client: Client::default(),
         }
+    }
+
+    /// Notes traffic from the peer: it stands for an answer to a PING.
+    pub(crate) fn note_input(&mut self, now: Now) {
+        self.last_activity = now;
+        self.ping.heard_ns = now.monotonic_ns;
     }
 
     pub(crate) fn is_closed(&self) -> bool {

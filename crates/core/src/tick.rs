@@ -79,11 +79,8 @@ impl Broker {
             return;
         }
         // Traffic from the peer stands for an answer, as long as the round trip is known.
-        let heard_ns = session
-            .last_activity
-            .monotonic_ns
-            .max(session.ping.received_ns);
-        let is_fresh = now.monotonic_ns.saturating_sub(heard_ns) < interval_ns;
+        let is_fresh = session.ping.heard_ns > 0
+            && now.monotonic_ns.saturating_sub(session.ping.heard_ns) < interval_ns;
         let is_measured = session.ping.measured_ns > 0
             && now.monotonic_ns.saturating_sub(session.ping.measured_ns) < ROUND_TRIP_VALID_NS;
         if !(is_fresh && is_measured) {

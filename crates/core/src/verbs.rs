@@ -73,7 +73,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
-        session.ping.received_ns = now.monotonic_ns;
+        session.ping.heard_ns = now.monotonic_ns;
         let client = &mut session.client;
         if client.connected && !client.first_ping_answered {
             client.first_ping_answered = true;

@@ -19,15 +19,17 @@ pub struct Bench {
     pub connections: BTreeMap<String, ConnectionId>,
     pub closed: BTreeMap<ConnectionId, CloseReason>,
     pub effects: Vec<BrokerEffect>,
+    pushed_back: BTreeMap<String, Vec<u8>>,
 }
 
 impl Bench {
     pub fn new(options: Options) -> Self {
         let settings = BrokerSettings {
-            options: Arc::new(options),
+            options: Arc::new(options.clone()),
             identity: ServerIdentity {
                 server_id: "NID".into(),
-                server_name: "NAME".into(),
+                server_name: options.server_name.clone().unwrap_or_else(|| "NID".into()),
+                xkey: "X".into(),
                 host: "127.0.0.1".into(),
                 port: 4222,
                 ..ServerIdentity::default()
@@ -44,6 +46,7 @@ impl Bench {
             connections: BTreeMap::new(),
             closed: BTreeMap::new(),
             effects: Vec::new(),
+            pushed_back: BTreeMap::new(),
         }
     }
 
@@ -95,8 +98,8 @@ impl Bench {
         }
     }
 
-    /// What was written to a connection since the last call; `<EOF>` at the end if it was closed.
-    pub fn take(&mut self, name: &str) -> String {
+    /// What was written to a connection since the last call, and whether it is closed.
+    pub fn take_bytes(&mut self, name: &str) -> (Vec<u8>, bool) {
         let id = self.id(name);
         let outbound = self.broker.outbound(id);
         let mut slices = vec![IoSlice::new(&[]); outbound.chunk_count()];
@@ -105,13 +108,35 @@ impl Bench {
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect();
-        let count = bytes.len();
-        outbound.consumed(count);
-        let mut text = String::from_utf8_lossy(&bytes).into_owned();
-        if self.closed.contains_key(&id) {
-            text.push_str("<EOF>");
-        }
-        text
+        outbound.consumed(bytes.len());
+        let mut all = self.pushed_back.remove(name).unwrap_or_default();
+        all.extend_from_slice(&bytes);
+        (all, self.closed.contains_key(&id))
+    }
+
+    /// Drops the first line that waits for a connection.
+    pub fn drop_line(&mut self, name: &str) {
+        let (bytes, _) = self.take_bytes(name);
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(bytes.len(), |at| at + 1);
+        self.pushed_back
+            .insert(name.to_owned(), bytes[end..].to_vec());
+    }
+
+    /// As [`Self::take_bytes`], as text; `<EOF>` at the end if the connection is closed.
+    pub fn take(&mut self, name: &str) -> String {
+        let (bytes, is_closed) = self.take_bytes(name);
+        let end = if is_closed { "<EOF>" } else { "" };
+        format!("{}{end}", String::from_utf8_lossy(&bytes))
+    }
+
+    pub fn close(&mut self, name: &str) {
+        let id = self.id(name);
+        self.broker
+            .closed_by_peer(self.now, id, CloseReason::ClientClosed);
+        self.settle();
     }
 
     pub fn exchange(&mut self, name: &str, bytes: &str) -> String {
