@@ -12,6 +12,8 @@ use crate::limits::{SHARED_PAYLOAD_MIN, STALL_MAX_NS};
 use crate::publish::Message;
 use crate::session::{Phase, Session};
 
+/// Bytes of the line end behind a payload; when only they lack, the parser must see what is there.
+const LINE_END: usize = 2;
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -121,12 +123,13 @@ impl Broker {
         };
         let (taken, rest) = input.split_at(wanted);
         session.partial.extend_from_slice(taken);
-        if is_payload && taken.len() < session.needed {
-            session.needed -= taken.len();
+        let lacking = session.needed.saturating_sub(taken.len());
+        if is_payload && lacking > LINE_END {
+            session.needed = lacking;
             return rest;
         }
         let mut kept = std::mem::take(&mut session.partial);
-        if is_payload && kept.len() > SHARED_PAYLOAD_MIN {
+        if is_payload && lacking == 0 && kept.len() > SHARED_PAYLOAD_MIN {
             let whole = kept.freeze();
             if let Some(left) = self.parse_one(now, slot, &whole, Some(&whole), &limits) {
                 self.keep(slot, BytesMut::from(&whole[left.min(whole.len())..]));
