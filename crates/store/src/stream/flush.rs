@@ -94,9 +94,17 @@ pub(super) struct Run {
 impl StreamStore {
     /// Starts moving the tail into segments. The result comes as [`StoreEvent::Flushed`] with the
     /// manifest of the state **now**: note the applied log index when calling. False when one is
-    /// under way, the store is not loaded, or it is a memory store.
+    /// under way or its event was not taken yet (so that one noted index is enough), the store is
+    /// not loaded, or it is a memory store.
     pub fn begin_flush(&mut self) -> bool {
-        if self.settings.storage == Storage::Memory || self.flush.is_some() || !self.is_loaded() {
+        let told = |event: &StoreEvent| {
+            matches!(
+                event,
+                StoreEvent::Flushed(_) | StoreEvent::FlushFailed { .. }
+            )
+        };
+        let busy = self.flush.is_some() || self.events.iter().any(told);
+        if self.settings.storage == Storage::Memory || busy || !self.is_loaded() {
             return false;
         }
         self.manifests += 1;
