@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// Monotonic time until which it is not read; 0 when it may be.
     pub(crate) paused_until: u64,
+    /// Monotonic time by which its TLS handshake must be done; 0 when that is the broker's concern.
+    pub(crate) handshake_until: u64,
     /// A password is being compared: not read meanwhile.
     pub(crate) hashing: bool,
     /// Stands in the queue of sockets to read.
@@ -52,11 +54,25 @@ impl Connection {
             tls: None,
             phase: Phase::Undecided,
             paused_until: 0,
+            handshake_until: 0,
             hashing: false,
             queued: false,
             peer_closing: false,
             write_blocked: false,
         }
+    }
+
+    /// Whether a TLS handshake has begun and is not done.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|session| !session.is_established())
+    }
+
+    /// How log lines name it.
+    pub(crate) fn log_name(&self) -> String {
+        let number = self.id.map_or(0, |id| id.0);
+        format!("{} - cid:{number}", self.peer)
     }
 
     /// Whether bytes may be read from it now.

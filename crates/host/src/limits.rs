@@ -4,6 +4,9 @@
 pub(crate) const READ_BUFFER_MIN: usize = 64 * 1024;
 /// Read buffer at most, in bytes: what one read takes from a connection that has more.
 pub(crate) const READ_BUFFER_MAX: usize = 1024 * 1024;
+/// Share of `max_pending` that one read may take at most: what one batch adds to a receiver before
+/// its producer can be held back.
+pub(crate) const READ_SHARE_OF_PENDING: u64 = 64;
 /// Bytes read from all connections in one turn; what is left waits for the next one.
 pub(crate) const TURN_READ_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes read from one connection before the others have their turn.

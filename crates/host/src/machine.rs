@@ -57,6 +57,20 @@ pub(crate) fn processor_ns() -> u64 {
         .saturating_mul(1_000_000_000 / per_second)
 }
 
+/// Lets this process open as many files as it may: every connection is one.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where the system refuses, the old limit stays and accepting pauses when it is reached.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
 /// Cores of the machine.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

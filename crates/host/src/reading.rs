@@ -3,8 +3,8 @@
 use crate::connection::{Connection, Phase};
 use crate::event_loop::{EventLoop, FIRST_CONNECTION, Stage};
 use crate::limits::{
-    ACCEPT_PAUSE_MAX_NS, ACCEPT_PAUSE_MIN_NS, CONNECTION_READ_BYTES, READ_BUFFER_MAX, TURN_ACCEPTS,
-    TURN_READ_BYTES,
+    ACCEPT_PAUSE_MAX_NS, ACCEPT_PAUSE_MIN_NS, CONNECTION_READ_BYTES, READ_BUFFER_MAX,
+    READ_SHARE_OF_PENDING, TURN_ACCEPTS, TURN_READ_BYTES,
 };
 use crate::logger::Level;
 use crate::tls::Session;
@@ -95,7 +95,21 @@ impl EventLoop {
         let mut tls_first = tls_first;
         if tls_first {
             match self.tls.clone().map(Session::new) {
-                Some(Ok(session)) => connection.tls = Some(Box::new(session)),
+                Some(Ok(session)) => {
+                    connection.tls = Some(Box::new(session));
+                    let limit_ns = self
+                        .node
+                        .options()
+                        .tls
+                        .as_ref()
+                        .map_or(0, |tls| tls.timeout_ns);
+                    connection.handshake_until = now.after_ns(limit_ns);
+                    self.timers.push(Reverse((
+                        connection.handshake_until,
+                        key,
+                        connection.serial,
+                    )));
+                }
                 _ => tls_first = false,
             }
         }
@@ -173,7 +187,13 @@ impl EventLoop {
             let lingering = connection.phase == Phase::Lingering;
             match connection.socket.read(buffer) {
                 Ok(0) => {
-                    self.end(now, key, CloseReason::ClientClosed);
+                    let mut reason = CloseReason::ClientClosed;
+                    if connection.is_handshaking() {
+                        let text = format!("{} - TLS handshake error: EOF", connection.log_name());
+                        self.logger.line(Level::Error, &text);
+                        reason = CloseReason::TlsHandshakeError;
+                    }
+                    self.end(now, key, reason);
                     return taken;
                 }
                 Ok(count) => {
@@ -183,7 +203,7 @@ impl EventLoop {
                     if !lingering {
                         self.feed(now, key, &buffer[..count]);
                     }
-                    if filled && buffer.len() < READ_BUFFER_MAX {
+                    if filled && buffer.len() < self.read_bytes_max() {
                         buffer.resize(buffer.len() * 2, 0);
                     }
                     if !more {
@@ -204,6 +224,15 @@ impl EventLoop {
                 },
             }
         }
+    }
+
+    /// How far the read buffer may grow: large reads are cheap, but what one brings must be little
+    /// beside what a receiver may have pending.
+    fn read_bytes_max(&self) -> usize {
+        let share = self.node.options().client.max_pending / READ_SHARE_OF_PENDING;
+        usize::try_from(share)
+            .unwrap_or(READ_BUFFER_MAX)
+            .min(READ_BUFFER_MAX)
     }
 
     /// Looks at the first byte of a connection that may begin with TLS; false if none is there.
@@ -262,6 +291,7 @@ impl EventLoop {
         let result = session.receive(bytes, &mut plain);
         let established = session.newly_established();
         let was_established = session.is_established();
+        let name = connection.log_name();
         self.unflushed.push(key);
         if let Some(facts) = established {
             self.node.broker().tls_established(now, id, facts);
@@ -272,7 +302,7 @@ impl EventLoop {
         self.plain_buffer = plain;
         self.apply_effects(now);
         if let Err(error) = result {
-            let text = format!("TLS handshake error: {error}");
+            let text = format!("{name} - TLS handshake error: {error}");
             self.logger.line(
                 if was_established {
                     Level::Debug
@@ -308,6 +338,11 @@ impl EventLoop {
             match connection.phase {
                 Phase::Undecided => self.introduce(now, key, false),
                 Phase::Open => {
+                    let late = connection.handshake_until;
+                    if late != 0 && late <= now.monotonic_ns && connection.is_handshaking() {
+                        self.end(now, key, CloseReason::TlsHandshakeError);
+                        continue;
+                    }
                     if connection.paused_until != 0 && connection.paused_until <= now.monotonic_ns {
                         connection.paused_until = 0;
                         self.mark_ready(key);

@@ -71,6 +71,7 @@ pub(crate) fn start(
     logger: &mut Logger,
 ) -> Result<Starting, String> {
     let clock = Clock::start();
+    machine::raise_file_limit();
     let waiting = Waiting::new().map_err(|error| format!("no poll from the system: {error}"))?;
     signals::watch(waiting.inputs.clone()).map_err(|error| format!("no signals: {error}"))?;
     let server_id = identity::server_id(&identity::entropy()?);

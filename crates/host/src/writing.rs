@@ -70,17 +70,10 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if !after_flush {
+        // Without a handshake there is no one to decrypt a last error.
+        if !after_flush || connection.is_handshaking() {
             self.end(now, key, reason);
             return;
-        }
-        // Without a handshake there is no one to decrypt a last error: it goes out plainly.
-        if connection
-            .tls
-            .as_ref()
-            .is_some_and(|session| !session.is_established())
-        {
-            connection.tls = None;
         }
         connection.phase = Phase::Closing;
         self.timers.push(Reverse((
