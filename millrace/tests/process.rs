@@ -12,7 +12,7 @@ fn a_server_writes_its_files_and_leaves_with_code_0() {
         let pid = std::fs::read_to_string(server.path("pid")).expect("a pid file");
         assert_eq!(pid, server.process.id().to_string());
         let ports = file_ending(&server.folder.0, ".ports").expect("a ports file");
-        assert!(ports.ends_with(format!("millrace_{pid}.ports")));
+        assert!(ports.ends_with(format!("nats-server_{pid}.ports")));
         let text = std::fs::read_to_string(&ports).expect("text");
         assert!(text.starts_with(&format!(r#"{{"nats":["nats://127.0.0.1:{}"]"#, server.port)));
         assert!(
@@ -173,7 +173,7 @@ fn monitoring_answers_over_http() {
 fn a_store_folder_serves_one_server_at_a_time() {
     let holder = Server::start_with_store(&[]);
     let store = holder.path("store").display().to_string();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+    let output = common::command(&holder.folder)
         .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &store])
         .output()
         .expect("it ends");
@@ -189,7 +189,7 @@ fn a_store_folder_serves_one_server_at_a_time() {
 fn streams_of_the_reference_are_neither_read_nor_passed_over() {
     let folder = Folder::new();
     std::fs::create_dir_all(folder.0.join("jetstream/$G/streams/ORDERS")).expect("made");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+    let output = common::command(&folder)
         .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
         .arg(&folder.0)
         .output()
@@ -202,7 +202,7 @@ fn streams_of_the_reference_are_neither_read_nor_passed_over() {
 #[test]
 fn a_taken_port_is_a_clear_failure() {
     let server = Server::start(&[]);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+    let output = common::command(&server.folder)
         .args(["-a", "127.0.0.1", "-p", &server.port.to_string()])
         .output()
         .expect("it ends");

@@ -38,6 +38,15 @@ impl Drop for Folder {
     }
 }
 
+/// The binary under the reference's name: so called it has the reference's defaults.
+pub(crate) fn command(folder: &Folder) -> Command {
+    let path = folder.0.join("nats-server");
+    if !path.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_millrace"), &path).expect("linked");
+    }
+    Command::new(path)
+}
+
 /// A running server, killed at the end of the test.
 pub(crate) struct Server {
     pub(crate) folder: Folder,
@@ -64,7 +73,7 @@ impl Server {
     pub(crate) fn start_in(folder: Folder, flags: &[&str]) -> Self {
         let log = folder.0.join("log");
         let _ = std::fs::remove_file(&log);
-        let process = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        let process = command(&folder)
             .args(["-a", "127.0.0.1", "-p", "-1", "-l"])
             .arg(&log)
             .arg("-P")
