@@ -200,65 +200,67 @@ mod tests {
         }
     }
 
+    /// Subjects with queues (empty: none) that may and may not be subscribed to.
+    struct Subscribing {
+        allow: &'static [&'static str],
+        deny: &'static [&'static str],
+        yes: &'static [(&'static str, &'static str)],
+        no: &'static [(&'static str, &'static str)],
+    }
+    const CASES: &[Subscribing] = &[
+        Subscribing {
+            allow: &[],
+            deny: &[],
+            yes: &[(">", ""), ("a", "q")],
+            no: &[],
+        },
+        Subscribing {
+            allow: &["svc"],
+            deny: &[],
+            yes: &[("svc", "")],
+            no: &[(">", ""), ("*", "")],
+        },
+        Subscribing {
+            allow: &["in.>"],
+            deny: &[],
+            yes: &[("in.*.x", ""), ("in.>", "")],
+            no: &[],
+        },
+        Subscribing {
+            allow: &["q.>", "q.> g1"],
+            deny: &[],
+            yes: &[("q.x", ""), ("q.x", "g1"), ("q.*", "")],
+            no: &[("q.x", "g2"), (">", ""), ("q", "")],
+        },
+        Subscribing {
+            allow: &["q.> g1"],
+            deny: &[],
+            yes: &[("q.x", "g1")],
+            no: &[("q.x", ""), ("q.x", "g2")],
+        },
+        Subscribing {
+            allow: &[],
+            deny: &["q", "q g1"],
+            yes: &[("*", ""), ("*", "g1"), (">", "")],
+            no: &[("q", ""), ("q", "g1"), ("q", "g2")],
+        },
+        Subscribing {
+            allow: &[],
+            deny: &["q.* g.*"],
+            yes: &[("q.a", "g"), ("q.a", ""), ("q.*", "")],
+            no: &[("q.a", "g.1"), ("q.*", "g.1"), ("q.>", "g.1")],
+        },
+        Subscribing {
+            allow: &["a.>"],
+            deny: &["a.b.*"],
+            yes: &[("a.>", ""), ("a.b", "")],
+            no: &[("a.b.>", ""), ("a.b.*", ""), ("a.b.c", "")],
+        },
+    ];
+
     #[test]
     fn subscribe_lists_decide_as_in_the_reference() {
-        struct Case {
-            allow: &'static [&'static str],
-            deny: &'static [&'static str],
-            yes: &'static [(&'static str, &'static str)],
-            no: &'static [(&'static str, &'static str)],
-        }
-        let cases = [
-            Case {
-                allow: &[],
-                deny: &[],
-                yes: &[(">", ""), ("a", "q")],
-                no: &[],
-            },
-            Case {
-                allow: &["svc"],
-                deny: &[],
-                yes: &[("svc", "")],
-                no: &[(">", ""), ("*", "")],
-            },
-            Case {
-                allow: &["in.>"],
-                deny: &[],
-                yes: &[("in.*.x", ""), ("in.>", "")],
-                no: &[],
-            },
-            Case {
-                allow: &["q.>", "q.> g1"],
-                deny: &[],
-                yes: &[("q.x", ""), ("q.x", "g1"), ("q.*", "")],
-                no: &[("q.x", "g2"), (">", ""), ("q", "")],
-            },
-            Case {
-                allow: &["q.> g1"],
-                deny: &[],
-                yes: &[("q.x", "g1")],
-                no: &[("q.x", ""), ("q.x", "g2")],
-            },
-            Case {
-                allow: &[],
-                deny: &["q", "q g1"],
-                yes: &[("*", ""), ("*", "g1"), (">", "")],
-                no: &[("q", ""), ("q", "g1"), ("q", "g2")],
-            },
-            Case {
-                allow: &[],
-                deny: &["q.* g.*"],
-                yes: &[("q.a", "g"), ("q.a", ""), ("q.*", "")],
-                no: &[("q.a", "g.1"), ("q.*", "g.1"), ("q.>", "g.1")],
-            },
-            Case {
-                allow: &["a.>"],
-                deny: &["a.b.*"],
-                yes: &[("a.>", ""), ("a.b", "")],
-                no: &[("a.b.>", ""), ("a.b.*", ""), ("a.b.c", "")],
-            },
-        ];
-        for case in cases {
+        for case in CASES {
             let permissions = Permissions::new(&PermissionOptions {
                 publish: None,
                 subscribe: list(case.allow, case.deny),

@@ -20,6 +20,8 @@ mod disk_tests;
 mod erase;
 mod filter;
 mod flush;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 #[cfg(test)]
 mod index_tests;

@@ -12,9 +12,9 @@ use rustc_hash::FxBuildHasher;
 use twox_hash::XxHash3_64;
 
 /// First bytes of an index block.
-const BLOCK_MAGIC: &[u8; 4] = b"MIDX";
+pub(crate) const BLOCK_MAGIC: &[u8; 4] = b"MIDX";
 /// The version that this build writes.
-const BLOCK_VERSION: u16 = 1;
+pub(crate) const BLOCK_VERSION: u16 = 1;
 /// Bytes before the body.
 const HEAD_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 8;

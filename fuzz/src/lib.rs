@@ -1,0 +1,244 @@
+//! What the fuzz targets do with their bytes: one function for every parser that reads what comes
+//! from outside or from a disk. The targets only call them, so that the seeds run as tests, too.
+//!
+//! `cargo +nightly fuzz run config fuzz/corpus/config fuzz/seeds/config`
+
+use bytes::Bytes;
+use millrace_jetstream::api::ApiRequest;
+use millrace_jetstream::entry;
+use millrace_jetstream::model::{ConsumerConfig, ConsumerCreateRequest, StreamConfig};
+use millrace_store::journal::{GroupId, JournalPosition, Record, RecordKind, file, frame, record};
+use millrace_wire::client::{Operation, ParseError, Parser, ParserLimits, Step};
+use millrace_wire::headers::{self, HeaderBuilder};
+use millrace_wire::info::ConnectOptions;
+use millrace_wire::json::{self, Strictness};
+
+/// The client protocol: however the bytes are cut into reads, the same operations come out.
+pub fn client_protocol(data: &[u8]) {
+    let limits = ParserLimits {
+        max_control_line: 256,
+        max_payload: 1024,
+        ..ParserLimits::default()
+    };
+    let whole = operations(&[data], &limits);
+    let cut = data
+        .first()
+        .map_or(0, |byte| usize::from(*byte) % data.len());
+    let (front, back) = data.split_at(cut);
+    assert_eq!(whole, operations(&[front, back], &limits), "cut at {cut}");
+    let single: Vec<&[u8]> = data.chunks(1).collect();
+    assert_eq!(whole, operations(&single, &limits), "byte by byte");
+}
+
+/// All operations in a sequence of reads, printed, and the error that ended them.
+fn operations(reads: &[&[u8]], limits: &ParserLimits) -> (Vec<String>, Option<ParseError>) {
+    let mut parser = Parser::new();
+    let mut found = Vec::new();
+    let mut buffer: Vec<u8> = Vec::new();
+    for read in reads {
+        buffer.extend_from_slice(read);
+        loop {
+            let (consumed, done) = match parser.next(&buffer, limits) {
+                Ok(Step::Operation {
+                    operation,
+                    consumed,
+                }) => {
+                    check_size(&operation, limits);
+                    found.push(format!("{operation:?}"));
+                    (consumed, false)
+                }
+                Ok(Step::NeedMore { consumed, .. }) => (consumed, true),
+                Err(error) => return (found, Some(error)),
+            };
+            buffer.drain(..consumed);
+            if done {
+                break;
+            }
+        }
+    }
+    (found, None)
+}
+
+fn check_size(operation: &Operation<'_>, limits: &ParserLimits) {
+    if let Operation::Publish {
+        headers, payload, ..
+    } = operation
+    {
+        assert!(headers.len() + payload.len() <= limits.max_payload);
+    }
+}
+
+/// The configuration language and its options.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let load = |path: &str| match path {
+        "conf/self.conf" => Ok(text.to_owned()),
+        _ => Err(format!("open {path}: no such file or directory")),
+    };
+    let environment = |name: &str| (name == "SELF").then(|| text.to_owned());
+    if let Ok((options, warnings)) =
+        millrace_config::parse(text, "conf/self.conf", &load, &environment)
+    {
+        let _ = options.validate();
+        for warning in warnings {
+            assert!(!warning.to_string().is_empty());
+        }
+    }
+}
+
+/// Header blocks: any bytes, and a good block made of them that is changed and changed back.
+pub fn headers(data: &[u8]) {
+    let _ = headers::status(data);
+    for (key, _) in headers::iter(data) {
+        let _ = headers::find(data, key);
+    }
+    let _ = headers::set(data, KEY, b"value");
+    let _ = headers::remove(data, KEY);
+    let mut builder = HeaderBuilder::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
+        if !line.is_empty() && line.iter().all(is_plain) && line != KEY {
+            builder = builder.add(line, line);
+        }
+    }
+    let block = builder.finish();
+    let changed = headers::set(&block, KEY, b"value");
+    assert_eq!(headers::find(&changed, KEY), Some(b"value".as_slice()));
+    let removed = headers::remove(&changed, KEY);
+    assert!(headers::find(&removed, KEY).is_none());
+    assert!(
+        headers::iter(&removed).eq(headers::iter(&block)),
+        "the others stay"
+    );
+}
+
+const KEY: &[u8] = b"Fuzz-Key";
+
+/// JSON as requests carry it; the first line may be the subject of an API request.
+pub fn json_requests(data: &[u8]) {
+    let line_end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let (subject, body) = data.split_at(line_end);
+    if let Some(request) = ApiRequest::parse(subject) {
+        let _ = request.response_type();
+    }
+    let _ = ConnectOptions::parse(body);
+    for strictness in [Strictness::Lenient, Strictness::Strict] {
+        let _ = json::from_slice::<ConsumerCreateRequest>(body, strictness);
+        let _ = json::from_slice::<ConsumerConfig>(body, strictness);
+        let Ok(config) = json::from_slice::<StreamConfig>(body, strictness) else {
+            continue;
+        };
+        let written = json::to_vec(&config);
+        let again = json::from_slice::<StreamConfig>(&written, Strictness::Strict);
+        assert_eq!(
+            again.ok().as_ref(),
+            Some(&config),
+            "what we write we can read"
+        );
+    }
+}
+
+const EPOCH: u64 = 0x0102_0304_0506_0708;
+
+/// Journal files: any bytes as head, frame and records; and a good frame with one byte changed.
+pub fn journal(data: &[u8]) {
+    let _ = file::file_number(&String::from_utf8_lossy(data));
+    let _ = record::Reference::decode(data);
+    let _ = record::RecordHead::decode(data);
+    let _ = frame::decode(EPOCH, data, 0);
+    let Some((at, payload)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let head = frame::FrameHead {
+        flags: 0,
+        epoch: EPOCH,
+        number: 3,
+        durable_through: 2,
+        run_place: 0,
+    };
+    let kind = RecordKind::Entry { index: 5, term: 1 };
+    let written = Record {
+        group: GroupId(9),
+        kind,
+        payload: Bytes::copy_from_slice(payload),
+    };
+    let encoded = frame::encode(head, frame_start(), std::slice::from_ref(&written));
+    let mut content = vec![0; usize::try_from(frame_start()).unwrap_or(0)];
+    content.extend(encoded.chunks.iter().flatten());
+    let read = frame::decode(EPOCH, &content, frame_start()).expect("a good frame is read");
+    assert!(read.is_intact() && read.records.len() == 1);
+    let offset = encoded.payload_offsets[0];
+    let position = JournalPosition { file: 1, offset };
+    let _ = record::payload_checksum(EPOCH, position, payload);
+    // A changed byte is noticed, unless it lies in the padding.
+    let used = usize::try_from(offset).unwrap_or(0) + payload.len();
+    let start = usize::try_from(frame_start()).unwrap_or(0);
+    let place = start + usize::from(u16::from_le_bytes(*at)) % (used - start);
+    content[place] ^= 0x40;
+    let damaged = frame::decode(EPOCH, &content, frame_start());
+    assert!(
+        damaged.is_none_or(|frame| !frame.is_intact()),
+        "byte {place} changed unnoticed"
+    );
+}
+
+/// Frames begin at multiples of the alignment; this is the second place.
+fn frame_start() -> u64 {
+    millrace_store::journal::FRAME_ALIGNMENT
+}
+
+/// Segment files: records, index blocks, manifests and lists of deletes.
+pub fn segments(data: &[u8]) {
+    millrace_store::stream::fuzzing::read_anything(data);
+}
+
+/// Entries of the log: the meta group's and a stream's.
+pub fn entries(data: &[u8]) {
+    let data = Bytes::copy_from_slice(data);
+    if let Ok((head, operations)) = entry::decode_meta(&data) {
+        let again = entry::encode_meta(head, &operations);
+        let read = entry::decode_meta(&again);
+        assert!(
+            read.is_ok_and(|(_, read)| read == operations),
+            "what we write we can read"
+        );
+    }
+    if let Ok((_, operations)) = entry::decode_head(&data) {
+        for operation in operations {
+            if operation.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_seed_passes_its_target() {
+        let targets: [(&str, fn(&[u8])); 7] = [
+            ("client_protocol", super::client_protocol),
+            ("config", super::config),
+            ("headers", super::headers),
+            ("json_requests", super::json_requests),
+            ("journal", super::journal),
+            ("segments", super::segments),
+            ("entries", super::entries),
+        ];
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+        for (name, target) in targets {
+            let files = fs::read_dir(seeds.join(name)).expect("a folder of seeds");
+            let mut count = 0;
+            for file in files {
+                target(&fs::read(file.expect("an entry").path()).expect("a seed"));
+                count += 1;
+            }
+            assert!(count > 0, "no seeds for {name}");
+        }
+    }
+}
