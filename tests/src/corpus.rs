@@ -282,16 +282,17 @@ fn escape(bytes: &[u8]) -> String {
 }
 
 /// Keys of INFO whose values differ from server to server and run to run.
-const VARYING: [&str; 8] = [
+const VARYING: [&str; 6] = [
     "server_id",
     "server_name",
-    "git_commit",
     "go",
     "port",
     "client_id",
     "nonce",
-    "xkey",
 ];
+/// Keys that may be left out: `git_commit` is unknown in some builds, and `xkey` only serves the
+/// encryption of auth callouts.
+const OPTIONAL: [&str; 2] = ["git_commit", "xkey"];
 /// Keys that only Millrace sends.
 const OURS: [&str; 2] = ["implementation", "millrace"];
 
@@ -312,8 +313,9 @@ pub fn normalise(bytes: &[u8]) -> Vec<u8> {
                 *value = "*".into();
             }
         }
-        // May be left out.
-        info.shift_remove("git_commit");
+        for key in OPTIONAL {
+            info.shift_remove(key);
+        }
         for key in OURS {
             info.shift_remove(key);
         }

@@ -167,37 +167,58 @@ fn corpus_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Plays all files; one server per configuration at a time. Returns all differences.
-fn play_all(builder: impl Fn() -> ServerBuilder, record: bool) -> String {
+/// Plays all files at once, each with servers of its own. Returns all differences.
+fn play_all(builder: impl Fn() -> ServerBuilder + Sync, record: bool) -> String {
     let mut files: Vec<PathBuf> = std::fs::read_dir(corpus_folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
+    std::thread::scope(|scope| {
+        let builder = &builder;
+        let players: Vec<_> = files
+            .iter()
+            .map(|file| scope.spawn(move || play_file(file, builder, record)))
+            .collect();
+        players
+            .into_iter()
+            .map(|player| player.join().unwrap())
+            .collect()
+    })
+}
+
+/// Plays one file; scripts with the same configuration share a server.
+fn play_file(file: &Path, builder: &impl Fn() -> ServerBuilder, record: bool) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut scripts = corpus::parse(&text).unwrap();
     let mut servers: BTreeMap<String, Server> = BTreeMap::new();
     let mut differences = String::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let mut scripts = corpus::parse(&text).unwrap();
-        for script in &mut scripts {
-            let server = servers.entry(script.config.clone()).or_insert_with(|| {
-                let builder = builder();
-                if script.config.is_empty() {
-                    builder
-                } else {
-                    builder.config(&script.config)
-                }
-                .start()
-            });
-            differences.push_str(&play(&server.address, script, record));
-        }
-        if record {
-            let preamble = text.split("===").next().unwrap_or_default();
-            std::fs::write(&file, format!("{preamble}{}", corpus::format(&scripts))).unwrap();
-        }
-        servers.retain(|config, _| config.is_empty());
+    for script in &mut scripts {
+        let server = servers.entry(script.config.clone()).or_insert_with(|| {
+            let builder = builder();
+            match &*script.config {
+                "" => builder.start(),
+                config => builder.config(config).start(),
+            }
+        });
+        differences.push_str(&play(&server.address, script, record));
+    }
+    if record {
+        let preamble = text.split("===").next().unwrap_or_default();
+        std::fs::write(file, format!("{preamble}{}", corpus::format(&scripts))).unwrap();
     }
     differences
+}
+
+#[test]
+fn millrace_answers_as_the_corpus_says() {
+    // Under the reference's name it starts with the reference's defaults.
+    let folder = millrace_tests::server::fresh_folder("named");
+    let binary = folder.join("nats-server");
+    std::os::unix::fs::symlink(millrace_tests::millrace_binary(), &binary).unwrap();
+    let differences = play_all(|| ServerBuilder::binary(binary.clone()), false);
+    std::fs::remove_dir_all(folder).unwrap();
+    assert!(differences.is_empty(), "{differences}");
 }
 
 #[test]
