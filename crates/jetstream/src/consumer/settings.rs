@@ -125,9 +125,10 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Settings {
-    /// Reads a checked configuration with its defaults filled in.
+    /// Reads a checked configuration with its defaults filled in. `name` stands beside it: the
+    /// configuration of an unnamed ephemeral consumer does not carry the name it was given.
     #[must_use]
-    pub fn from_config(config: &ConsumerConfig, facts: StreamFacts) -> Self {
+    pub fn from_config(name: &str, config: &ConsumerConfig, facts: StreamFacts) -> Self {
         let start_time_ns = config.opt_start_time.map_or(i64::MIN, |time| time.0);
         let sampled = config
             .sample_frequency
@@ -136,7 +137,7 @@ impl Settings {
             .unwrap_or(0u64);
         let has_groups = config.priority_policy != PriorityPolicy::None;
         Self {
-            name: config.name.clone(),
+            name: name.to_owned(),
             durable: config.is_durable(),
             start: match config.deliver_policy {
                 DeliverPolicy::All => Start::All,

@@ -369,7 +369,7 @@ impl Stream {
             });
             return;
         };
-        let settings = Settings::from_config(&config, self.facts(&config));
+        let settings = Settings::from_config(name, &config, self.facts(&config));
         let place = self.place(&turn.shared.domain);
         let watermark = self.store.state().last_sequence;
         let store = VisibleStore::new(&mut self.store, watermark);
@@ -674,7 +674,8 @@ impl Stream {
 
     pub(super) fn encode_consumers(&self, out: &mut Vec<u8>) {
         put_u64(out, self.consumers.len() as u64);
-        for slot in self.consumers.values() {
+        for (name, slot) in &self.consumers {
+            put_block(out, name.as_bytes());
             put_i64(out, slot.created_ns);
             put_block(out, &serde_json::to_vec(&slot.config).unwrap_or_default());
             put_block(out, &slot.consumer.snapshot());
@@ -687,13 +688,14 @@ impl Stream {
         domain: &str,
     ) -> Result<(), RestoreError> {
         for _ in 0..reader.u64()? {
+            let name =
+                String::from_utf8(reader.block()?.to_vec()).map_err(|_| RestoreError::Config)?;
             let created_ns = reader.i64()?;
             let config = reader.block()?;
             let snapshot = reader.block()?;
             let config: ConsumerConfig =
                 serde_json::from_slice(&config).map_err(|_| RestoreError::Config)?;
-            let settings = Settings::from_config(&config, self.facts(&config));
-            let name = config.name.clone();
+            let settings = Settings::from_config(&name, &config, self.facts(&config));
             let consumer = Consumer::restore(settings, &snapshot)
                 .map_err(|_| RestoreError::Consumer(name.clone()))?;
             let place = self.place(domain);

@@ -94,7 +94,7 @@ impl Trial {
         };
         let messages = [("a.0", "m"), ("b", "m"), ("a.1", "m"), ("a.0", "m")];
         let mut bench = Bench::with_messages(config.clone(), &messages);
-        let settings = Settings::from_config(&config, StreamFacts::default());
+        let settings = Settings::from_config(&config.name, &config, StreamFacts::default());
         let last = bench.store.state().last_sequence;
         let store = VisibleStore::new(&mut bench.store, last);
         let follower = Consumer::create(settings, bench.now.wall_ns, &store);

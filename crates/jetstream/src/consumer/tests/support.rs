@@ -132,7 +132,7 @@ impl Bench {
         for (subject, payload) in messages {
             append(&mut store, now, subject, payload);
         }
-        let settings = Settings::from_config(&config, facts);
+        let settings = Settings::from_config(&config.name, &config, facts);
         let last = store.state().last_sequence;
         let consumer =
             Consumer::create(settings, now.wall_ns, &VisibleStore::new(&mut store, last));
