@@ -161,11 +161,20 @@ impl Client {
         self.write_down();
     }
 
-    /// Messages go into the transcript in their order, advisories sorted behind them.
+    /// Answers to acknowledgements, then messages, both in their order, then advisories sorted:
+    /// these three come by different ways.
     fn write_down(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
-        let is_advisory = |line: &String| line.starts_with("$JS.EVENT.");
-        let (mut advisories, messages): (Vec<_>, Vec<_>) = seen.into_iter().partition(is_advisory);
+        let mut advisories = Vec::new();
+        let mut messages = Vec::new();
+        for line in std::mem::take(&mut self.seen) {
+            if line.starts_with("answer ") {
+                self.transcript.push(line);
+            } else if line.starts_with("$JS.EVENT.") {
+                advisories.push(line);
+            } else {
+                messages.push(line);
+            }
+        }
         advisories.sort();
         self.transcript.extend(messages);
         self.transcript.extend(advisories);
@@ -284,13 +293,13 @@ fn scrub(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for key in GONE {
-                map.remove(key);
+                map.shift_remove(key);
             }
             for (key, value) in map.iter_mut() {
                 if key == "metadata"
                     && let Value::Object(metadata) = value
                 {
-                    metadata.remove("_nats.ver");
+                    metadata.shift_remove("_nats.ver");
                 }
                 scrub(value);
             }

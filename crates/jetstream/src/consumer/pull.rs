@@ -264,6 +264,7 @@ fn new_request(
     Request {
         reply: Bytes::copy_from_slice(reply),
         left: body.batch(),
+        unnumbered: body.batch <= 0,
         delivered: 0,
         expires_ns: (body.expires > 0).then(|| context.now.after_ns(unsigned(body.expires))),
         no_wait: body.no_wait,

@@ -12,6 +12,8 @@ pub(super) struct Request {
     pub(super) reply: Bytes,
     /// Messages still wanted.
     pub(super) left: u64,
+    /// The request named no number: it gets one message, but its statuses say 0.
+    pub(super) unnumbered: bool,
     pub(super) delivered: u64,
     pub(super) expires_ns: Option<u64>,
     pub(super) no_wait: bool,
@@ -31,7 +33,7 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn unused(&self) -> Unused {
         Unused {
-            messages: self.left,
+            messages: if self.unnumbered { 0 } else { self.left },
             bytes: self.bytes_left.unwrap_or(0),
         }
     }

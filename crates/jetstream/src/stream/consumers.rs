@@ -13,7 +13,7 @@ use crate::consumer::{
 use crate::entry::{Operation, Reader, put_block, put_i64, put_u64};
 use crate::ids::Endpoint;
 use crate::io::{Durability, Effect, LogLevel, Message};
-use crate::model::{ConsumerConfig, RetentionPolicy, StreamConfig};
+use crate::model::{AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig};
 use crate::request::Outcome;
 use crate::shared::Turn;
 
@@ -451,22 +451,25 @@ impl Stream {
 
     /// Subscribes to (or leaves) a consumer's subjects: pulls, acknowledgements, flow control.
     fn bind_consumer(&self, turn: &mut Turn<'_>, name: &str, bind: bool) {
+        let Some(slot) = self.consumers.get(name) else {
+            return;
+        };
         let stream = &self.name;
-        let mut filters = vec![
-            (
-                format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
-                Endpoint::NextRequest(self.id),
-            ),
-            (format!("$JS.ACK.{stream}.{name}.>"), Endpoint::Ack(self.id)),
-            (
-                format!("$JS.ACK.*.*.{stream}.{name}.>"),
-                Endpoint::Ack(self.id),
-            ),
-            (
+        let mut filters = vec![(
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
+            Endpoint::NextRequest(self.id),
+        )];
+        if slot.config.ack_policy != AckPolicy::None {
+            let acks = Endpoint::Ack(self.id);
+            filters.push((format!("$JS.ACK.{stream}.{name}.*.*.*.*.*"), acks));
+            filters.push((format!("$JS.ACK.*.*.{stream}.{name}.*.*.*.*.>"), acks));
+        }
+        if slot.config.flow_control {
+            filters.push((
                 format!("$JS.FC.{stream}.{name}.>"),
                 Endpoint::FlowControl(self.id),
-            ),
-        ];
+            ));
+        }
         if !turn.shared.domain.is_empty() {
             let domain = &turn.shared.domain;
             filters.push((
