@@ -52,6 +52,8 @@ impl Stream {
         let Some(id) = headers.batch_id.clone() else {
             return Admission::Done;
         };
+        // A timer that is over has fired, also if nobody ticked yet.
+        self.expire_batches(turn);
         match self.stage_message(turn, message, block, headers, &id) {
             Ok(Commit::No) => {
                 self.send_answer(turn, &message.reply, &PublishAnswer::Empty);

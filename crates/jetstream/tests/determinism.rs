@@ -1,0 +1,248 @@
+//! Random publishes, batches, purges and deletes with entries committed late: what the stream holds
+//! equals a naive model of the acknowledged operations, and its log replayed from scratch gives the
+//! same state.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use millrace_jetstream::StreamId;
+use proptest::prelude::*;
+use support::Harness;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Publish {
+        subject: u8,
+        id: Option<u8>,
+        expect_last: bool,
+        rollup: bool,
+    },
+    Batch {
+        subjects: Vec<u8>,
+        broken: bool,
+        large: bool,
+    },
+    Purge {
+        subject: Option<u8>,
+        keep: u8,
+    },
+    Delete {
+        back: u8,
+    },
+    Commit,
+    EndOfTurn,
+    Depose,
+    Wait,
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let action = prop_oneof![
+        8 => (0..4u8, prop::option::of(0..6u8), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
+            .prop_map(|(subject, id, expect_last, rollup)| Action::Publish {
+                subject, id, expect_last, rollup
+            }),
+        3 => (prop::collection::vec(0..4u8, 1..5), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
+            .prop_map(|(subjects, broken, large)| Action::Batch { subjects, broken, large }),
+        1 => (prop::option::of(0..4u8), 0..3u8)
+            .prop_map(|(subject, keep)| Action::Purge { subject, keep }),
+        1 => (0..5u8).prop_map(|back| Action::Delete { back }),
+        4 => Just(Action::Commit),
+        6 => Just(Action::EndOfTurn),
+        1 => Just(Action::Depose),
+        1 => Just(Action::Wait),
+    ];
+    prop::collection::vec(action, 1..60)
+}
+
+/// What a client was promised: sequence to payload, as far as acknowledged.
+#[derive(Default)]
+struct Promises {
+    /// Reply to the payloads it stands for, in order.
+    open: BTreeMap<String, Vec<String>>,
+    /// Sequence to payload.
+    stored: BTreeMap<u64, String>,
+}
+
+impl Promises {
+    fn collect(&mut self, harness: &mut Harness) {
+        let replies: Vec<String> = self.open.keys().cloned().collect();
+        for reply in replies {
+            let Some(sent) = harness.take(&reply) else {
+                continue;
+            };
+            let Some(payloads) = self.open.remove(&reply) else {
+                continue;
+            };
+            let answer: serde_json::Value =
+                serde_json::from_str(&sent.payload).expect("an acknowledgement");
+            if answer.get("error").is_some() || answer.get("duplicate").is_some() {
+                continue;
+            }
+            let last = answer["seq"].as_u64().expect("a sequence");
+            let first = last + 1 - payloads.len() as u64;
+            for (sequence, payload) in (first..).zip(payloads) {
+                let before = self.stored.insert(sequence, payload);
+                assert_eq!(before, None, "sequence {sequence} was given twice");
+            }
+        }
+    }
+}
+
+fn batch(
+    harness: &mut Harness,
+    stream: StreamId,
+    serial: usize,
+    action: &Action,
+) -> (String, Vec<String>) {
+    let Action::Batch {
+        subjects,
+        broken,
+        large,
+    } = action
+    else {
+        unreachable!("a batch")
+    };
+    let id = format!("batch{serial}");
+    let filler = if *large {
+        "y".repeat(700 * 1024)
+    } else {
+        String::new()
+    };
+    let (mut reply, mut payloads) = (String::new(), Vec::new());
+    for (place, subject) in subjects.iter().enumerate() {
+        let sequence = (place + 1).to_string();
+        let mut headers = vec![
+            ("Nats-Batch-Id", id.as_str()),
+            ("Nats-Batch-Sequence", &sequence),
+        ];
+        if place + 1 == subjects.len() {
+            headers.push(("Nats-Batch-Commit", "1"));
+        }
+        if *broken && place + 1 == subjects.len() {
+            headers.push(("Nats-Expected-Stream", "other"));
+        }
+        let payload = format!("{serial}.{place}{filler}");
+        reply = harness.publish_later(stream, &format!("S.{subject}"), &headers, &payload);
+        payloads.push(payload);
+    }
+    (reply, payloads)
+}
+
+fn run(actions: &[Action], extra: &str) {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", extra);
+    let group = stream.group();
+    let mut promises = Promises::default();
+    harness.hold = true;
+    for (serial, action) in actions.iter().enumerate() {
+        match action {
+            Action::Publish {
+                subject,
+                id,
+                expect_last,
+                rollup,
+            } => {
+                let id = id.map(|id| format!("id{id}"));
+                let mut headers = Vec::new();
+                if let Some(id) = &id {
+                    headers.push(("Nats-Msg-Id", id.as_str()));
+                }
+                if *expect_last {
+                    headers.push(("Nats-Expected-Last-Subject-Sequence", "0"));
+                }
+                if *rollup {
+                    headers.push(("Nats-Rollup", "sub"));
+                }
+                let payload = format!("{serial}");
+                let reply =
+                    harness.publish_later(stream, &format!("S.{subject}"), &headers, &payload);
+                promises.open.insert(reply, vec![payload]);
+            }
+            Action::Batch { .. } => {
+                let (reply, payloads) = batch(&mut harness, stream, serial, action);
+                promises.open.insert(reply, payloads);
+            }
+            Action::Purge { subject, keep } => {
+                let filter = subject.map_or(String::new(), |subject| format!("S.{subject}"));
+                harness.api(
+                    "STREAM.PURGE.S",
+                    &format!(r#"{{"filter":"{filter}","keep":{keep}}}"#),
+                );
+            }
+            Action::Delete { back } => {
+                let sequence = harness.state(stream).2.saturating_sub(u64::from(*back));
+                harness.api("STREAM.MSG.DELETE.S", &format!(r#"{{"seq":{sequence}}}"#));
+            }
+            Action::Commit => {
+                harness.commit_one(group);
+            }
+            Action::EndOfTurn => harness.end_of_turn(),
+            Action::Depose => {
+                harness.depose(group);
+                harness.elect(group);
+                promises.collect(&mut harness);
+                promises.open.clear();
+            }
+            Action::Wait => harness.advance_ms(700),
+        }
+        promises.collect(&mut harness);
+    }
+    harness.end_of_turn();
+    harness.commit_all();
+    promises.collect(&mut harness);
+    assert!(
+        promises.open.is_empty(),
+        "unanswered: {:?}",
+        promises.open.keys()
+    );
+    assert_eq!(harness.log_lines, Vec::<String>::new());
+    assert_eq!(harness.engine.shared.batches_in_flight, 0);
+    assert_eq!(
+        harness.hash(stream),
+        harness.replayed_hash(support::settings(), stream)
+    );
+    let last = harness.state(stream).2;
+    let store = &mut harness
+        .engine
+        .streams
+        .get_mut(&stream)
+        .expect("a stream")
+        .store;
+    for sequence in 1..=last {
+        let Some(Ok(message)) = store.get(sequence).ready() else {
+            continue;
+        };
+        let promised = promises
+            .stored
+            .get(&sequence)
+            .expect("stored means acknowledged");
+        assert_eq!(message.payload, promised.as_bytes(), "sequence {sequence}");
+    }
+    assert!(promises.stored.keys().all(|sequence| *sequence <= last));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_acknowledged_is_stored_and_the_log_alone_gives_the_state(actions in actions()) {
+        run(&actions, r#","allow_atomic":true,"allow_rollup_hdrs":true"#);
+    }
+
+    #[test]
+    fn limits_do_not_change_that(actions in actions()) {
+        run(
+            &actions,
+            r#","allow_atomic":true,"allow_rollup_hdrs":true,"max_msgs":6,"max_msgs_per_subject":2,"max_age":2000000000,"duplicate_window":1000000000"#,
+        );
+    }
+
+    #[test]
+    fn refusing_new_messages_does_not_change_that(actions in actions()) {
+        run(
+            &actions,
+            r#","allow_atomic":true,"allow_rollup_hdrs":true,"max_msgs":8,"discard":"new","max_msgs_per_subject":3"#,
+        );
+    }
+}
