@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::disk::DiskLanes;
 use crate::files::PortsFile;
-use crate::limits::{READ_BUFFER_MIN, TURN_EVENTS, TURN_INPUTS};
+use crate::limits::{READ_BUFFER_MIN, SETTLED_TURNS, STOPPING_WAIT_NS, TURN_EVENTS, TURN_INPUTS};
 use crate::logger::{Level, Logger};
 use crate::machine;
 use crate::monitor::MonitorRequest;
@@ -20,6 +20,7 @@ use crate::store_folder::StoreFolder;
 use millrace_clock::Now;
 use millrace_core::{BrokerEffect, CloseReason, ConnectionId, LogLevel};
 use millrace_node::{HostFacts, LogLine, LogSeverity, Node};
+use millrace_replica::GroupHandle;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -171,6 +172,8 @@ pub(crate) struct EventLoop {
     /// Something happened behind the end of the turn: make another at once.
     pub(crate) again: bool,
     disk_in_flight: usize,
+    /// Turns in a row in which a stopping server had nothing in flight.
+    settled_turns: u32,
     effects: Vec<BrokerEffect>,
     requests: Vec<DiskRequest>,
     dirty: Vec<ConnectionId>,
@@ -220,6 +223,7 @@ impl EventLoop {
             plain_buffer: Vec::new(),
             again: true,
             disk_in_flight: 0,
+            settled_turns: 0,
             effects: Vec::new(),
             requests: Vec::new(),
             dirty: Vec::new(),
@@ -273,7 +277,8 @@ impl EventLoop {
             .filter(|listener| listener.pending)
             .map(|l| l.paused_until);
         let stage = match self.stage {
-            Stage::Starting { until_ns } | Stage::Stopping { until_ns } => Some(until_ns),
+            Stage::Starting { until_ns } => Some(until_ns),
+            Stage::Stopping { .. } => Some(self.clock.now().after_ns(STOPPING_WAIT_NS)),
             Stage::Serving | Stage::LameDuck => None,
         };
         let timer = self.timers.peek().map(|Reverse((deadline, ..))| *deadline);
@@ -465,21 +470,29 @@ impl EventLoop {
             }
             Stage::Serving | Stage::LameDuck => Ok(false),
             Stage::Stopping { until_ns } => {
-                let connected = self.connections.len() > self.lingering;
-                let groups = || {
-                    self.node
-                        .group_handles()
-                        .iter()
-                        .any(|group| !group.is_released())
-                };
-                let busy = connected || self.disk_in_flight > 0 || groups();
-                if busy && now.monotonic_ns < until_ns {
+                if !self.has_settled() && now.monotonic_ns < until_ns {
                     return Ok(false);
                 }
                 self.logger.info("Server Exiting..");
                 Ok(true)
             }
         }
+    }
+
+    /// Whether a stopping server has nothing left to do: connections are written and closed, what
+    /// waited for the disk is on it, and then the groups have let go of their logs.
+    fn has_settled(&mut self) -> bool {
+        self.node.hurry();
+        let quiet = self.connections.len() <= self.lingering && self.disk_in_flight == 0;
+        self.settled_turns = if quiet { self.settled_turns + 1 } else { 0 };
+        if self.settled_turns < SETTLED_TURNS {
+            return false;
+        }
+        let groups = self.node.group_handles();
+        for group in &groups {
+            group.stop();
+        }
+        groups.iter().all(GroupHandle::is_released)
     }
 
     fn begin_serving(&mut self) -> Result<(), String> {

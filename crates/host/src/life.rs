@@ -33,9 +33,6 @@ impl EventLoop {
             until_ns: now.after_ns(SHUTDOWN_WAIT_NS),
         };
         self.node.broker().shutdown(now);
-        for group in self.node.group_handles() {
-            group.stop();
-        }
         self.again = true;
     }
 

@@ -46,3 +46,7 @@ pub(crate) const MONITOR_CONNECTIONS: usize = 64;
 pub(crate) const MONITOR_WAIT_S: u64 = 10;
 /// Bytes written at once when the file system cannot reserve space by itself.
 pub(crate) const ZERO_FILL_BYTES: usize = 256 * 1024;
+/// Turns without any disk work in flight after which a stopping server takes its disk for settled.
+pub(crate) const SETTLED_TURNS: u32 = 3;
+/// Longest wait of a stopping server between two turns.
+pub(crate) const STOPPING_WAIT_NS: u64 = 1_000_000;

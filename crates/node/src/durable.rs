@@ -61,6 +61,11 @@ impl Durable {
         &self.journal
     }
 
+    /// Makes lazy records due at once: the server stops.
+    pub(crate) fn hurry(&mut self) {
+        self.journal.hurry();
+    }
+
     /// Remembers that this entry may become durable with the next frame that comes along.
     pub(crate) fn mark_lazy(&mut self, group: GroupId, index: u64) {
         self.lazy.insert((group, index));

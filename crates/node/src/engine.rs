@@ -112,6 +112,13 @@ impl Engine {
         }
     }
 
+    /// Makes lazy records due at once: the server stops.
+    pub(crate) fn hurry(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.durable.hurry();
+        }
+    }
+
     pub(crate) fn jetstream(&self) -> Option<&JetStream> {
         match &self.phase {
             Phase::Running(running) => Some(&running.jetstream),

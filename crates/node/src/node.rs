@@ -133,6 +133,14 @@ impl Node {
         engine.turn(&mut self.deliveries, &mut context);
     }
 
+    /// Makes records that may wait for company due at once: the server stops. They are asked for by
+    /// the next [`Self::end_of_turn`].
+    pub fn hurry(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.hurry();
+        }
+    }
+
     /// Appends the disk requests since the last call, in order.
     pub fn take_disk_requests(&mut self, out: &mut Vec<DiskRequest>) {
         out.append(&mut self.requests);

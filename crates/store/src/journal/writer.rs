@@ -193,6 +193,13 @@ impl Journal {
         self.prove_when_idle(now, out);
     }
 
+    /// Makes what waits for a frame due at once: the server stops. Follow with [`Self::poll`].
+    pub fn hurry(&mut self) {
+        if !self.queue.is_empty() {
+            self.lazy_deadline_ns = Some(0);
+        }
+    }
+
     fn note_lazy(&mut self, now: Now) {
         if self.queue.is_empty() {
             self.lazy_deadline_ns = None;
