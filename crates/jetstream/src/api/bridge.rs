@@ -282,6 +282,11 @@ impl ApiEngine for JetStream {
                 consumer.info(context, &config)
             })
         })?
+        .map(|mut info| {
+            // Several groups are accepted, the first is reported.
+            info.priority_groups.truncate(1);
+            info
+        })
     }
 
     fn check_reset(

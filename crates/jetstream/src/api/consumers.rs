@@ -22,25 +22,25 @@ const NAMES_LIMIT: u64 = 1024;
 const GENERATED_NAME_LENGTH: usize = 8;
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiConsumersRequest")]
 struct ListRequest {
     offset: i64,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiConsumerPauseRequest")]
 struct PauseRequest {
     pause_until: Option<Timestamp>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiConsumerUnpinRequest")]
 struct UnpinRequest {
     group: String,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiConsumerResetRequest")]
 struct ResetRequest {
     seq: u64,
 }

@@ -155,7 +155,15 @@ fn plan_last(request: &GetRequest, store: &StreamStore) -> Result<Plan, Status> 
         let after = store.first_at_or_after(time.0);
         up_to = after.map_or(state.last_sequence, |sequence| sequence.saturating_sub(1));
     }
-    let filter = Filter::many(request.multi_last.iter().map(String::as_bytes));
+    // An empty subject matches nothing here, while an empty filter would match everything.
+    let subjects = request
+        .multi_last
+        .iter()
+        .filter(|subject| !subject.is_empty());
+    let filter = Filter::many(subjects.map(String::as_bytes));
+    if filter.is_all() && !request.multi_last.iter().any(|subject| subject == ">") {
+        return Err(NO_RESULTS);
+    }
     let from = request.first_sequence(store).unwrap_or(u64::MAX);
     let found = store
         .last_per_subject(&filter, up_to, MAX_SUBJECTS)

@@ -30,14 +30,14 @@ const SUBJECTS_LIMIT: u64 = 100_000;
 
 /// `{"offset":n,"subject":s}` of stream names and list.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiStreamNamesRequest")]
 struct ListRequest {
     offset: i64,
     subject: String,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiStreamInfoRequest")]
 struct InfoRequest {
     offset: i64,
     deleted_details: bool,
@@ -45,7 +45,7 @@ struct InfoRequest {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiStreamPurgeRequest")]
 struct PurgeRequest {
     seq: u64,
     filter: String,
@@ -53,7 +53,7 @@ struct PurgeRequest {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiMsgDeleteRequest")]
 struct DeleteMessageRequest {
     seq: u64,
     no_erase: bool,
@@ -496,7 +496,7 @@ pub(super) fn no_such_message(stream: &StreamView<'_>, sequence: u64) -> ApiErro
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiStreamSnapshotRequest")]
 #[allow(dead_code)] // Read for its errors; snapshots are not built yet.
 struct SnapshotRequest {
     deliver_subject: String,
@@ -532,7 +532,7 @@ pub(super) fn restore(engine: &dyn ApiEngine, pending: &PendingRequest, name: &s
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "JSApiStreamRestoreRequest")]
 #[allow(dead_code)] // Read for its errors; restoring is not built yet.
 struct RestoreRequest {
     config: StreamConfig,

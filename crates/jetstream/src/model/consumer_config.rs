@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for ConsumerAction {
 
 /// The body of a consumer create request.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "CreateConsumerRequest")]
 pub struct ConsumerCreateRequest {
     /// The stream; must equal the subject's.
     pub stream_name: String,

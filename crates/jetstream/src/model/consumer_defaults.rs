@@ -62,20 +62,15 @@ pub(super) fn set(
 
 fn set_ack_wait(config: &mut ConsumerConfig, pedantic: bool) -> Result<(), ApiError> {
     let waits = matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::All);
-    let first_ns = config.backoff_ns.first().copied();
-    if config.ack_wait_ns == 0 && waits {
-        config.ack_wait_ns = first_ns.unwrap_or(DEFAULT_ACK_WAIT_NS);
-    }
-    if let Some(first_ns) = first_ns
-        && waits
-        && config.ack_wait_ns != first_ns
-    {
-        if pedantic {
+    if let Some(first_ns) = config.backoff_ns.first().copied() {
+        if pedantic && config.ack_wait_ns != 0 && config.ack_wait_ns != first_ns {
             return Err(pedantic_error(
                 "first backoff value has to equal batch AckWait",
             ));
         }
         config.ack_wait_ns = first_ns;
+    } else if config.ack_wait_ns == 0 && waits {
+        config.ack_wait_ns = DEFAULT_ACK_WAIT_NS;
     }
     Ok(())
 }

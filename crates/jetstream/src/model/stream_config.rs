@@ -11,7 +11,7 @@ use super::timestamp::Timestamp;
 
 /// A stream's configuration. Durations in nanoseconds, sizes in bytes, -1 = no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "StreamConfigRequest")]
 pub struct StreamConfig {
     /// The name; unique in the account.
     pub name: String,
@@ -207,7 +207,7 @@ pub struct Republish {
 
 /// Defaults and upper bounds for a stream's consumers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "StreamConsumerLimits")]
 pub struct ConsumerLimits {
     /// For `inactive_threshold`, in nanoseconds.
     #[serde(rename = "inactive_threshold", skip_serializing_if = "is_zero")]

@@ -2,7 +2,6 @@
 //! shrinks. Validation (`stream_rules`, `consumer_rules`) comes first and answers as the reference.
 
 use super::consumer_config::ConsumerConfig;
-use super::enums::RetentionPolicy;
 use super::stream_config::StreamConfig;
 use crate::error::{ApiError, ErrorCode};
 
@@ -13,17 +12,7 @@ pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
         (config.mirror.is_some(), "mirrors are"),
         (!config.sources.is_empty(), "sources are"),
         (config.republish.is_some(), "republish is"),
-        (config.subject_transform.is_some(), "subject transforms are"),
-        (
-            config.retention == RetentionPolicy::Interest,
-            "interest retention is",
-        ),
-        (
-            config.retention == RetentionPolicy::WorkQueue,
-            "work queue retention is",
-        ),
         (config.allow_msg_schedules, "message schedules are"),
-        (config.allow_msg_counter, "message counters are"),
         (config.allow_batched, "fast ingest batches are"),
         (
             config.subject_delete_marker_ttl_ns > 0,
