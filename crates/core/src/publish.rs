@@ -64,6 +64,8 @@ struct Outgoing<'a> {
     /// One allocation with all parts for receivers inside the server, made on first use.
     parts: Option<Parts>,
     delivered: Delivered,
+    /// Headers and payloads queued for clients, summed up.
+    delivered_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -149,6 +151,7 @@ impl Broker {
         for members in &entry.queues {
             self.deliver_to_group(now, members, &mut outgoing);
         }
+        self.count_deliveries(account_id, &outgoing);
         if !outgoing.delivered.any() && !message.reply.is_empty() {
             self.answer_no_responders(slot, account_id, message);
         }
@@ -254,6 +257,7 @@ impl Broker {
             }
         }
         self.internal_cache = cache;
+        self.count_deliveries(account_id, &outgoing);
         outgoing.delivered
     }
 
@@ -304,12 +308,11 @@ impl Broker {
             return Outcome::Refused;
         }
         let pending = session.outbound.pending();
-        let max_pending = self.max_pending;
-        if pending > max_pending / 4 * STALL_QUARTERS && outgoing.publisher.is_some() {
+        if pending > self.max_pending / 4 * STALL_QUARTERS && outgoing.publisher.is_some() {
             if self.options.client.no_fast_producer_stall {
                 return Outcome::Refused;
             }
-            let is_full = pending >= max_pending;
+            let is_full = pending >= self.max_pending;
             self.batch_stall_ns += if is_full {
                 STALL_FULL_NS
             } else {
@@ -317,25 +320,37 @@ impl Broker {
             };
             self.batch_stalls += u64::from(self.batch_stall_ns <= STALL_MAX_NS);
         }
+        self.hand_over(now, slot, key, outgoing);
+        Outcome::Taken
+    }
+
+    /// The receiver takes the message: its bytes are queued and what follows from that is done.
+    fn hand_over(
+        &mut self,
+        now: Now,
+        slot: u32,
+        key: SubscriptionKey,
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let Some(record) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         record.delivered += 1;
         let is_last = record.max > 0 && record.delivered >= record.max;
         let size = outgoing.append_to(session, record.sid());
         session.last_activity = now;
         session.counters.out_msgs += 1;
         session.counters.out_bytes += size;
-        self.counters.out_msgs += 1;
-        self.counters.out_bytes += size;
-        let is_over = session.outbound.pending() > max_pending;
+        outgoing.delivered.clients += 1;
+        outgoing.delivered_bytes += size;
+        let is_over = session.outbound.pending() > self.max_pending;
         if !session.is_dirty {
             session.is_dirty = true;
             self.dirty.push(session.id);
         }
-        let account_id = record.account;
-        if let Some(account) = self.accounts.get_mut(account_id) {
-            account.counters.sent_msgs += 1;
-            account.counters.sent_bytes += size;
-        }
-        outgoing.delivered.clients += 1;
         if session.client.permissions.is_some() && !outgoing.message.reply.is_empty() {
             self.grant_permit(now, slot, outgoing.message.reply);
         }
@@ -345,7 +360,20 @@ impl Broker {
         if is_over {
             self.cut_slow_consumer(now, slot);
         }
-        Outcome::Taken
+    }
+
+    /// Counts what all clients together got of one message.
+    fn count_deliveries(&mut self, account_id: AccountId, outgoing: &Outgoing<'_>) {
+        let (count, bytes) = (
+            u64::from(outgoing.delivered.clients),
+            outgoing.delivered_bytes,
+        );
+        self.counters.out_msgs += count;
+        self.counters.out_bytes += bytes;
+        if let Some(account) = self.accounts.get_mut(account_id) {
+            account.counters.sent_msgs += count;
+            account.counters.sent_bytes += bytes;
+        }
     }
 
     fn deliver_inside(
@@ -425,6 +453,7 @@ impl<'a> Outgoing<'a> {
             big_payload: None,
             parts: None,
             delivered: Delivered::default(),
+            delivered_bytes: 0,
         }
     }
 

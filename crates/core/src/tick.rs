@@ -81,6 +81,10 @@ impl Broker {
         // Traffic from the peer stands for an answer, as long as the round trip is known.
         let is_fresh = session.ping.heard_ns > 0
             && now.monotonic_ns.saturating_sub(session.ping.heard_ns) < interval_ns;
+        if !is_fresh {
+            // An idle connection keeps as little as it can.
+            session.client.cache = None;
+        }
         let is_measured = session.ping.measured_ns > 0
             && now.monotonic_ns.saturating_sub(session.ping.measured_ns) < ROUND_TRIP_VALID_NS;
         if !(is_fresh && is_measured) {
