@@ -13,6 +13,15 @@ use crate::account::SubscriptionKey;
 use crate::match_cache::MatchCache;
 use crate::subscription::Subscriptions;
 
+/// A password that is being compared outside.
+#[derive(Debug)]
+pub(crate) struct Hashing {
+    /// Who the client is if it matches.
+    pub(crate) identity: Identity,
+    /// The client is logged in and only judged again.
+    pub(crate) is_reload: bool,
+}
+
 /// State of a client.
 pub(crate) struct Client {
     /// `+OK` after each operation; on until CONNECT says otherwise.
@@ -34,7 +43,7 @@ pub(crate) struct Client {
     /// All that its CONNECTs asked for; `None` before the first.
     pub(crate) options: Option<Box<ConnectOptions>>,
     /// Who it is if the password that is being compared matches.
-    pub(crate) hashing: Option<Box<Identity>>,
+    pub(crate) hashing: Option<Box<Hashing>>,
     pub(crate) permissions: Option<Arc<Permissions>>,
     pub(crate) permits: Option<Box<ReplyPermits>>,
     pub(crate) cache: Option<Box<MatchCache>>,

@@ -7,6 +7,7 @@ use millrace_config::options::ConnectionType;
 use millrace_wire::info::ConnectOptions;
 
 use crate::broker::Broker;
+use crate::client::Hashing;
 use crate::connect;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts};
 use crate::ids::{AccountId, ConnectionId};
@@ -63,7 +64,11 @@ impl Broker {
             return;
         };
         session.phase = Phase::Hashing;
-        session.client.hashing = Some(Box::new(check.identity.clone()));
+        let identity = check.identity.clone();
+        session.client.hashing = Some(Box::new(Hashing {
+            identity,
+            is_reload: false,
+        }));
         self.effects.push(BrokerEffect::HashPassword {
             id: session.id,
             check,
@@ -79,9 +84,13 @@ impl Broker {
         if session.phase != Phase::Hashing {
             return;
         }
-        let Some(identity) = session.client.hashing.take() else {
+        let Some(hashing) = session.client.hashing.take() else {
             return;
         };
+        let Hashing {
+            identity,
+            is_reload,
+        } = *hashing;
         session.phase = Phase::AwaitingConnect;
         if !matches {
             let who = match &*identity.user {
@@ -91,7 +100,11 @@ impl Broker {
             self.reject(now, slot, &Rejection { who });
             return;
         }
-        self.admit(now, slot, &identity);
+        if is_reload {
+            self.readmit(now, slot, &identity);
+        } else {
+            self.admit(now, slot, &identity);
+        }
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
@@ -120,7 +133,7 @@ impl Broker {
         }
     }
 
-    fn reject(&mut self, now: Now, slot: u32, rejection: &Rejection) {
+    pub(crate) fn reject(&mut self, now: Now, slot: u32, rejection: &Rejection) {
         let line = match &*rejection.who {
             "" => "authentication error".to_owned(),
             who => format!("authentication error - {who}"),
@@ -154,7 +167,7 @@ impl Broker {
     }
 
     /// Gives the session its account, permissions and limits. False if that closed it.
-    fn bind_identity(&mut self, now: Now, slot: u32, identity: &Identity) -> bool {
+    pub(crate) fn bind_identity(&mut self, now: Now, slot: u32, identity: &Identity) -> bool {
         let account = self.accounts.find_or_add(&identity.account);
         self.bind_account(slot, account);
         let limits = self.account_limits(&identity.account);
@@ -270,7 +283,8 @@ impl Limits {
     };
 }
 
-fn judge(
+/// What the rules say to the credentials a client has given so far.
+pub(crate) fn judge(
     authenticator: &millrace_auth::Authenticator,
     session: &Session,
     options: &ConnectOptions,

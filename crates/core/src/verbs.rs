@@ -167,16 +167,35 @@ impl Broker {
     }
 
     fn subscribe_violation(&mut self, slot: u32, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
-        let mut text = violation(b"Subscription to ", subject, b"");
+        let text = subscription_text(subject, queue);
         let mut line = format!("Subscription Violation - Subject {}", quoted(subject));
         if let Some(queue) = queue {
-            text.extend_from_slice(b" using queue ");
-            text.extend_from_slice(quoted(queue).as_bytes());
             line.push_str(&format!(", Queue: {}", quoted(queue)));
         }
         line.push_str(&format!(", SID {}", String::from_utf8_lossy(sid)));
         self.send_error(slot, &text);
         self.log_for(slot, LogLevel::Error, &line);
+    }
+
+    /// A subscription was removed because permissions changed.
+    pub(crate) fn removal_violation(
+        &mut self,
+        slot: u32,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+    ) {
+        let mut text = subscription_text(subject, queue);
+        text.extend_from_slice(b" (sid ");
+        text.extend_from_slice(quoted(sid).as_bytes());
+        text.push(b')');
+        self.send_error(slot, &text);
+        let line = format!(
+            "Removed sub {} (sid {}) - not authorized",
+            quoted(subject),
+            quoted(sid)
+        );
+        self.log_for(slot, LogLevel::Info, &line);
     }
 
     pub(crate) fn publish_violation(&mut self, slot: u32, subject: &[u8]) {
@@ -198,6 +217,15 @@ fn violation(what: &[u8], subject: &[u8], end: &[u8]) -> Vec<u8> {
     text.extend_from_slice(what);
     text.extend_from_slice(quoted(subject).as_bytes());
     text.extend_from_slice(end);
+    text
+}
+
+fn subscription_text(subject: &[u8], queue: Option<&[u8]>) -> Vec<u8> {
+    let mut text = violation(b"Subscription to ", subject, b"");
+    if let Some(queue) = queue {
+        text.extend_from_slice(b" using queue ");
+        text.extend_from_slice(quoted(queue).as_bytes());
+    }
     text
 }
 
