@@ -171,6 +171,7 @@ impl JetStream {
                 text,
             });
         }
+        stream.begin_load(effects);
         stream.account(&mut self.shared);
         self.touched.insert(id);
     }

@@ -28,6 +28,10 @@ impl Stream {
     /// Applies one entry. Entries come in order of their index; one that is applied already is
     /// ignored.
     pub fn apply(&mut self, turn: &mut Turn<'_>, entry: &Committed) {
+        if let Some(loading) = &mut self.loading {
+            loading.entries.push(entry.clone());
+            return;
+        }
         if self.quarantined || entry.index <= self.applied_index {
             return;
         }
@@ -46,6 +50,7 @@ impl Stream {
         self.applied_index = entry.index;
         self.applied_term = entry.term;
         self.account(turn.shared);
+        self.resume_checkpoint(turn);
         if self.lead.is_leader {
             self.release_answers(turn);
             self.advance_commit(turn);

@@ -56,7 +56,8 @@ impl Stream {
     /// Moves messages to segments and then asks for a checkpoint record.
     pub fn want_checkpoint(&mut self, turn: &mut Turn<'_>) {
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
-        if self.checkpoint.pending.is_some() || self.assembly.is_some() {
+        let busy = self.checkpoint.pending.is_some() || self.assembly.is_some();
+        if busy || self.loading.is_some() {
             self.checkpoint.wanted = true;
             return;
         }
@@ -218,7 +219,13 @@ impl Stream {
             self.store.checkpoint_durable(number);
         }
         self.poll_store(turn);
-        if self.checkpoint.wanted {
+        self.resume_checkpoint(turn);
+    }
+
+    /// Takes up a checkpoint that had to wait, if it need not any more.
+    pub(super) fn resume_checkpoint(&mut self, turn: &mut Turn<'_>) {
+        let free = self.checkpoint.pending.is_none() && self.assembly.is_none();
+        if self.checkpoint.wanted && free {
             self.want_checkpoint(turn);
         }
     }

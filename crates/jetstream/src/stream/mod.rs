@@ -14,9 +14,10 @@ mod lead;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use apply::Committed;
 use bytes::Bytes;
 use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
-use millrace_store::stream::{Storage, StoreSettings, StreamStore};
+use millrace_store::stream::{Lookup, Storage, StoreRequests, StoreSettings, StreamStore};
 use millrace_subject::Transform;
 
 use crate::batch::Assembly;
@@ -72,6 +73,15 @@ pub struct Stream {
     watch_changes: Vec<(Option<Vec<u8>>, bool)>,
     /// An entry could not be read: the stream takes no more of them and serves what it has.
     pub(crate) quarantined: bool,
+    /// The store's index is being read after a restart: nothing is applied before it is there.
+    loading: Option<Loading>,
+}
+
+/// What waits for the store's index.
+#[derive(Debug, Default)]
+struct Loading {
+    entries: Vec<Committed>,
+    lead: bool,
 }
 
 impl Stream {
@@ -118,6 +128,7 @@ impl Stream {
             consumer_losses: Vec::new(),
             watch_changes: Vec::new(),
             quarantined: false,
+            loading: None,
         };
         stream.compile();
         stream
@@ -201,6 +212,9 @@ impl Stream {
     /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is
     /// answered.
     pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
+        if let Some(loading) = &mut self.loading {
+            loading.lead = false;
+        }
         if self.lead.is_leader {
             self.bind_all(turn, false);
         }
@@ -212,6 +226,10 @@ impl Stream {
     /// This server leads from now on: staged state begins as applied state, and the stream's
     /// subjects are listened to.
     pub(crate) fn start_leading(&mut self, turn: &mut Turn<'_>) {
+        if let Some(loading) = &mut self.loading {
+            loading.lead = true;
+            return;
+        }
         if self.lead.is_leader || self.quarantined {
             return;
         }
@@ -252,8 +270,40 @@ impl Stream {
         }));
     }
 
+    /// Asks for the store's index after a restart.
+    pub(crate) fn begin_load(&mut self, effects: &mut Vec<Effect>) {
+        if self.store.ensure_loaded() == Lookup::Loading {
+            self.loading = Some(Loading::default());
+        }
+        let mut requests = StoreRequests::default();
+        self.store.poll(&mut requests);
+        effects.extend(requests.disk.into_iter().map(Effect::Disk));
+        effects.extend(requests.journal.into_iter().map(Effect::JournalRead));
+    }
+
+    /// The index is there: what came meanwhile is applied, and the lead taken if it is ours.
+    fn index_loaded(&mut self, turn: &mut Turn<'_>) {
+        let Some(loading) = self.loading.take() else {
+            return;
+        };
+        for entry in &loading.entries {
+            self.apply(turn, entry);
+        }
+        self.account(turn.shared);
+        if loading.lead {
+            self.start_leading(turn);
+        }
+    }
+
     /// A read has ended: whatever waited for it is looked at again.
     pub(crate) fn loaded(&mut self, turn: &mut Turn<'_>) {
+        if self.loading.is_some() {
+            if self.store.ensure_loaded() == Lookup::Ready(()) {
+                self.index_loaded(turn);
+            }
+            self.poll_store(turn);
+            return;
+        }
         self.wake_consumers = true;
         if self.lead.is_leader {
             self.advance_commit(turn);
