@@ -77,7 +77,6 @@ pub(crate) struct CommitJob {
     /// The messages of a batch that fits one entry.
     records: Vec<PublishRecord>,
     last_id: Bytes,
-    last_value: Option<String>,
     chain: u64,
     /// Messages in the parts proposed so far.
     proposed_messages: usize,
@@ -114,7 +113,6 @@ impl CommitJob {
             decided: Vec::new(),
             records: Vec::new(),
             last_id: Bytes::new(),
-            last_value: None,
             chain: 0,
             proposed_messages: 0,
             bytes: 0,
@@ -163,9 +161,9 @@ impl Stream {
                     return;
                 }
                 Step::Reject(refusal, reason) => {
-                    self.drop_batch(turn, &job.id, reason);
                     let answer = PublishAnswer::Refused(refusal);
                     self.answer_refused(turn, &job.reply, answer);
+                    self.drop_batch(turn, &job.id, reason);
                     return;
                 }
                 Step::Done => {
@@ -238,7 +236,6 @@ impl Stream {
             Verdict::Unwanted => record.unwanted = true,
             Verdict::Pass => {}
         }
-        job.last_value = counter.as_ref().map(ToString::to_string);
         let id = headers.dedup_id();
         job.last_id = id.map(|id| Bytes::copy_from_slice(id)).unwrap_or_default();
         // The diff lives longer than the part: it must not pin the part's bytes.
@@ -293,7 +290,6 @@ impl Stream {
             sequence: self.lead.last_sequence,
             id: job.id.clone(),
             count: job.count,
-            value: job.last_value.take(),
         };
         self.answer(turn, &job.reply, answer);
     }

@@ -32,7 +32,7 @@ enum Commit {
 impl Commit {
     fn of(headers: &PublishHeaders) -> Self {
         match headers.batch_commit.as_deref() {
-            None | Some(b"") => Self::No,
+            None => Self::No,
             Some(b"1") => Self::Store,
             Some(b"eob") => Self::EndOfBatch,
             Some(_) => Self::Invalid,
@@ -60,10 +60,10 @@ impl Stream {
             }
             Ok(commit) => self.begin_commit(turn, message, &id, commit),
             Err((refusal, dropped)) => {
+                self.refuse(turn, message, refusal);
                 if let Some(reason) = dropped {
                     self.drop_batch(turn, &id, reason);
                 }
-                self.refuse(turn, message, refusal);
             }
         }
         Admission::Done
@@ -196,8 +196,8 @@ impl Stream {
     /// Rows 20 and 21, then the checks.
     fn begin_commit(&mut self, turn: &mut Turn<'_>, message: &Message, id: &Bytes, commit: Commit) {
         let Some(staged) = self.lead.batches.ready_for_commit(turn.now, id) else {
-            self.drop_batch(turn, id, Some(Abandoned::Timeout));
             self.refuse(turn, message, Refusal::BatchIncomplete);
+            self.drop_batch(turn, id, Some(Abandoned::Timeout));
             return;
         };
         if self.lead.batches.expects_message_id(id) {

@@ -24,7 +24,6 @@ pub enum PublishAnswer {
         sequence: u64,
         id: Bytes,
         count: u64,
-        value: Option<String>,
     },
     Refused(Refusal),
     /// A staged message of a batch: nothing at all.
@@ -76,12 +75,8 @@ impl AckPrefix {
                 sequence,
                 id,
                 count,
-                value,
             } => {
                 self.stored(*sequence, out);
-                if let Some(value) = value {
-                    put_field(out, b",\"val\":", value.as_bytes());
-                }
                 put_field(out, b",\"batch\":", id);
                 out.extend_from_slice(b",\"count\":");
                 out.extend_from_slice(itoa::Buffer::new().format(*count).as_bytes());
@@ -158,7 +153,6 @@ mod tests {
             sequence: 14,
             id: Bytes::from_static(b"b"),
             count: 2,
-            value: None,
         };
         let counter = PublishAnswer::Counter {
             sequence: 2,

@@ -149,6 +149,14 @@ impl Check<'_> {
         self.headers.ttl.as_ref().filter(|ttl| !ttl.is_empty())
     }
 
+    /// An empty header counts as none, here and for the others.
+    fn increment(&self) -> Option<&Bytes> {
+        self.headers
+            .increment
+            .as_ref()
+            .filter(|text| !text.is_empty())
+    }
+
     fn rollup_word(&self) -> String {
         let value = self.headers.rollup.as_deref().unwrap_or_default();
         String::from_utf8_lossy(value).to_lowercase()
@@ -198,7 +206,7 @@ pub fn account_limits(check: &mut Check<'_>) -> Verdict {
 
 /// `Nats-Incr`: its form, whether counters are on, and what it does not go with.
 pub fn counter_headers(check: &mut Check<'_>) -> Verdict {
-    let Some(increment) = &check.headers.increment else {
+    let Some(increment) = check.increment() else {
         return Pass;
     };
     if parse_integer(increment).is_none() {
@@ -220,13 +228,13 @@ pub fn counter_headers(check: &mut Check<'_>) -> Verdict {
 
 /// A counter stream takes nothing but increments.
 pub fn counter_missing(check: &mut Check<'_>) -> Verdict {
-    let missing = check.config.allow_msg_counter && check.headers.increment.is_none();
+    let missing = check.config.allow_msg_counter && check.increment().is_none();
     Check::refuse_if(missing, Refusal::CounterMissing)
 }
 
 /// Adds the increment to the subject's value and puts the result in place of the payload.
 pub fn counter_value(check: &mut Check<'_>) -> Verdict {
-    let Some(increment) = check.headers.increment.as_deref().and_then(parse_integer) else {
+    let Some(increment) = check.increment().and_then(|text| parse_integer(text)) else {
         return Pass;
     };
     let subject = &check.record.subject;
@@ -410,11 +418,11 @@ pub fn subject_without_sequence(check: &mut Check<'_>) -> Verdict {
 }
 
 pub fn expected_last_sequence(check: &mut Check<'_>) -> Verdict {
-    let differs = check
-        .headers
-        .expected_last_sequence
-        .is_some_and(|expected| check.index == 0 && expected != check.last_sequence);
-    Check::refuse_if(differs, Refusal::WrongLastSequence(check.last_sequence))
+    // Messages before it in the batch count as proposed.
+    let last = check.last_sequence + check.index;
+    let expected = check.headers.expected_last_sequence;
+    let differs = expected.is_some_and(|expected| expected != last);
+    Check::refuse_if(differs, Refusal::WrongLastSequence(last))
 }
 
 /// Only the first message of a batch may expect a stream sequence.
@@ -428,10 +436,15 @@ pub fn schedules(check: &mut Check<'_>) -> Verdict {
     if check.headers.schedule.is_some() {
         return Refuse(Refusal::SchedulesDisabled);
     }
-    if check.headers.schedule_next.is_some() {
-        return Refuse(Refusal::SchedulesDisabled);
+    let filled = |value: &Option<Bytes>| value.as_ref().is_some_and(|text| !text.is_empty());
+    let scheduler = filled(&check.headers.scheduler);
+    if !filled(&check.headers.schedule_next) {
+        return Check::refuse_if(scheduler, Refusal::Scheduler);
     }
-    Check::refuse_if(check.headers.scheduler.is_some(), Refusal::Scheduler)
+    if check.headers.schedule_next.as_deref() != Some(b"purge") || !scheduler {
+        return Refuse(Refusal::Scheduler);
+    }
+    Refuse(Refusal::SchedulesDisabled)
 }
 
 pub fn source_header(check: &mut Check<'_>) -> Verdict {
