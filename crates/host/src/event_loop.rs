@@ -171,6 +171,8 @@ pub(crate) struct EventLoop {
     pub(crate) plain_buffer: Vec<u8>,
     /// Something happened behind the end of the turn: make another at once.
     pub(crate) again: bool,
+    /// A second of the monotonic clock, and the TLS handshakes begun in it.
+    pub(crate) handshakes: (u64, u64),
     disk_in_flight: usize,
     /// Turns in a row in which a stopping server had nothing in flight.
     settled_turns: u32,
@@ -222,6 +224,7 @@ impl EventLoop {
             read_buffer: vec![0; READ_BUFFER_MIN],
             plain_buffer: Vec::new(),
             again: true,
+            handshakes: (0, 0),
             disk_in_flight: 0,
             settled_turns: 0,
             effects: Vec::new(),

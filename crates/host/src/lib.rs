@@ -4,6 +4,7 @@
 //! threads, the hashing pool, signals and monitoring talk to it through one channel and a waker.
 //! Tested with real processes, since it is the one room that the simulator does not run.
 
+mod certificate;
 mod clock;
 mod connection;
 mod disk;

@@ -14,9 +14,11 @@ use millrace_core::{CloseReason, ConnectionFacts, ConnectionId, ConnectionKind};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::cmp::Reverse;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 
+/// Sent instead of a handshake beyond `connection_rate_limit`.
+const THROTTLED: &[u8] = b"-ERR 'Connection throttling is active. Please try again later.'\r\n";
 /// First byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -135,6 +137,13 @@ impl EventLoop {
             return;
         };
         self.flush(now, key);
+        if self.handshakes_exhausted(now) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                let _ = connection.socket.write(THROTTLED);
+            }
+            self.end(now, key, CloseReason::TlsHandshakeError);
+            return;
+        }
         // INFO always fits into an empty socket; if it did not, the peer is no client.
         let sent = self.node.broker().outbound(id).is_empty();
         let session = self.tls.clone().map(Session::new);
@@ -146,6 +155,22 @@ impl EventLoop {
             }
             _ => self.end(now, key, CloseReason::TlsHandshakeError),
         }
+    }
+
+    /// Counts a handshake; true if there were too many within this second.
+    fn handshakes_exhausted(&mut self, now: Now) -> bool {
+        let limit = self
+            .node
+            .options()
+            .tls
+            .as_ref()
+            .map_or(0, |tls| tls.connection_rate_limit);
+        let second = now.monotonic_ns / Now::SECOND_NS;
+        if self.handshakes.0 != second {
+            self.handshakes = (second, 0);
+        }
+        self.handshakes.1 += 1;
+        limit > 0 && self.handshakes.1 > limit
     }
 
     /// Reads from sockets that have something, each a share, until the turn's budget is used.
@@ -283,41 +308,43 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        let name = connection.log_name();
         let Some(session) = &mut connection.tls else {
             return;
         };
         let mut plain = std::mem::take(&mut self.plain_buffer);
         plain.clear();
-        let result = session.receive(bytes, &mut plain);
-        let established = session.newly_established();
+        let received = session
+            .receive(bytes, &mut plain)
+            .map_err(|error| error.to_string());
+        let established = match &self.node.options().tls {
+            Some(options) => session.newly_established(options),
+            None => Ok(None),
+        };
         let was_established = session.is_established();
-        let name = connection.log_name();
         self.unflushed.push(key);
-        if let Some(facts) = established {
+        let (facts, pinned) = match established {
+            Ok(facts) => (facts, Ok(())),
+            Err(reason) => (None, Err(reason)),
+        };
+        if let Some(facts) = facts {
             self.node.broker().tls_established(now, id, facts);
         }
-        if !plain.is_empty() {
+        if was_established && !plain.is_empty() {
             self.node.broker().receive(now, id, &plain);
         }
         self.plain_buffer = plain;
         self.apply_effects(now);
-        if let Err(error) = result {
+        if let Err(error) = received.and(pinned) {
             let text = format!("{name} - TLS handshake error: {error}");
-            self.logger.line(
-                if was_established {
-                    Level::Debug
-                } else {
-                    Level::Error
-                },
-                &text,
-            );
+            let (level, reason) = if was_established {
+                (Level::Debug, CloseReason::ReadError)
+            } else {
+                (Level::Error, CloseReason::TlsHandshakeError)
+            };
+            self.logger.line(level, &text);
             // The alert tells the peer why.
             self.flush(now, key);
-            let reason = if was_established {
-                CloseReason::ReadError
-            } else {
-                CloseReason::TlsHandshakeError
-            };
             self.end(now, key, reason);
         }
     }

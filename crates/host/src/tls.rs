@@ -1,12 +1,15 @@
 //! TLS on client connections: the server's settings from the configuration, and one session as
 //! bytes in, bytes out. When a handshake begins is the broker's decision.
 
+use crate::certificate;
 use millrace_config::options::{TlsOptions, TlsVersion};
 use millrace_core::TlsFacts;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{NamedGroup, RootCertStore, ServerConfig, ServerConnection};
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use std::sync::Arc;
 /// # Errors
 /// A text for the operator: which file is missing or unusable.
 pub(crate) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(provider(options)?);
     let versions: &[&rustls::SupportedProtocolVersion] = match options.min_version {
         TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V13 => &[&rustls::version::TLS13],
@@ -28,24 +31,118 @@ pub(crate) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, S
             Some(file) => authorities(file)?,
             None => return Err("tls: verify needs a ca_file".to_owned()),
         };
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| format!("tls: client certificates cannot be verified: {error}"))?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| format!("tls: client certificates cannot be verified: {error}"))?;
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
     };
-    let pair = options
-        .certificates
-        .first()
-        .ok_or("tls: no certificate is configured")?;
-    let chain = certificates(&pair.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&pair.key_file)
-        .map_err(|error| format!("error reading private key {:?}: {error}", pair.key_file))?;
-    let config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| format!("error parsing X509 certificate/key pair: {error}"))?;
-    Ok(Arc::new(config))
+    let mut pairs = Vec::new();
+    for pair in &options.certificates {
+        let chain = certificates(&pair.cert_file)?;
+        let key = PrivateKeyDer::from_pem_file(&pair.key_file)
+            .map_err(|error| format!("error reading private key {:?}: {error}", pair.key_file))?;
+        let names = chain
+            .first()
+            .map(|leaf| certificate::host_names(leaf))
+            .unwrap_or_default();
+        let key = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|error| format!("error parsing X509 certificate/key pair: {error}"))?;
+        pairs.push(Pair {
+            names,
+            key: Arc::new(key),
+        });
+    }
+    if pairs.is_empty() {
+        return Err("tls: no certificate is configured".to_owned());
+    }
+    Ok(Arc::new(builder.with_cert_resolver(Arc::new(Pairs(pairs)))))
+}
+
+/// The cryptography, narrowed to the suites and curves that the configuration names. Suites of TLS
+/// 1.3 are not a matter of configuration, as in the reference.
+fn provider(options: &TlsOptions) -> Result<CryptoProvider, String> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if !options.cipher_suites.is_empty() {
+        provider.cipher_suites.retain(|suite| {
+            let name = suite_name(*suite);
+            // Two spellings are in use for the ChaCha suites.
+            let wanted = |wanted: &String| *wanted == name || format!("{wanted}_SHA256") == name;
+            suite.tls13().is_some() || options.cipher_suites.iter().any(wanted)
+        });
+    }
+    if !options.curve_preferences.is_empty() {
+        let available = provider.kx_groups.clone();
+        provider.kx_groups = options
+            .curve_preferences
+            .iter()
+            .filter_map(|name| {
+                let wanted = curve(name)?;
+                available
+                    .iter()
+                    .find(|group| group.name() == wanted)
+                    .copied()
+            })
+            .collect();
+        if provider.kx_groups.is_empty() {
+            return Err("tls: none of the curve_preferences is available".to_owned());
+        }
+    }
+    Ok(provider)
+}
+
+/// A curve by the name it has in the configuration.
+fn curve(name: &str) -> Option<NamedGroup> {
+    Some(match name {
+        "CurveP256" => NamedGroup::secp256r1,
+        "CurveP384" => NamedGroup::secp384r1,
+        "CurveP521" => NamedGroup::secp521r1,
+        "X25519" => NamedGroup::X25519,
+        "X25519MLKEM768" => NamedGroup::X25519MLKEM768,
+        "SecP256r1MLKEM768" => NamedGroup::secp256r1MLKEM768,
+        _ => return None,
+    })
+}
+
+/// One certificate of ours and the host names in it.
+#[derive(Debug)]
+struct Pair {
+    names: Vec<String>,
+    key: Arc<CertifiedKey>,
+}
+
+/// All certificates; never empty. The first one suits clients that suit none.
+#[derive(Debug)]
+struct Pairs(Vec<Pair>);
+
+impl ResolvesServerCert for Pairs {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let can_sign = |pair: &&Pair| {
+            pair.key
+                .key
+                .choose_scheme(hello.signature_schemes())
+                .is_some()
+        };
+        let wanted = hello.server_name().map(str::to_ascii_lowercase);
+        let named = |pair: &&Pair| {
+            wanted.as_ref().is_some_and(|wanted| {
+                pair.names.iter().any(|name| match name.strip_prefix("*.") {
+                    Some(domain) => wanted
+                        .split_once('.')
+                        .is_some_and(|(_, rest)| rest == domain),
+                    None => name == wanted,
+                })
+            })
+        };
+        let usable = || self.0.iter().filter(can_sign);
+        let chosen = usable()
+            .find(named)
+            .or_else(|| usable().next())
+            .or_else(|| self.0.first());
+        chosen.map(|pair| Arc::clone(&pair.key))
+    }
 }
 
 fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -106,10 +203,29 @@ impl Session {
     }
 
     /// The facts about the session, once, when its handshake is done.
-    pub(crate) fn newly_established(&mut self) -> Option<TlsFacts> {
+    ///
+    /// # Errors
+    /// The peer's key is not one of those the configuration pins; a text for the log.
+    pub(crate) fn newly_established(
+        &mut self,
+        options: &TlsOptions,
+    ) -> Result<Option<TlsFacts>, String> {
         if self.established || self.connection.is_handshaking() {
-            return None;
+            return Ok(None);
         }
+        let peers = self.connection.peer_certificates().unwrap_or_default();
+        if !options.pinned_certs.is_empty() {
+            let hash = peers.first().and_then(|leaf| certificate::key_hash(leaf));
+            match hash {
+                Some(hash) if options.pinned_certs.contains(&hash) => {}
+                Some(hash) => return Err(format!("certificate not pinned: {hash}")),
+                None => return Err("no certificate to compare with pinned_certs".to_owned()),
+            }
+        }
+        let identities = match peers.first() {
+            Some(leaf) if options.verify_and_map => certificate::identities(leaf),
+            _ => Vec::new(),
+        };
         self.established = true;
         let version = match self.connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
@@ -117,17 +233,15 @@ impl Session {
             _ => "",
         };
         let suite = self.connection.negotiated_cipher_suite();
-        let peers = self.connection.peer_certificates().unwrap_or_default();
-        Some(TlsFacts {
+        Ok(Some(TlsFacts {
             version: version.to_owned(),
             cipher_suite: suite.map_or_else(String::new, suite_name),
             peer_certificates: peers
                 .iter()
                 .map(|certificate| bytes::Bytes::copy_from_slice(certificate))
                 .collect(),
-            // Mapping certificates to users is not available yet.
-            identities: Vec::new(),
-        })
+            identities,
+        }))
     }
 
     /// Whether the handshake is done.
