@@ -54,6 +54,8 @@ pub struct Broker {
     pub(crate) lame_duck: Option<LameDuck>,
     pub(crate) is_stopping: bool,
     pub(crate) max_pending: usize,
+    /// Whether protocol lines are logged.
+    pub(crate) is_tracing: bool,
     /// How long and how often the connection whose input is handled must be held back.
     pub(crate) batch_stall_ns: u64,
     pub(crate) batch_stalls: u64,
@@ -73,6 +75,7 @@ impl Broker {
             authenticator: Authenticator::new(&options),
             accounts: Accounts::new(&options),
             max_pending: usize::try_from(options.client.max_pending).unwrap_or(usize::MAX),
+            is_tracing: options.log.trace,
             options,
             identity: settings.identity,
             random: Random::new(settings.random_seed),

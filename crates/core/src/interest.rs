@@ -41,7 +41,13 @@ impl Broker {
             session.client.subscriptions.remove(key, record.sid());
         }
         self.report_interest(record.account, key);
-        self.subscriptions.remove(key);
+        if let Some(record) = self.subscriptions.remove(key)
+            && self.is_tracing
+            && let Owner::Session(slot) = record.owner
+        {
+            let sid = String::from_utf8_lossy(record.sid());
+            self.trace(slot, &format!("<-> [DELSUB {sid}]"));
+        }
     }
 
     /// Removes everything a session is subscribed to.

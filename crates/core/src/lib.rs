@@ -31,6 +31,7 @@ mod snapshot;
 mod subscription;
 mod tick;
 mod timers;
+mod trace;
 mod verbs;
 
 pub use broker::Broker;

@@ -320,6 +320,9 @@ impl Broker {
             };
             self.batch_stalls += u64::from(self.batch_stall_ns <= STALL_MAX_NS);
         }
+        if self.is_tracing {
+            self.trace_delivery(key, outgoing.message);
+        }
         self.hand_over(now, slot, key, outgoing);
         Outcome::Taken
     }

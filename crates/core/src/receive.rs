@@ -215,6 +215,9 @@ impl Broker {
         {
             session.note_input(now);
         }
+        if self.is_tracing {
+            self.trace_operation(slot, &operation);
+        }
         match operation {
             Operation::Publish {
                 subject,

@@ -18,7 +18,8 @@ impl Broker {
     /// Applies new options to the running broker; what cannot change was refused before.
     ///
     /// Clients whose credentials no longer hold are closed with `Authorization Violation`, those
-    /// that would now be in another account with `Client Closed`; subscriptions that are no longer
+    /// whose user is gone or in another account with `Client Closed`. (The reference also closes
+    /// clients that named a user where none is listed, though they may stay.) Subscriptions that are no longer
     /// allowed are removed and told. Of too many connections random ones are closed.
     pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
         self.authenticator = Authenticator::new(&options);
@@ -26,6 +27,7 @@ impl Broker {
         for account in &options.accounts {
             self.accounts.find_or_add(&account.name);
         }
+        self.is_tracing = options.log.trace;
         self.options = options;
         for slot in self.open_slots() {
             self.judge_again(now, slot);
@@ -50,6 +52,9 @@ impl Broker {
         let options = session.client.options.as_deref().unwrap_or(&nothing);
         match judge(&self.authenticator, session, options) {
             Decision::Accept(identity) => self.readmit(now, slot, &identity),
+            Decision::Reject(_) if is_removed(&self.options, options) => {
+                self.close_session(now, slot, CloseReason::ClientClosed, true);
+            }
             Decision::Reject(rejection) => self.reject(now, slot, &rejection),
             Decision::NeedHash(check) => {
                 session.phase = Phase::Hashing;
@@ -118,4 +123,14 @@ impl Broker {
             self.fail(now, slot, b"maximum connections exceeded", reason);
         }
     }
+}
+
+/// Whether the client named a user or nkey that is no longer listed.
+fn is_removed(options: &Options, client: &ConnectOptions) -> bool {
+    let of_accounts = options.accounts.iter().flat_map(|account| &account.users);
+    let mut users = options.authorization.users.iter().chain(of_accounts);
+    if !client.nkey.is_empty() {
+        return !users.any(|user| user.nkey.as_ref() == Some(&client.nkey));
+    }
+    !client.user.is_empty() && !users.any(|user| user.name == client.user)
 }

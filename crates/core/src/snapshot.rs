@@ -158,8 +158,8 @@ fn account_info(id: AccountId, account: &crate::account::Account) -> AccountInfo
 }
 
 impl Session {
-    /// How log lines begin: `IP:PORT - cid:N`, and who it is once it said so.
-    pub(crate) fn log_prefix(&self) -> String {
+    /// How log lines begin: `IP:PORT - cid:N`, and once it is logged in who it says it is.
+    pub(crate) fn log_prefix(&self, account: &str) -> String {
         use std::fmt::Write as _;
         let mut prefix = match self.facts.peer_ip {
             Some(core::net::IpAddr::V6(ip)) => format!("[{ip}]:{}", self.facts.peer_port),
@@ -168,13 +168,27 @@ impl Session {
         };
         // Writing to a String cannot fail.
         let _ = write!(prefix, " - cid:{}", self.id.0);
-        if let Some(options) = self.client.options.as_deref() {
-            let parts = [&options.version, &options.lang, &options.name].map(String::as_str);
-            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            if !parts.is_empty() {
-                let prefixed = if options.version.is_empty() { "" } else { "v" };
-                let _ = write!(prefix, " - \"{prefixed}{}\"", parts.join(":"));
-            }
+        let options = self.client.options.as_deref();
+        let Some(options) = options.filter(|_| self.client.connected) else {
+            return prefix;
+        };
+        let version = match &*options.version {
+            "" => String::new(),
+            version => format!("v{version}"),
+        };
+        let parts = [&*version, &options.lang, &options.name];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if !parts.is_empty() {
+            let _ = write!(prefix, " - \"{}\"", parts.join(":"));
+        }
+        let who = match (&*options.nkey, &*options.user, &*options.auth_token) {
+            ("", "", "") => String::new(),
+            ("", "", _) => "token".to_owned(),
+            ("", user, _) => format!("user:{user}"),
+            (nkey, ..) => format!("nkey:{nkey}"),
+        };
+        if !who.is_empty() {
+            let _ = write!(prefix, " - \"{account}/{who}\"");
         }
         prefix
     }

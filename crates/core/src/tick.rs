@@ -97,6 +97,7 @@ impl Broker {
             session.ping.outstanding += 1;
             session.ping.sent_ns = now.monotonic_ns;
             self.send(slot, encode::PING);
+            self.trace(slot, "->> [PING]");
         }
         self.set_ping_timer(slot, now.after_ns(interval_ns));
     }

@@ -32,6 +32,12 @@ impl Broker {
     }
 
     pub(crate) fn send_error(&mut self, slot: u32, text: &[u8]) {
+        if self.is_tracing {
+            self.trace(
+                slot,
+                &format!("->> [-ERR {}]", String::from_utf8_lossy(text)),
+            );
+        }
         self.send(slot, b"-ERR '");
         self.send(slot, text);
         self.send(slot, b"'\r\n");
@@ -45,6 +51,7 @@ impl Broker {
             .is_some_and(|session| session.client.verbose)
         {
             self.send(slot, encode::OK);
+            self.trace(slot, "->> [OK]");
         }
     }
 
@@ -56,7 +63,8 @@ impl Broker {
         let Some(session) = self.sessions.get(slot as usize) else {
             return;
         };
-        let text = format!("{} - {text}", session.log_prefix());
+        let account = session.account.map_or("", |id| self.account_name(id));
+        let text = format!("{} - {text}", session.log_prefix(account));
         self.effects.push(BrokerEffect::Log { level, text });
     }
 
@@ -70,6 +78,7 @@ impl Broker {
 
     pub(crate) fn ping_received(&mut self, now: Now, slot: u32) {
         self.send(slot, encode::PONG);
+        self.trace(slot, "->> [PONG]");
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };

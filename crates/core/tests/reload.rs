@@ -34,21 +34,22 @@ fn apply(bench: &mut Bench, text: &str) {
 // proves: REL-03
 #[test]
 fn users_that_are_gone_or_moved_are_disconnected() {
-    let before = "accounts: {A: {users: [{user: a, password: p}, {user: b, password: p}, {user: c, password: p}]}}";
+    let before = "accounts: {A: {users: [{user: a, password: p}, {user: b, password: p}, {user: c, password: p}, {user: d, password: p}]}}";
     let mut bench = Bench::new(options(before));
-    ["a", "b", "c"]
+    ["a", "b", "c", "d"]
         .iter()
         .for_each(|name| login(&mut bench, name));
     bench.exchange("a", "SUB foo 1\r\n");
     apply(
         &mut bench,
-        "accounts: {A: {users: [{user: a, password: p}]}, B: {users: [{user: c, password: p}]}}",
+        "accounts: {A: {users: [{user: a, password: p}, {user: d, password: other}]}, B: {users: [{user: c, password: p}]}}",
     );
     assert_eq!(
         bench.exchange("a", "PUB foo 1\r\nx\r\n"),
         "MSG foo 1 1\r\nx\r\n"
     );
-    assert_eq!(bench.take("b"), "-ERR 'Authorization Violation'\r\n<EOF>");
+    assert_eq!(bench.take("d"), "-ERR 'Authorization Violation'\r\n<EOF>");
+    assert_eq!(bench.take("b"), "<EOF>");
     assert_eq!(bench.take("c"), "<EOF>");
     assert_eq!(bench.closed[&bench.id("c")], CloseReason::ClientClosed);
 }
