@@ -8,6 +8,7 @@ fn no_files(path: &str) -> Result<String, String> {
     match path {
         "conf/part.conf" => Ok("host 10.0.0.1\nwhere here\n".to_owned()),
         "conf/wrong.conf" => Ok("port: [\n".to_owned()),
+        "conf/twice.conf" => Ok("include twice.conf\ninclude twice.conf\n".to_owned()),
         "conf/circle.conf" => Ok("include circle.conf\n".to_owned()),
         _ => Err(format!("open {path}: no such file or directory")),
     }
@@ -104,6 +105,32 @@ fn includes_merge_beside_the_including_file() {
     assert!(message("include circle.conf").contains("nested more than"));
 }
 
+#[test]
+fn inputs_that_explode_are_refused_early() {
+    // Without a limit on depth alone this would read 2^32 files.
+    assert!(message("include twice.conf").contains("nested more than"));
+    let mut text = "v0 [a, a, a, a, a, a, a, a, a, a]\n".to_owned();
+    for level in 1..10 {
+        let list = vec![format!("$v{}", level - 1); 10].join(", ");
+        text.push_str(&format!("v{level} [{list}]\n"));
+    }
+    assert!(message(&text).contains("values copied from variables"));
+    assert!(message(&"a {".repeat(10_000)).contains("nested more than"));
+    assert!(message(&format!("a {}", "[".repeat(10_000))).contains("nested more than"));
+}
+
+// proves: CFG-11
+#[test]
+fn texts_of_the_environment_are_read_as_values() {
+    let list = |text: &str| match value_of(text) {
+        Ok(Value::Array(elements)) => elements.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(list("$LIST"), 2);
+    assert_eq!(value_of("$PORT"), Ok(Value::Integer(4333)));
+    assert_eq!(options("port $PORT").map(|o| o.client.port), Ok(4333));
+}
+
 // proves: CFG-14
 #[test]
 fn unknown_keys_are_located_and_the_closest_known_one_is_named() {
@@ -188,6 +215,28 @@ fn a_whole_file_arrives_in_the_options() {
     assert_eq!(options.jetstream.limits.batch.max_messages, 5);
     assert_eq!(options.jetstream.limits.max_ack_pending, Some(7));
     assert_eq!(options.system_account.as_deref(), Some("SYS"));
+}
+
+// proves: KEY-12
+#[test]
+fn tags_metadata_flags_and_domains_are_read() {
+    let text = "server_tags 'A:1, b'\nserver_metadata { k: v }\nfeature_flags { f: true }\n\
+                default_js_domain { A: d }";
+    let options = options(text).expect("valid");
+    assert_eq!(options.server_tags, ["a:1", "b"]);
+    assert_eq!(
+        options.server_metadata.get("k").map(String::as_str),
+        Some("v")
+    );
+    assert_eq!(options.feature_flags.get("f"), Some(&true));
+    assert_eq!(
+        options
+            .jetstream
+            .default_domain
+            .get("A")
+            .map(String::as_str),
+        Some("d")
+    );
 }
 
 // proves: CFG-17

@@ -9,6 +9,10 @@ use super::tree::{Entry, Map, Position, SyntaxError, Tree, Value};
 const MAX_DEPTH: usize = 128;
 /// Levels that files may include each other.
 const MAX_INCLUDE_DEPTH: usize = 32;
+/// Files that one configuration may consist of, each inclusion counted.
+const MAX_FILES: usize = 1000;
+/// Values that references to variables may copy, in one file.
+const MAX_COPIED_VALUES: usize = 1_000_000;
 const INCLUDE: &str = "include";
 
 /// What the language needs from outside.
@@ -42,6 +46,8 @@ struct Parser<'a> {
     include_depth: usize,
     /// Environment variables being expanded.
     expanding: Vec<String>,
+    /// Values copied by references so far.
+    copied_values: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -62,6 +68,7 @@ impl<'a> Parser<'a> {
             depth: 0,
             include_depth,
             expanding,
+            copied_values: 0,
         }
     }
 
@@ -409,6 +416,12 @@ impl<'a> Parser<'a> {
                 line: self.cursor.line(),
             });
         }
+        if self.files.len() >= MAX_FILES {
+            return Err(SyntaxError::TooMuch {
+                what: "included files",
+                limit: MAX_FILES,
+            });
+        }
         let here = self.files.get(self.file).map_or("", String::as_str);
         let full_path = tree_path(here, path);
         let text =
@@ -437,6 +450,14 @@ impl<'a> Parser<'a> {
         for scope in self.scopes.iter_mut().rev() {
             if let Some(entry) = scope.get_mut(&name) {
                 entry.referenced = true;
+                self.copied_values += entry.value.size();
+                if self.copied_values > MAX_COPIED_VALUES {
+                    let what = "values copied from variables";
+                    return Err(SyntaxError::TooMuch {
+                        what,
+                        limit: MAX_COPIED_VALUES,
+                    });
+                }
                 return Ok(entry.value.clone());
             }
         }

@@ -46,6 +46,17 @@ impl Value {
         }
     }
 
+    /// How many values it consists of, itself included.
+    #[must_use]
+    pub(super) fn size(&self) -> usize {
+        let inner: usize = match self {
+            Self::Array(elements) => elements.iter().map(|element| element.value.size()).sum(),
+            Self::Map(map) => map.iter().map(|entry| entry.value.size()).sum(),
+            _ => 0,
+        };
+        inner + 1
+    }
+
     /// The value as messages show it: scalars as written, others by their type.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -217,6 +228,14 @@ pub enum SyntaxError {
         path: String,
         /// What is wrong in it.
         source: Box<Self>,
+    },
+    /// More of something than any real configuration needs.
+    #[error("configuration has more than {limit} {what}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
     },
     /// Maps, arrays or includes inside each other beyond the limit.
     #[error("configuration is nested more than {limit} levels deep on line {line}")]
