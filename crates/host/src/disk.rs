@@ -71,12 +71,22 @@ struct Executor {
 
 impl Executor {
     fn work(&self, requests: &Receiver<DiskRequest>, inputs: &Inputs) {
-        while let Ok(DiskRequest {
+        let mut next = requests.recv().ok();
+        while let Some(DiskRequest {
             token, operation, ..
-        }) = requests.recv()
+        }) = next.take()
         {
+            let is_write = matches!(operation, DiskOperation::Write { .. });
             let result = self.execute(operation).map_err(disk_error);
-            inputs.send(Input::Disk(DiskCompletion { token, result }));
+            let completion = Input::Disk(DiskCompletion { token, result });
+            next = requests.try_recv().ok();
+            // A write means nothing before its sync: with more to do, the loop may sleep on.
+            if is_write && next.is_some() {
+                inputs.send_quietly(completion);
+            } else {
+                inputs.send(completion);
+            }
+            next = next.or_else(|| requests.recv().ok());
         }
     }
 

@@ -63,6 +63,11 @@ impl Inputs {
         }
     }
 
+    /// Hands `input` over for the next turn, whenever that is.
+    pub(crate) fn send_quietly(&self, input: Input) {
+        let _ = self.sender.send(input);
+    }
+
     pub(crate) fn wake(&self) {
         // The only failure is a full counter, and then the loop is awake.
         let _ = self.waker.wake();

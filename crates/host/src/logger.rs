@@ -231,3 +231,42 @@ fn remove_oldest(path: &std::path::Path, keep: usize) {
         let _ = std::fs::remove_file(old);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_the_form_of_the_reference_and_files_are_rotated() {
+        let folder = std::env::temp_dir().join(format!("millrace-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("log");
+        let options = LogOptions {
+            file: Some(path.display().to_string()),
+            file_size_limit: 200,
+            file_keep: 3,
+            ..LogOptions::default()
+        };
+        let mut logger = Logger::open(&options).expect("opened");
+        logger.line(Level::Debug, "not written");
+        for number in 0..50 {
+            logger.info(&format!("line {number}"));
+        }
+        let count = std::fs::read_dir(&folder).expect("listed").count();
+        assert_eq!(count, 3, "the current file and two older ones");
+        logger.line(Level::Error, "last");
+        let text = std::fs::read_to_string(&path).expect("text");
+        let line = text.lines().last().expect("a line");
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [process, date, time, mark, word] = fields[..] else {
+            panic!("{line}")
+        };
+        assert_eq!(process, format!("[{}]", std::process::id()));
+        assert_eq!(
+            (date.len(), time.len()),
+            ("2026/11/24".len(), "17:00:00.000000".len())
+        );
+        assert_eq!((mark, word), ("[ERR]", "last"));
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+}
