@@ -172,8 +172,18 @@ impl JetStream {
             });
         }
         stream.begin_load(effects);
+        // The end of the turn passes on what this asks of the disk.
+        let _ = stream.store.ensure_loaded();
         stream.account(&mut self.shared);
         self.touched.insert(id);
+    }
+
+    /// The group's stream is reading in what its checkpoint describes. Until it has, nothing may be
+    /// committed to it.
+    #[must_use]
+    pub fn is_loading(&self, group: GroupId) -> bool {
+        let stream = self.streams.get(&StreamId::from(group));
+        stream.is_some_and(|stream| !stream.quarantined && !stream.store.is_loaded())
     }
 
     /// Handles one input.

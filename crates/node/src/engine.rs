@@ -73,6 +73,8 @@ struct Running {
     /// Groups of the start that have not caught up with their log; until this is empty, streams
     /// take no messages and the API does not answer.
     starting: Option<BTreeSet<GroupId>>,
+    /// Groups whose stream is still reading its index: opened when it has.
+    loading: BTreeMap<GroupId, (GroupSpec, RestoredLog)>,
     deferred_binds: Vec<(AccountRef, Bytes, Endpoint)>,
     effects: Vec<Effect>,
     output: ReplicaOutput,
@@ -216,6 +218,7 @@ impl Engine {
                 .map(|(group, found)| (GroupId(group.0), found))
                 .collect(),
             starting: Some(BTreeSet::new()),
+            loading: BTreeMap::new(),
             deferred_binds: Vec::new(),
             effects: Vec::new(),
             output: ReplicaOutput::default(),
@@ -287,6 +290,7 @@ impl Running {
         binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
         context: &mut TurnContext<'_>,
     ) {
+        self.open_loaded(context);
         self.groups.tick(context.now);
         if self
             .jetstream
@@ -471,25 +475,61 @@ impl Running {
             let group = millrace_jetstream::GroupId(group.0);
             self.jetstream.restore(group, &state, &mut self.effects);
         }
+        if let Some(starting) = &mut self.starting {
+            starting.insert(group);
+        }
         let spec = GroupSpec {
             node: SELF_NODE,
             voters: vec![SELF_NODE],
             volatile,
             seed: self.seed ^ group.0,
         };
+        // Entries are applied to a whole state only.
+        if self
+            .jetstream
+            .is_loading(millrace_jetstream::GroupId(group.0))
+        {
+            self.loading.insert(group, (spec, restored));
+        } else {
+            self.open_group(group, &spec, restored, context);
+        }
+    }
+
+    fn open_group(
+        &mut self,
+        group: GroupId,
+        spec: &GroupSpec,
+        restored: RestoredLog,
+        context: &mut TurnContext<'_>,
+    ) {
         let opened = self
             .groups
-            .open(group, &spec, restored)
+            .open(group, spec, restored)
             .and_then(|_handle| self.groups.start(group));
-        match opened {
-            Ok(()) => {
-                if let Some(starting) = &mut self.starting {
-                    starting.insert(group);
-                }
+        if let Err(error) = opened {
+            if let Some(starting) = &mut self.starting {
+                starting.remove(&group);
             }
-            Err(error) => {
-                let text = format!("JetStream: group {} cannot start: {error}", group.0);
-                context.log.push(LogLine::new(LogSeverity::Error, text));
+            let text = format!("JetStream: group {} cannot start: {error}", group.0);
+            context.log.push(LogLine::new(LogSeverity::Error, text));
+        }
+    }
+
+    /// Opens the groups whose checkpoint has been read in since.
+    fn open_loaded(&mut self, context: &mut TurnContext<'_>) {
+        let is_loading = |group: &GroupId| {
+            self.jetstream
+                .is_loading(millrace_jetstream::GroupId(group.0))
+        };
+        let loaded: Vec<GroupId> = self
+            .loading
+            .keys()
+            .copied()
+            .filter(|group| !is_loading(group))
+            .collect();
+        for group in loaded {
+            if let Some((spec, restored)) = self.loading.remove(&group) {
+                self.open_group(group, &spec, restored, context);
             }
         }
     }
@@ -502,6 +542,7 @@ impl Running {
             starting.remove(&group);
         }
         self.recovered.remove(&group);
+        self.loading.remove(&group);
         self.terms.remove(&group);
         self.durable.remove(group);
     }

@@ -486,6 +486,11 @@ impl NodeRun {
                 self.answers.insert(number, message);
             }
             Request::CreateStream { stream } => {
+                if message.is_no_responders() {
+                    // The server was not there yet: nobody heard of it.
+                    self.creating.remove(&stream);
+                    return Ok(());
+                }
                 if failed {
                     return Err(format!("stream S{stream} was not made: {}", text()));
                 }
@@ -536,10 +541,17 @@ impl NodeRun {
             }
             self.die()?;
         }
+        // Whether JetStream comes up on a failing disk is not the question here.
+        self.disk.set_knobs(Knobs {
+            fail_sync_permille: 0,
+            ..self.plan.knobs
+        });
         self.boot();
         self.outcome.starts += 1;
         self.settle()?;
-        self.check()
+        self.check()?;
+        self.disk.set_knobs(self.plan.knobs);
+        Ok(())
     }
 
     fn ask(&mut self, subject: &str, body: &str) -> Result<Received, String> {

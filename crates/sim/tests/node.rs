@@ -1,0 +1,41 @@
+//! The whole server under power cuts: what was acknowledged is there, batches are whole, nothing
+//! comes back. A failure prints its seed.
+
+use millrace_sim::disk::Counters;
+use millrace_sim::node_run::{NodeOutcome, NodePlan, NodeRun};
+
+fn run_all(seeds: std::ops::Range<u64>, plan: NodePlan) -> NodeOutcome {
+    let mut total = NodeOutcome::default();
+    let mut counters = Counters::default();
+    for seed in seeds {
+        let outcome = NodeRun::new(seed, plan)
+            .run()
+            .unwrap_or_else(|wrong| panic!("seed {seed} of {plan:?}: {wrong}"));
+        counters.add(&outcome.counters);
+        total.acknowledged += outcome.acknowledged;
+        total.batches += outcome.batches;
+        total.deletes += outcome.deletes;
+        total.starts += outcome.starts;
+        total.journal_failures += outcome.journal_failures;
+    }
+    assert_eq!(
+        counters.idle_knobs(&plan.knobs),
+        Vec::<&str>::new(),
+        "faults that never happened"
+    );
+    total
+}
+
+#[test]
+fn a_server_keeps_what_it_acknowledged_through_power_cuts() {
+    let total = run_all(0..60, NodePlan::POWER);
+    assert!(total.acknowledged > 1000 && total.batches > 50 && total.deletes > 50, "{total:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..10 {
+        let run = || NodeRun::new(seed, NodePlan::POWER).run();
+        assert_eq!(run(), run(), "seed {seed}");
+    }
+}
