@@ -133,6 +133,19 @@ impl StreamStore {
                 segment.live_messages = segment.live_messages.saturating_sub(1);
                 segment.live_bytes = segment.live_bytes.saturating_sub(length);
             }
+            let rewrite = self.flush.as_mut().and_then(|flush| flush.rewrite.as_mut());
+            if let Some(rewrite) = rewrite.filter(|rewrite| rewrite.covers(sequence)) {
+                let (subject, time_ns, length) = (taken.subject.clone(), row.time_ns, row.length);
+                let body = Body::none();
+                let candidate = Candidate {
+                    sequence,
+                    time_ns,
+                    subject,
+                    length,
+                    body,
+                };
+                rewrite.removed.insert(sequence, candidate);
+            }
             return;
         }
         let body = self.tail.remove(row.location);

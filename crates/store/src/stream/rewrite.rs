@@ -11,6 +11,7 @@ use super::tail::Body;
 use super::{StoredMessage, StreamStore};
 use crate::disk::{DiskError, DiskReply};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// A segment is rewritten when so many of its bytes are of no use, and more than half.
@@ -29,6 +30,8 @@ pub(super) struct Rewrite {
     run: Option<Run>,
     /// Sequence, offset in the target, record length.
     moved: Vec<(u64, u32, u64)>,
+    /// Removed since: what the index knew, for records that cannot be read (erased, or damaged).
+    pub(super) removed: BTreeMap<u64, Candidate>,
 }
 
 impl Rewrite {
@@ -77,15 +80,15 @@ impl StreamStore {
                 ));
                 ControlFlow::Continue(())
             });
-        let (window, target, run, moved) = (None, None, None, Vec::new());
         Some(Rewrite {
             old,
             rows,
             next: 0,
-            window,
-            target,
-            run,
-            moved,
+            window: None,
+            target: None,
+            run: None,
+            moved: Vec::new(),
+            removed: BTreeMap::new(),
         })
     }
 
@@ -174,7 +177,8 @@ impl StreamStore {
                 Bytes::new()
             };
             let message = read_record(&record, rewrite.old.seed);
-            self.rewrite_message(&mut writer, *sequence, message);
+            let removed = rewrite.removed.remove(sequence);
+            self.rewrite_message(&mut writer, *sequence, message, removed);
         }
         rewrite.next += taken;
         let run = self.write_run(writer);
@@ -189,16 +193,13 @@ impl StreamStore {
         writer: &mut RunWriter,
         sequence: u64,
         message: Option<StoredMessage>,
+        removed: Option<Candidate>,
     ) {
         let message = message.filter(|message| message.sequence == sequence);
         if let Some(message) = message {
             let length = BodyLength::new(message.headers.len(), message.payload.len());
             let (time_ns, subject) = (message.time_ns, message.subject);
-            let bytes = message.payload.slice(..0);
-            let body = Body::Joined {
-                bytes,
-                header_length: 0,
-            };
+            let body = Body::none();
             let candidate = Candidate {
                 sequence,
                 time_ns,
@@ -209,21 +210,20 @@ impl StreamStore {
             writer.push(&candidate, Some((message.headers, message.payload)));
             return;
         }
-        // Damaged: its place in the index stays, so that the stream's numbers stay what they are.
-        self.note_damaged(sequence, "found when its segment was rewritten");
-        let row = self.index.rows.get(sequence);
-        let known = row.and_then(|row| Some((row, self.index.subjects.entry(row.subject)?)));
-        if let Some((row, entry)) = known {
-            let candidate = Candidate {
+        // Unreadable: its place in the index stays, so that the stream's numbers stay what they
+        // are. What was removed meanwhile may have been erased, and nobody asks for it.
+        let candidate = removed.or_else(|| {
+            self.note_damaged(sequence, "found when its segment was rewritten");
+            let row = self.index.rows.get(sequence)?;
+            Some(Candidate {
                 sequence,
                 time_ns: row.time_ns,
-                subject: entry.name().clone(),
+                subject: self.index.subjects.entry(row.subject)?.name().clone(),
                 length: row.length,
-                body: Body::Joined {
-                    bytes: Bytes::new(),
-                    header_length: 0,
-                },
-            };
+                body: Body::none(),
+            })
+        });
+        if let Some(candidate) = candidate {
             writer.push(&candidate, None);
         }
     }

@@ -64,6 +64,14 @@ impl Body {
         }
     }
 
+    /// No bytes.
+    pub(super) const fn none() -> Self {
+        Self::Joined {
+            bytes: Bytes::new(),
+            header_length: 0,
+        }
+    }
+
     /// Headers and payload, if they are in memory.
     pub(super) fn parts(&self) -> Option<(Bytes, Bytes)> {
         match self {
