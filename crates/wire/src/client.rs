@@ -286,24 +286,7 @@ impl Parser {
                         });
                     }
                 },
-                State::Ignore(verb) => {
-                    let Some(line_end) = memchr::memchr(b'\n', rest) else {
-                        return Ok(Step::NeedMore {
-                            consumed: input.len(),
-                            hint: 1,
-                        });
-                    };
-                    self.state = State::Start;
-                    let operation = match verb {
-                        Verb::Ping => Operation::Ping,
-                        Verb::Pong => Operation::Pong,
-                        _ => Operation::Ok,
-                    };
-                    return Ok(Step::Operation {
-                        operation,
-                        consumed: position + line_end + 1,
-                    });
-                }
+                State::Ignore(verb) => return Ok(self.ignored(verb, rest).after(position)),
                 State::Separator(verb) => match rest.first() {
                     None => {
                         return Ok(Step::NeedMore {
@@ -340,6 +323,26 @@ impl Parser {
                 }
                 State::Payload(publish) => return Ok(self.payload(publish, rest)?.after(position)),
             }
+        }
+    }
+
+    /// Drops the rest of a line that does not matter.
+    fn ignored<'a>(&mut self, verb: Verb, rest: &[u8]) -> Step<'a> {
+        let Some(line_end) = memchr::memchr(b'\n', rest) else {
+            return Step::NeedMore {
+                consumed: rest.len(),
+                hint: 1,
+            };
+        };
+        self.state = State::Start;
+        let operation = match verb {
+            Verb::Ping => Operation::Ping,
+            Verb::Pong => Operation::Pong,
+            _ => Operation::Ok,
+        };
+        Step::Operation {
+            operation,
+            consumed: line_end + 1,
         }
     }
 
