@@ -4,12 +4,63 @@
 //! another entry, another batch, a part out of order, a new term. Only a commit entry that fits
 //! count, bytes and checksum of all parts makes them messages, all in one step (hard-parts 6).
 
+use bytes::Bytes;
+use millrace_store::stream::body_checksum;
+
 use crate::entry::{CommitRecord, HEAD_LENGTH, Operation, PublishRecord, part_checksum};
 use crate::ids::JournalPosition;
+use crate::publish::header_value;
 use crate::stream::apply::Committed;
 
+/// Bytes of an open chain that are kept in memory; what comes beyond stays in the journal.
+const CHAIN_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A message of a chain whose headers and payload stay in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Empty: none.
+    pub message_id: Bytes,
+    pub headers_length: u32,
+    pub payload_length: u32,
+    /// Of headers and payload, see `millrace_store`.
+    pub checksum: u64,
+}
+
+/// A message of a chain. With a reference, the record's headers and payload are empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssembledMessage {
+    pub record: PublishRecord,
+    pub reference: Option<Reference>,
+}
+
 /// A part: where its entry lies in the journal, and its messages.
-pub type AssembledPart = (Option<JournalPosition>, Vec<PublishRecord>);
+pub type AssembledPart = (Option<JournalPosition>, Vec<AssembledMessage>);
+
+/// Keeps a message without pinning the bytes of its entry.
+fn by_reference(entry: &Committed, record: PublishRecord) -> AssembledMessage {
+    let (headers_length, payload_length) = (record.headers.len(), record.payload.len());
+    let begin = record.offset + record.subject.len();
+    let body = entry
+        .data
+        .get(begin..begin + headers_length + payload_length);
+    let message_id = header_value(&record.headers, b"Nats-Msg-Id").unwrap_or_default();
+    let reference = Reference {
+        message_id: Bytes::copy_from_slice(&message_id),
+        headers_length: u32::try_from(headers_length).unwrap_or(u32::MAX),
+        payload_length: u32::try_from(payload_length).unwrap_or(u32::MAX),
+        checksum: body_checksum(body.unwrap_or_default()),
+    };
+    let record = PublishRecord {
+        subject: Bytes::copy_from_slice(&record.subject),
+        headers: Bytes::new(),
+        payload: Bytes::new(),
+        ..record
+    };
+    AssembledMessage {
+        record,
+        reference: Some(reference),
+    }
+}
 
 /// An open chain.
 #[derive(Debug)]
@@ -41,7 +92,18 @@ impl Assembly {
         self.count += messages.len() as u64;
         self.bytes += entry.data.len().saturating_sub(HEAD_LENGTH) as u64;
         self.checksum = part_checksum(self.checksum, &entry.data);
-        self.parts.push((entry.position, messages));
+        let keep = self.bytes <= CHAIN_MEMORY_BYTES || entry.position.is_none();
+        let messages = messages.into_iter().map(|record| {
+            if keep || record.unwanted {
+                AssembledMessage {
+                    record,
+                    reference: None,
+                }
+            } else {
+                by_reference(entry, record)
+            }
+        });
+        self.parts.push((entry.position, messages.collect()));
     }
 
     fn mismatch(&self, commit: &CommitRecord) -> Option<&'static str> {
@@ -124,5 +186,158 @@ pub fn assemble(open: &mut Option<Assembly>, entry: &Committed, operation: Opera
             *open = None;
             Assembled::Dropped
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{EntryHead, StreamEntryWriter, decode_head};
+
+    /// A chain as its proposer would log it: part entries and the commit.
+    fn chain(batch: u64, parts: &[&[&str]]) -> Vec<Bytes> {
+        let mut writer = StreamEntryWriter::default();
+        let (mut entries, mut count, mut bytes, mut checksum) = (Vec::new(), 0, 0, 0);
+        for (index, payloads) in parts.iter().enumerate() {
+            let messages = payloads.iter().map(|payload| PublishRecord {
+                subject: Bytes::from_static(b"s"),
+                payload: Bytes::from((*payload).to_owned()),
+                ..PublishRecord::default()
+            });
+            let messages: Vec<PublishRecord> = messages.collect();
+            count += messages.len() as u32;
+            writer.push(&Operation::Part {
+                batch,
+                index: index as u32,
+                messages,
+            });
+            let data = writer.finish(EntryHead {
+                origin: 1,
+                number: index as u64,
+            });
+            bytes += (data.len() - HEAD_LENGTH) as u64;
+            checksum = part_checksum(checksum, &data);
+            entries.push(data);
+        }
+        writer.push(&Operation::Commit(CommitRecord {
+            batch,
+            parts: parts.len() as u32,
+            count,
+            first_sequence: 1,
+            bytes,
+            checksum,
+        }));
+        entries.push(writer.finish(EntryHead::default()));
+        entries
+    }
+
+    /// Hands entries to an assembly, each at the next index, and gives the last outcome.
+    fn play(open: &mut Option<Assembly>, entries: &[Bytes]) -> Assembled {
+        let mut last = Assembled::Dropped;
+        for (place, data) in entries.iter().enumerate() {
+            let position = Some(JournalPosition { file: 1, offset: 0 });
+            let entry = Committed {
+                index: place as u64 + 5,
+                term: 1,
+                data: data.clone(),
+                position,
+            };
+            let (_, mut operations) = decode_head(data).expect("just written");
+            let operation = operations.next().expect("one").expect("just written");
+            last = assemble(open, &entry, operation);
+        }
+        last
+    }
+
+    fn payloads(assembled: &Assembled) -> Vec<String> {
+        let Assembled::Whole(parts) = assembled else {
+            return Vec::new();
+        };
+        let messages = parts.iter().flat_map(|(_, messages)| messages);
+        let text = |message: &AssembledMessage| {
+            String::from_utf8_lossy(&message.record.payload).into_owned()
+        };
+        messages.map(text).collect()
+    }
+
+    #[test]
+    fn parts_become_messages_with_their_commit_only() {
+        let entries = chain(7, &[&["a", "b"], &["c"]]);
+        let mut open = None;
+        assert_eq!(play(&mut open, &entries[..2]), Assembled::Waiting);
+        assert_eq!(open.as_ref().map(Assembly::first_index), Some(5));
+        assert_eq!(payloads(&play(&mut open, &entries[2..])), ["a", "b", "c"]);
+        assert!(open.is_none());
+    }
+
+    #[test]
+    fn a_chain_without_one_of_its_entries_is_dropped() {
+        for missing in 0..3 {
+            let mut entries = chain(7, &[&["a"], &["b"], &["c"]]);
+            entries.remove(missing);
+            let mut open = None;
+            let outcome = play(&mut open, &entries);
+            let dropped = matches!(outcome, Assembled::Dropped | Assembled::Damaged(_));
+            assert!(dropped, "without part {missing}: {outcome:?}");
+            assert!(open.is_none());
+        }
+    }
+
+    #[test]
+    fn a_new_chain_replaces_one_that_was_left_open() {
+        let abandoned = chain(7, &[&["x"], &["y"]]);
+        for whole in [chain(8, &[&["a"]]), chain(7, &[&["a"], &["b"]])] {
+            let mut open = None;
+            play(&mut open, &abandoned[..1]);
+            assert!(payloads(&play(&mut open, &whole)).starts_with(&["a".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn parts_of_another_batch_or_out_of_order_drop_the_chain() {
+        let (mine, other) = (chain(7, &[&["a"], &["b"]]), chain(8, &[&["x"], &["y"]]));
+        let mut open = None;
+        let mixed = [mine[0].clone(), other[1].clone(), mine[2].clone()];
+        assert_eq!(play(&mut open, &mixed), Assembled::Dropped);
+        let repeated = [
+            mine[0].clone(),
+            mine[1].clone(),
+            mine[1].clone(),
+            mine[2].clone(),
+        ];
+        assert_eq!(play(&mut open, &repeated), Assembled::Dropped);
+        let foreign = [mine[0].clone(), mine[1].clone(), other[2].clone()];
+        assert!(matches!(play(&mut open, &foreign), Assembled::Damaged(_)));
+        assert!(open.is_none());
+    }
+
+    #[test]
+    fn a_changed_byte_in_any_part_drops_all_of_it() {
+        let mut entries = chain(7, &[&["a", "b"], &["c"]]);
+        let mut bytes = entries[0].to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        entries[0] = Bytes::from(bytes);
+        let mut open = None;
+        let damaged = Assembled::Damaged("the checksum does not match");
+        assert_eq!(play(&mut open, &entries), damaged);
+    }
+
+    #[test]
+    fn beyond_its_memory_a_chain_holds_references() {
+        let large = "x".repeat(3 << 20);
+        let entries = chain(7, &[&[&large], &[&large], &[&large], &[&large]]);
+        let mut open = None;
+        let Assembled::Whole(parts) = play(&mut open, &entries) else {
+            panic!("whole")
+        };
+        let references: Vec<&Reference> = parts
+            .iter()
+            .flat_map(|(_, messages)| messages)
+            .filter_map(|message| message.reference.as_ref())
+            .collect();
+        assert_eq!(references.len(), 2);
+        assert_eq!(references[0].payload_length, 3 << 20);
+        assert_eq!(references[0].checksum, body_checksum(large.as_bytes()));
     }
 }

@@ -4,10 +4,10 @@
 //! other stream. Answers, requests and consumers' deliveries are side effects of the leader.
 
 use bytes::Bytes;
-use millrace_store::stream::{Filter, Purge, Removed, StoredMessage};
+use millrace_store::stream::{Filter, JournaledMessage, Purge, Removed, StoredMessage};
 
 use super::Stream;
-use crate::batch::Assembled;
+use crate::batch::{Assembled, Reference};
 use crate::entry::{Deadline, Operation, PublishRecord, Rollup, decode_head};
 use crate::ids::JournalPosition;
 use crate::io::{Effect, LogLevel};
@@ -170,33 +170,54 @@ impl Stream {
             }
             Assembled::Whole(parts) => {
                 for (position, messages) in &parts {
-                    for record in messages {
-                        self.apply_message(record, *position, own.is_some());
+                    for message in messages {
+                        let reference = message.reference.as_ref();
+                        self.store_message(&message.record, reference, *position, own.is_some());
                     }
                 }
             }
         }
     }
 
-    /// Stores a message and removes what it replaces or pushes out.
     pub(crate) fn apply_message(
         &mut self,
         record: &PublishRecord,
         position: Option<JournalPosition>,
         own: bool,
     ) {
+        self.store_message(record, None, position, own);
+    }
+
+    /// Stores a message and removes what it replaces or pushes out. With a reference, its headers
+    /// and payload are in the journal only.
+    fn store_message(
+        &mut self,
+        record: &PublishRecord,
+        reference: Option<&Reference>,
+        position: Option<JournalPosition>,
+        own: bool,
+    ) {
         let sequence = self.store.state().last_sequence + 1;
-        let id = if record.headers.is_empty() {
-            None
-        } else {
-            header_value(&record.headers, b"Nats-Msg-Id").filter(|id| !id.is_empty())
+        let id = match reference {
+            Some(reference) => Some(reference.message_id.clone()),
+            None if record.headers.is_empty() => None,
+            None => header_value(&record.headers, b"Nats-Msg-Id"),
         };
+        let id = id.filter(|id| !id.is_empty());
+        let enabled = self.dedup.is_enabled();
         let hash = id
             .as_ref()
-            .filter(|_| self.dedup.is_enabled())
+            .filter(|_| enabled)
             .map(|id| self.dedup.hash(id));
         if own {
-            let size = self.accounting_size(record);
+            let size = match reference {
+                Some(reference) => self.store.accounting_size(
+                    record.subject.len(),
+                    reference.headers_length as usize,
+                    reference.payload_length as usize,
+                ),
+                None => self.accounting_size(record),
+            };
             self.lead
                 .flight
                 .settle(&record.subject, size, hash, !record.unwanted);
@@ -208,19 +229,7 @@ impl Stream {
         if record.unwanted {
             self.store.skip(sequence, record.time_ns);
         } else {
-            let body_offset = (record.offset + record.subject.len()) as u64;
-            let position = position.map(|position| JournalPosition {
-                file: position.file,
-                offset: position.offset + body_offset,
-            });
-            let message = StoredMessage {
-                sequence,
-                time_ns: record.time_ns,
-                subject: record.subject.clone(),
-                headers: record.headers.clone(),
-                payload: record.payload.clone(),
-            };
-            self.store.append(message, position);
+            self.append(sequence, record, reference, position);
             self.note_deadline(sequence, record.deadline);
             self.consumers_see(sequence, &record.subject);
         }
@@ -235,6 +244,40 @@ impl Stream {
         }
         self.enforce_subject_limit(&record.subject);
         self.enforce_limits();
+    }
+
+    fn append(
+        &mut self,
+        sequence: u64,
+        record: &PublishRecord,
+        reference: Option<&Reference>,
+        position: Option<JournalPosition>,
+    ) {
+        let body_offset = (record.offset + record.subject.len()) as u64;
+        let position = position.map(|position| JournalPosition {
+            file: position.file,
+            offset: position.offset + body_offset,
+        });
+        if let (Some(reference), Some(position)) = (reference, position) {
+            let message = JournaledMessage {
+                sequence,
+                time_ns: record.time_ns,
+                subject: record.subject.clone(),
+                headers_length: reference.headers_length,
+                payload_length: reference.payload_length,
+                checksum: reference.checksum,
+            };
+            self.store.append_journaled(&message, position);
+            return;
+        }
+        let message = StoredMessage {
+            sequence,
+            time_ns: record.time_ns,
+            subject: record.subject.clone(),
+            headers: record.headers.clone(),
+            payload: record.payload.clone(),
+        };
+        self.store.append(message, position);
     }
 
     fn note_deadline(&mut self, sequence: u64, deadline: Deadline) {

@@ -4,7 +4,9 @@ use super::flush::Candidate;
 use super::index::{BodyLength, TakenRow};
 use super::segment::record::record_length;
 use super::tail::Body;
-use super::{Filter, Purge, Purged, Removed, Storage, StoredMessage, StreamStore};
+use super::{
+    Filter, JournaledMessage, Purge, Purged, Removed, Storage, StoredMessage, StreamStore,
+};
 use crate::journal::JournalPosition;
 use std::ops::ControlFlow;
 
@@ -41,6 +43,27 @@ impl StreamStore {
             slot,
         );
         self.enforce_share();
+    }
+
+    /// Stores a message whose bytes stay in the journal, where `position` says. As
+    /// [`Self::append`] otherwise.
+    pub fn append_journaled(&mut self, message: &JournaledMessage, position: JournalPosition) {
+        if message.sequence <= self.index.state().last_sequence {
+            return;
+        }
+        let (headers, payload) = (message.headers_length, message.payload_length);
+        self.note_journal_file(position.file, message.sequence);
+        let body = Body::Journal {
+            position,
+            header_length: headers,
+            length: headers.saturating_add(payload),
+            checksum: message.checksum,
+        };
+        let slot = self.tail.insert(body, Some(position));
+        let length = BodyLength::new(headers as usize, payload as usize);
+        let (sequence, time_ns) = (message.sequence, message.time_ns);
+        self.index
+            .push(sequence, &message.subject, time_ns, length, slot);
     }
 
     /// Uses up all sequences up to and with `to_sequence` without storing anything: gaps of a

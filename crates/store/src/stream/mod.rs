@@ -38,9 +38,9 @@ mod types;
 
 pub use filter::Filter;
 pub use types::{
-    Erased, JournalRead, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError, Removed,
-    Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage, StreamState,
-    SubjectState, accounting_size,
+    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError,
+    Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
+    StreamState, SubjectState, accounting_size, body_checksum,
 };
 
 use crate::disk::DiskCompletion;

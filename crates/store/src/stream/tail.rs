@@ -132,7 +132,9 @@ impl Tail {
     /// Keeps a body and gives its slot.
     pub(super) fn insert(&mut self, body: Body, position: Option<JournalPosition>) -> u32 {
         let length = body.length();
-        self.memory_bytes += length;
+        if !matches!(body, Body::Journal { .. }) {
+            self.memory_bytes += length;
+        }
         self.total_bytes += length;
         let (file, offset) = position.map_or((NOWHERE, 0), |place| (place.file, place.offset));
         self.slots.insert(Slot { body, file, offset }) as u32

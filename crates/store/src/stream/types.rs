@@ -168,6 +168,26 @@ pub struct Removed {
     pub subject_gone: bool,
 }
 
+/// A message whose bytes are in the journal and not in memory: a part of a large batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournaledMessage {
+    pub sequence: u64,
+    pub time_ns: i64,
+    pub subject: Bytes,
+    /// Bytes of headers and of payload, which lie one behind the other.
+    pub headers_length: u32,
+    pub payload_length: u32,
+    /// [`body_checksum`] of both.
+    pub checksum: u64,
+}
+
+/// The checksum by which a body read back from the journal is known: of headers and payload as
+/// they lie one behind the other.
+#[must_use]
+pub fn body_checksum(body: &[u8]) -> u64 {
+    twox_hash::XxHash3_64::oneshot(body)
+}
+
 /// What to purge. All conditions hold together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Purge<'a> {
