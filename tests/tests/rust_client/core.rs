@@ -33,7 +33,7 @@ fn messages_with_headers_reach_wildcard_and_queue_subscribers() {
     });
 }
 
-// proves: PRO-19, PRO-20
+// proves: PRO-19
 #[test]
 fn requests_are_answered_or_told_that_nobody_listens() {
     with_client(async |client, _| {

@@ -16,7 +16,7 @@ fn config(name: &str, subject: &str) -> Config {
     }
 }
 
-// proves: JS-STR-01, JS-STR-02, JS-STR-03
+// proves: JS-STR-08, JS-STR-09, JS-STR-10, JS-STR-18
 #[test]
 fn streams_are_made_changed_listed_purged_and_deleted() {
     with_client(async |_, context| {
@@ -78,7 +78,7 @@ fn publishes_are_deduplicated_and_refused_when_their_expectation_fails() {
     });
 }
 
-// proves: JS-DG-01, JS-STR-05
+// proves: JS-DG-01, JS-STR-11, JS-STR-12
 #[test]
 fn single_messages_are_read_and_deleted() {
     with_client(async |_, context| {
