@@ -356,23 +356,29 @@ impl Consumer {
 
 /// The stream's messages come and go.
 impl Consumer {
-    /// A message became visible at the end of the stream. Call on every replica, in order.
-    pub fn message_appended(&mut self, sequence: u64, subject: &[u8]) {
-        if sequence > self.state.delivered.stream && self.settings.filter.matches(subject) {
+    /// A message became visible at the end of the stream. Call on every replica, in order. True
+    /// if this consumer wants it: follow with [`Consumer::wake`].
+    pub fn message_appended(&mut self, sequence: u64, subject: &[u8]) -> bool {
+        let wanted =
+            sequence > self.state.delivered.stream && self.settings.filter.matches(subject);
+        if wanted {
             self.state.appended();
         }
+        wanted
     }
 
     /// A message left the stream (limits, delete, ack, expiry). Call after the store removed it,
-    /// on every replica. If it was pending, that ends with a terminated advisory.
+    /// on every replica. If it was pending, that ends with a terminated advisory, and true says
+    /// that there may be room for others: follow with [`Consumer::wake`].
     pub fn message_removed(
         &mut self,
         sequence: u64,
         subject: &[u8],
         events: &mut Vec<ConsumerEvent>,
-    ) {
+    ) -> bool {
         let matches = self.settings.filter.matches(subject);
         let lost = self.state.removed(sequence, matches);
+        let was_pending = lost.is_some();
         if let (Some(leader), Some((slot, deliveries))) = (self.leader.as_deref_mut(), lost) {
             leader.redeliver.remove(sequence);
             events.push(ConsumerEvent::Terminated {
@@ -382,6 +388,7 @@ impl Consumer {
                 reason: "Unacknowledged message was deleted".to_owned(),
             });
         }
+        was_pending
     }
 
     /// Many messages left at once (purge): recounts instead of one call per message, silently.

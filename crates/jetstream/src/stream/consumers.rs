@@ -29,6 +29,10 @@ pub struct ConsumerSlot {
     pub consumer: Consumer,
     place: Place,
     deadline_ns: Option<u64>,
+    /// It may have something to deliver.
+    wake: bool,
+    /// Its deadline may have moved.
+    touched: bool,
     /// Its deletion for inactivity is in flight.
     leaving: bool,
 }
@@ -59,6 +63,7 @@ impl Stream {
     ) -> Option<R> {
         let watermark = self.store.state().last_sequence;
         let slot = self.consumers.get_mut(name)?;
+        slot.touched = true;
         let mut events = Vec::new();
         let mut context = ConsumerContext {
             now: turn.now,
@@ -109,20 +114,34 @@ impl Stream {
 
     pub(super) fn consumers_see(&mut self, sequence: u64, subject: &[u8]) {
         for slot in self.consumers.values_mut() {
-            slot.consumer.message_appended(sequence, subject);
+            let wanted = slot.consumer.message_appended(sequence, subject);
+            slot.wake |= wanted;
+            self.wake_consumers |= wanted;
         }
-        self.wake_consumers |= !self.consumers.is_empty();
     }
 
     pub(super) fn consumers_lose(&mut self, sequence: u64, subject: &[u8]) {
         let mut events = Vec::new();
         for (name, slot) in &mut self.consumers {
-            slot.consumer
-                .message_removed(sequence, subject, &mut events);
+            if slot
+                .consumer
+                .message_removed(sequence, subject, &mut events)
+            {
+                slot.wake = true;
+                slot.touched = true;
+                self.wake_consumers = true;
+            }
             let named = events.drain(..).map(|event| (name.clone(), event));
             self.consumer_losses.extend(named);
         }
-        self.wake_consumers |= !self.consumers.is_empty();
+    }
+
+    /// Every consumer is looked at in this turn.
+    pub(crate) fn wake_every_consumer(&mut self) {
+        for slot in self.consumers.values_mut() {
+            slot.wake = true;
+        }
+        self.wake_consumers = !self.consumers.is_empty();
     }
 
     pub(super) fn consumers_purged(&mut self, filter: Option<&Filter>) {
@@ -132,7 +151,7 @@ impl Stream {
         for slot in self.consumers.values_mut() {
             slot.consumer.purged(&store, filter.unwrap_or(&all));
         }
-        self.wake_consumers |= !self.consumers.is_empty();
+        self.wake_every_consumer();
     }
 
     /// Lets consumers deliver what they can, bounded per turn.
@@ -143,7 +162,11 @@ impl Stream {
         if !std::mem::take(&mut self.wake_consumers) || !self.lead.is_leader {
             return;
         }
-        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        let woken = self
+            .consumers
+            .iter_mut()
+            .filter_map(|(name, slot)| std::mem::take(&mut slot.wake).then(|| name.clone()));
+        let names: Vec<String> = woken.collect();
         for name in names {
             self.wake_one(turn, &name);
         }
@@ -159,7 +182,14 @@ impl Stream {
             }
         }
         // More than a turn's share: go on with the next one.
-        self.wake_consumers = true;
+        self.wake_later(name);
+    }
+
+    fn wake_later(&mut self, name: &str) {
+        if let Some(slot) = self.consumers.get_mut(name) {
+            slot.wake = true;
+            self.wake_consumers = true;
+        }
     }
 
     /// An acknowledgement, a pull request or an answer to flow control.
@@ -213,7 +243,8 @@ impl Stream {
     /// that were asked to be confirmed wait for it.
     pub(super) fn collect_consumer_records(&mut self, turn: &mut Turn<'_>) {
         for (name, slot) in &mut self.consumers {
-            let Some(record) = slot.consumer.take_record(turn.now) else {
+            let record = slot.touched.then(|| slot.consumer.take_record(turn.now));
+            let Some(record) = record.flatten() else {
                 continue;
             };
             let durability = if record.urgent {
@@ -265,7 +296,7 @@ impl Stream {
                     slot.config.pause_until =
                         (until_ns != 0).then_some(crate::model::Timestamp(until_ns));
                 }
-                self.wake_consumers = true;
+                self.wake_later(&consumer);
                 self.finish(turn, own, |stream| Outcome::ConsumerPaused {
                     stream,
                     consumer,
@@ -278,7 +309,7 @@ impl Stream {
                 if let Some(slot) = self.consumers.get_mut(&consumer) {
                     slot.consumer.reset(sequence, &store);
                 }
-                self.wake_consumers = true;
+                self.wake_later(&consumer);
                 self.finish(turn, own, |stream| Outcome::ConsumerReset {
                     stream,
                     consumer,
@@ -389,6 +420,8 @@ impl Stream {
                     consumer,
                     place,
                     deadline_ns: None,
+                    wake: true,
+                    touched: true,
                     leaving: false,
                 };
                 self.consumers.insert(name.to_owned(), slot);
@@ -411,7 +444,7 @@ impl Stream {
                 }
             });
         }
-        self.wake_consumers = true;
+        self.wake_later(name);
         let consumer = name.to_owned();
         self.finish(turn, own, |stream| {
             if updated {
@@ -556,10 +589,12 @@ impl Stream {
         }
     }
 
-    /// Asks every consumer for its next deadline; [`Stream::consumer_deadline`] is the earliest.
+    /// Asks consumers that did something for their next deadline; [`Stream::consumer_deadline`] is the earliest.
     pub(crate) fn refresh_consumer_deadlines(&mut self) {
         for slot in self.consumers.values_mut() {
-            slot.deadline_ns = slot.consumer.next_deadline();
+            if std::mem::take(&mut slot.touched) {
+                slot.deadline_ns = slot.consumer.next_deadline();
+            }
         }
     }
 
@@ -587,7 +622,7 @@ impl Stream {
                 consumer.lead(context, true)
             });
         }
-        self.wake_consumers = true;
+        self.wake_every_consumer();
     }
 
     /// The server goes down: waiting pulls are told.
@@ -708,6 +743,8 @@ impl Stream {
                 consumer,
                 place,
                 deadline_ns: None,
+                wake: true,
+                touched: true,
                 leaving: false,
             };
             self.consumers.insert(name, slot);

@@ -304,7 +304,7 @@ impl Stream {
             self.poll_store(turn);
             return;
         }
-        self.wake_consumers = true;
+        self.wake_every_consumer();
         if self.lead.is_leader {
             self.advance_commit(turn);
             self.drain_inbox(turn);
