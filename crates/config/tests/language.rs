@@ -220,10 +220,10 @@ fn a_whole_file_arrives_in_the_options() {
 // proves: KEY-12
 #[test]
 fn tags_metadata_flags_and_domains_are_read() {
-    let text = "server_tags 'A:1, b'\nserver_metadata { k: v }\nfeature_flags { f: true }\n\
+    let text = "server_tags ['A:1', 'b, c', \"a:1\"]\nserver_metadata { k: v }\nfeature_flags { f: true }\n\
                 default_js_domain { A: d }";
     let options = options(text).expect("valid");
-    assert_eq!(options.server_tags, ["a:1", "b"]);
+    assert_eq!(options.server_tags, ["a:1", "b, c"]);
     assert_eq!(
         options.server_metadata.get("k").map(String::as_str),
         Some("v")

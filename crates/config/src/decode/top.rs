@@ -305,8 +305,7 @@ fn server_tags(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) 
             return;
         }
     };
-    // One text may hold several tags, separated by commas.
-    for tag in elements.iter().flat_map(|element| element.split(',')) {
+    for tag in elements {
         let tag = tag.trim().to_lowercase();
         if !tag.is_empty() && !options.server_tags.contains(&tag) {
             options.server_tags.push(tag);

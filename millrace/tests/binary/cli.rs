@@ -1,13 +1,8 @@
-//! The binary from outside: output, exit codes, files and signals, under both of its names.
-//!
-//! Every server listens on loopback with a port the system picks. Nothing waits by sleeping:
-//! tests read the log until the line they need is there.
-
-mod server;
+//! The command line: output, exit codes, files and signals, under both names.
 
 use std::fs;
 
-use server::{Name, Server, TempFolder, run};
+use crate::server::{Name, Server, TempFolder, run};
 
 // proves: CLI-19
 #[test]
@@ -235,7 +230,8 @@ fn term_does_not_cut_lame_duck_mode_short() {
     folder.write("server.conf", text);
     let mut server = Server::start(&folder, Name::NatsServer, "-c server.conf");
     server.wait_for("Server is ready");
-    let mut client = server.connect();
+    let mut client = server.connect("{\"verbose\":false}");
+    client.ping();
     let pid = server.pid();
     assert_eq!(
         run(&folder, Name::NatsServer, &format!("-sl ldm={pid}")).code,

@@ -1,8 +1,7 @@
 //! Running the binary under one of its names in a folder of its own.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,8 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
+
 /// How long a line of the log may take; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder that is removed at the end.
 pub(crate) struct TempFolder(PathBuf);
@@ -170,42 +171,22 @@ impl Server {
         port.parse().expect("a port")
     }
 
-    /// A client connection that has sent its CONNECT.
-    pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.client_port())).expect("connects");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut client = Client(BufReader::new(stream));
+    /// A client connection that has sent CONNECT with these options.
+    pub(crate) fn connect(&self, options: &str) -> Client {
+        let mut client = self.dial();
+        client.send(&format!("CONNECT {options}\r\n"));
         client
-            .0
-            .get_mut()
-            .write_all(b"CONNECT {\"verbose\":false}\r\n")
-            .expect("writes");
-        client.ping();
-        client
+    }
+
+    /// A client connection that has read INFO and sent nothing.
+    pub(crate) fn dial(&self) -> Client {
+        Client::new(self.client_port())
     }
 
     /// Waits for the end; `None` when it was killed.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         let status: ExitStatus = self.child.wait().expect("the server was started");
         status.code()
-    }
-}
-
-/// A client connection.
-pub(crate) struct Client(BufReader<TcpStream>);
-
-impl Client {
-    /// Sends PING and reads up to the PONG.
-    pub(crate) fn ping(&mut self) {
-        self.0
-            .get_mut()
-            .write_all(b"PING\r\n")
-            .expect("the server reads");
-        let mut line = String::new();
-        while line != "PONG\r\n" {
-            line.clear();
-            assert_ne!(self.0.read_line(&mut line).expect("an answer"), 0, "closed");
-        }
     }
 }
 
