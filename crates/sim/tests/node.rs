@@ -29,7 +29,10 @@ fn run_all(seeds: std::ops::Range<u64>, plan: NodePlan) -> NodeOutcome {
 #[test]
 fn a_server_keeps_what_it_acknowledged_through_power_cuts() {
     let total = run_all(0..60, NodePlan::POWER);
-    assert!(total.acknowledged > 1000 && total.batches > 50 && total.deletes > 50, "{total:?}");
+    assert!(
+        total.acknowledged > 1000 && total.batches > 50 && total.deletes > 50,
+        "{total:?}"
+    );
 }
 
 #[test]
