@@ -386,7 +386,7 @@ impl NodeRun {
         let attempt = self.number();
         let sent = Attempt {
             payloads: vec![payload.clone()],
-            complete: true,
+            order: Some(attempt),
         };
         self.oracles[stream].sent(attempt, sent);
         let subject = format!("s{stream}.{}", self.random.below(5));
@@ -411,7 +411,7 @@ impl NodeRun {
             attempt,
             Attempt {
                 payloads: Vec::new(),
-                complete: false,
+                order: None,
             },
         );
         self.continue_batch();
@@ -440,7 +440,8 @@ impl NodeRun {
         let mut what = Request::Staged { stream, attempt };
         if sent == total {
             headers.push(("Nats-Batch-Commit", "1".to_owned()));
-            self.oracles[stream].committing(attempt);
+            let order = self.number();
+            self.oracles[stream].committing(attempt, order);
             self.batches.swap_remove(at);
             what = Request::Publish {
                 stream,

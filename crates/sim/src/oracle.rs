@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Attempt {
     /// The messages: one for a publish, all of them for a batch.
     pub payloads: Vec<Vec<u8>>,
-    /// The batch has been committed. Until then, none of its messages may ever be seen.
-    pub complete: bool,
+    /// When it was sent as a whole, as a number that rises. A batch not committed yet has none, and
+    /// none of its messages may ever be seen.
+    pub order: Option<u64>,
 }
 
 /// What is known of one stream.
@@ -41,10 +42,10 @@ impl StreamOracle {
         }
     }
 
-    /// The batch of this number is about to be committed with these messages in total.
-    pub fn committing(&mut self, number: u64) {
+    /// The batch of this number is about to be committed.
+    pub fn committing(&mut self, number: u64, order: u64) {
         if let Some(attempt) = self.attempts.get_mut(&number) {
-            attempt.complete = true;
+            attempt.order = Some(order);
         }
     }
 
@@ -162,7 +163,9 @@ impl StreamOracle {
             }
         }
         let mut previous_last = 0;
-        for attempt in self.attempts.values() {
+        let mut attempts: Vec<&Attempt> = self.attempts.values().collect();
+        attempts.sort_by_key(|attempt| attempt.order);
+        for attempt in attempts {
             let places: Vec<Option<u64>> = attempt
                 .payloads
                 .iter()
@@ -171,7 +174,7 @@ impl StreamOracle {
             if places.iter().all(Option::is_none) {
                 continue;
             }
-            if !attempt.complete {
+            if attempt.order.is_none() {
                 return Err(format!(
                     "{} of a batch never committed is there",
                     short(&attempt.payloads[0])
@@ -188,12 +191,10 @@ impl StreamOracle {
                 expected = expected.map(|sequence| sequence + 1);
             }
             let first = places.first().copied().flatten().unwrap_or(0);
-            if first <= previous_last && attempt.payloads.len() == 1 {
+            if first <= previous_last {
                 return Err(format!("sequence {first} is out of the order sent"));
             }
-            if attempt.payloads.len() == 1 {
-                previous_last = first;
-            }
+            previous_last = first + places.len() as u64 - 1;
         }
         match extra.first_key_value() {
             Some((payload, sequence)) => Err(format!(
@@ -217,7 +218,7 @@ mod tests {
     fn one(text: &str) -> Attempt {
         Attempt {
             payloads: vec![text.as_bytes().to_vec()],
-            complete: true,
+            order: Some(2),
         }
     }
 
@@ -239,7 +240,7 @@ mod tests {
             3,
             Attempt {
                 payloads,
-                complete: committed,
+                order: committed.then_some(3),
             },
         );
         oracle

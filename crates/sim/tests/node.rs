@@ -1,7 +1,7 @@
 //! The whole server under power cuts: what was acknowledged is there, batches are whole, nothing
 //! comes back. A failure prints its seed.
 
-use millrace_sim::disk::Counters;
+use millrace_sim::disk::{Counters, Knobs};
 use millrace_sim::node_run::{NodeOutcome, NodePlan, NodeRun};
 
 fn run_all(seeds: std::ops::Range<u64>, plan: NodePlan) -> NodeOutcome {
@@ -31,6 +31,25 @@ fn a_server_keeps_what_it_acknowledged_through_power_cuts() {
     let total = run_all(0..60, NodePlan::POWER);
     assert!(
         total.acknowledged > 1000 && total.batches > 50 && total.deletes > 50,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn a_server_outlives_failing_syncs() {
+    let knobs = Knobs {
+        fail_sync_permille: 4,
+        ..Knobs::POWER
+    };
+    let total = run_all(
+        1_000..1_030,
+        NodePlan {
+            knobs,
+            ..NodePlan::POWER
+        },
+    );
+    assert!(
+        total.acknowledged > 500 && total.journal_failures > 10,
         "{total:?}"
     );
 }
