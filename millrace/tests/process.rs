@@ -275,3 +275,42 @@ fn a_thousand_connections_come_and_go() {
     drop(clients);
     server.connect().log_in("");
 }
+
+#[test]
+fn hashed_passwords_are_compared_while_other_connections_go_on() {
+    let folder = Folder::new();
+    let config = folder.write(
+        "config",
+        "authorization { timeout: 10, users: [\n\
+         { user: slow, password: \"$2a$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u\" }\n\
+         { user: quick, password: plain }\n] }\n",
+    );
+    let server = Server::start_in(folder, &["-c", &config]);
+    let mut quick = server.connect();
+    quick.log_in(",\"user\":\"quick\",\"pass\":\"plain\"");
+    let mut slow: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut slow {
+        // What follows the login must wait for it.
+        client.send("CONNECT {\"user\":\"slow\",\"pass\":\"secret\",\"verbose\":false}\r\n");
+        client.send("SUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n");
+    }
+    let begun = Instant::now();
+    quick.send("PING\r\n");
+    quick.expect("PONG\r\n");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "held up by the hashing"
+    );
+    for client in &mut slow {
+        client.expect("MSG a 1 2\r\nhi\r\n");
+        client.expect("PONG\r\n");
+    }
+    let mut wrong = server.connect();
+    wrong.send("CONNECT {\"user\":\"slow\",\"pass\":\"Secret\"}\r\nPING\r\n");
+    let answer = wrong.expect_end();
+    assert!(
+        answer.contains("-ERR 'Authorization Violation'"),
+        "{answer}"
+    );
+    assert!(!answer.contains("PONG"), "{answer}");
+}
