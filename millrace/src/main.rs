@@ -11,6 +11,7 @@ mod usage;
 use std::process::ExitCode;
 
 use load::Program;
+use millrace_auth::Authenticator;
 use millrace_config::{FlagError, Flags};
 use millrace_host::{EXIT_FAILURE, EXIT_OK, RunContext};
 
@@ -106,19 +107,21 @@ fn start(program: &Program, flags: Flags) -> i32 {
         Ok(loaded) => loaded,
         Err(reason) => return fail(program, &reason),
     };
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let mut log_lines = Vec::new();
     for warning in &warnings {
         eprintln!("{warning}");
+        // On standard error it was said already.
+        if options.log.file.is_some() {
+            log_lines.push(warning.to_string());
+        }
+    }
+    if Authenticator::new(&options).has_plain_passwords() {
+        log_lines.push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
     }
     let context = RunContext {
         program: program.name().to_owned(),
         reload: load::reload(program, flags, &options),
-        // On standard error they were said already.
-        warnings: if options.log.file.is_some() {
-            warnings
-        } else {
-            Vec::new()
-        },
+        warnings: log_lines,
     };
     millrace_host::run(options, context)
 }

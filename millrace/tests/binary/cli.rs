@@ -163,6 +163,100 @@ fn signals_find_their_server_by_pid_file() {
     assert_eq!(server.exit_code(), None);
 }
 
+/// Puts a stand-in for `pgrep` into the folder that finds these processes, so that no test can
+/// reach a server that is not its own.
+fn fake_pgrep(folder: &TempFolder, pids: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    folder.write("pgrep", &format!("#!/bin/sh\necho '{pids}'\n"));
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path("pgrep"), executable).expect("permissions");
+}
+
+// proves: CLI-10, CLI-11
+#[test]
+fn signals_find_their_servers_among_the_running_ones() {
+    let folder = TempFolder::new();
+    let start = || {
+        let mut server = Server::start(&folder, Name::NatsServer, "-a 127.0.0.1 -p -1");
+        server.wait_for("Server is ready");
+        server
+    };
+    let send = |command: &str| {
+        let output = run(&folder, Name::NatsServer, &format!("-sl {command}"));
+        (output.code, output.stderr)
+    };
+    fake_pgrep(&folder, "");
+    let none = "nats-server: no nats-server processes running\n";
+    assert_eq!(send("quit"), (1, none.to_owned()));
+    let (mut first, mut second) = (start(), start());
+    let (one, two) = (first.pid(), second.pid());
+    fake_pgrep(&folder, &format!("{one}\n{two}"));
+    let several = format!("nats-server: multiple nats-server processes running:\n{one}\n{two}\n");
+    assert_eq!(send("quit"), (1, several));
+    assert_eq!(send(&format!("quit={one}*")), (0, String::new()));
+    assert_eq!(first.exit_code(), Some(0));
+    fake_pgrep(&folder, &two.to_string());
+    assert_eq!(
+        send("foo"),
+        (1, "nats-server: unknown signal \"foo\"\n".to_owned())
+    );
+    assert_eq!(send("quit"), (0, String::new()));
+    assert_eq!(second.exit_code(), Some(0));
+}
+
+// proves: CLI-04
+#[test]
+fn flags_turn_jetstream_on_and_name_its_folder() {
+    let folder = TempFolder::new();
+    let arguments = "-a 127.0.0.1 -p -1 -js --store_dir=own";
+    let mut server = Server::start(&folder, Name::NatsServer, arguments);
+    let line = server.wait_for("Store Directory:");
+    assert!(line.contains("own/"), "{line}");
+    server.wait_for("Server is ready");
+}
+
+// proves: CLI-05, AUT-17
+#[test]
+fn flags_say_who_may_connect() {
+    for (flags, good, bad) in [
+        (
+            "--user u -pass p",
+            r#"{"user":"u","pass":"p"}"#,
+            r#"{"user":"u","pass":"q"}"#,
+        ),
+        ("-auth t", r#"{"auth_token":"t"}"#, r#"{"auth_token":"u"}"#),
+    ] {
+        let folder = TempFolder::new();
+        let arguments = format!("-a 127.0.0.1 -p -1 {flags}");
+        let mut server = Server::start(&folder, Name::NatsServer, &arguments);
+        server.wait_for("[WRN] Plaintext passwords detected, use nkeys or bcrypt");
+        server.wait_for("Server is ready");
+        assert_eq!(server.connect(good).ping(), ["+OK"]);
+        assert_eq!(
+            server.connect(bad).ping(),
+            ["-ERR 'Authorization Violation'"]
+        );
+    }
+}
+
+// proves: CLI-03
+#[test]
+fn flags_say_what_is_logged() {
+    let folder = TempFolder::new();
+    let mut server = Server::start(&folder, Name::NatsServer, "-a 127.0.0.1 -p -1 -DV -T=false");
+    let line = server.wait_for("Starting nats-server");
+    assert_eq!(
+        line,
+        format!("[{}] [INF] Starting nats-server", server.pid())
+    );
+    server.wait_for("Server is ready");
+    let _client = server
+        .connect("{\"verbose\":false}")
+        .exchange("SUB a.b 1\r\n");
+    server.wait_for("[DBG]");
+    server.wait_for("<<- [SUB a.b 1]");
+}
+
 // proves: CLI-13
 #[test]
 fn hangup_reads_the_file_again_all_or_nothing() {

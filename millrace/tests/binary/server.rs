@@ -62,10 +62,13 @@ impl Name {
 }
 
 fn command(folder: &TempFolder, name: Name, arguments: &str) -> Command {
+    // A test may put programs of its own into its folder.
+    let path = format!("{}:/usr/bin:/bin", folder.0.display());
     let mut command = Command::new(folder.path(name.text()));
     command
         .args(arguments.split_whitespace())
         .current_dir(&folder.0)
+        .env("PATH", path)
         .env("XDG_DATA_HOME", folder.path("data"))
         .env("TMPDIR", folder.path("tmp"))
         .stdin(Stdio::null());
