@@ -8,4 +8,5 @@ mod consumers {
     mod priority;
     mod pull;
     mod push;
+    mod retention;
 }
