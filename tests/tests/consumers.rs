@@ -5,6 +5,7 @@ mod consumers {
     mod acks;
     pub(crate) mod client;
     mod control;
+    mod creation;
     mod priority;
     mod pull;
     mod push;

@@ -2,6 +2,7 @@
 //! shrinks. Validation (`stream_rules`, `consumer_rules`) comes first and answers as the reference.
 
 use super::consumer_config::ConsumerConfig;
+use super::enums::AckPolicy;
 use super::stream_config::StreamConfig;
 use crate::error::{ApiError, ErrorCode};
 
@@ -25,6 +26,8 @@ pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
 
 /// The same for a consumer.
 #[must_use]
-pub fn unsupported_consumer(_config: &ConsumerConfig) -> Option<ApiError> {
-    None
+pub fn unsupported_consumer(config: &ConsumerConfig) -> Option<ApiError> {
+    // Acknowledging by flow control serves mirrors and sources of other servers.
+    (config.ack_policy == AckPolicy::FlowControl)
+        .then(|| ErrorCode::ConsumerCreate.with("flow control acks are not supported yet"))
 }
