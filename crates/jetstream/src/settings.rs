@@ -65,6 +65,9 @@ pub struct AccountSettings {
 /// Settings of the room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Added to the numbers of all token spaces: a JetStream that starts again in the same server run
+    /// must not share tokens and file ids with disk work of the one before it.
+    pub id_space_offset: u32,
     pub server_name: String,
     pub domain: String,
     /// Unknown JSON fields in requests are errors (`strict`, default true).
@@ -95,6 +98,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+            id_space_offset: 0,
         Self {
             server_name: String::new(),
             domain: String::new(),

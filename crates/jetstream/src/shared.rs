@@ -77,6 +77,7 @@ impl Shared {
             .accounts
             .iter()
             .map(|account| (account.account, account.limits));
+        let first_space = FIRST_ID_SPACE + settings.id_space_offset;
         Self {
             server_name: settings.server_name.clone(),
             domain: settings.domain.clone(),
@@ -86,8 +87,8 @@ impl Shared {
             max_payload: settings.max_payload,
             max_memory_bytes: settings.max_memory_bytes,
             max_file_bytes: settings.max_file_bytes,
-            staging: Staging::new(IdSpace::new(FIRST_ID_SPACE), settings.batch_memory_bytes),
-            staging_space: FIRST_ID_SPACE,
+            staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes),
+            staging_space: first_space,
             batches_in_flight: 0,
             usage: Usage::default(),
             account_usage: BTreeMap::new(),
@@ -98,7 +99,7 @@ impl Shared {
             finished: Vec::new(),
             consumer_events: Vec::new(),
             consumers_expired: Vec::new(),
-            next_space: FIRST_ID_SPACE + 1,
+            next_space: first_space + 1,
         }
     }
 

@@ -31,6 +31,8 @@ const SELF_NODE: NodeId = NodeId(1);
 const ROUNDS_MAX: usize = 16;
 /// Recoveries after a failed write or sync before JetStream stays off (hard-parts 9).
 const RESTARTS_MAX: u16 = 3;
+/// Token spaces for each start within one server run, of the 2^20 there are.
+const ID_SPACES_PER_ATTEMPT: u32 = 1 << 18;
 
 /// What the engine is made of; kept for a restart after a failed journal.
 #[derive(Clone)]
@@ -207,6 +209,7 @@ impl Engine {
         let seed = random.next_u64();
         let mut running = Box::new(Running {
             jetstream: JetStream::new(millrace_jetstream::Settings {
+                id_space_offset: u32::from(self.attempt) * ID_SPACES_PER_ATTEMPT,
                 seed: random.next_u64(),
                 ..self.settings.engine.clone()
             }),

@@ -61,6 +61,7 @@ pub(crate) fn engine_settings(
     let jetstream = &options.jetstream;
     let limits = &jetstream.limits;
     Settings {
+        id_space_offset: 0,
         server_name: broker.identity().server_name.clone(),
         domain: jetstream.domain.clone().unwrap_or_default(),
         strict: jetstream.strict,
