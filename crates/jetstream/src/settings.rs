@@ -98,8 +98,8 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-            id_space_offset: 0,
         Self {
+            id_space_offset: 0,
             server_name: String::new(),
             domain: String::new(),
             strict: true,
