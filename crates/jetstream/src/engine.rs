@@ -482,6 +482,7 @@ impl JetStream {
                 self.meta.is_leader = true;
             } else {
                 self.meta.abandon(&mut self.shared.finished);
+                self.creating.clear();
             }
             return;
         }

@@ -104,99 +104,100 @@ fn one_message_may_be_a_batch() {
     assert_idle(&harness);
 }
 
+/// Name; extra stream configuration; headers of the message looked at; messages before; its code;
+/// is the batch still there (a commit of the next sequence works); advisories.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    usize,
+    u64,
+    bool,
+    &'static [&'static str],
+);
+const ROWS: &[Row] = &[
+    (
+        "6 disabled",
+        "",
+        &[("Nats-Batch-Sequence", "1")],
+        0,
+        10174,
+        false,
+        &[],
+    ),
+    ("8 no sequence", ATOMIC, &[], 1, 10175, true, &[]),
+    (
+        "8 not a number",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "x")],
+        1,
+        10175,
+        true,
+        &[],
+    ),
+    (
+        "9 too large",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "1001")],
+        0,
+        10199,
+        false,
+        &[],
+    ),
+    (
+        "10 unknown",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "2")],
+        0,
+        10176,
+        false,
+        &[],
+    ),
+    (
+        "14 commit",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "2"), ("Nats-Batch-Commit", "x")],
+        1,
+        10200,
+        false,
+        &[],
+    ),
+    (
+        "15 level",
+        ATOMIC,
+        &[
+            ("Nats-Batch-Sequence", "2"),
+            ("Nats-Required-Api-Level", "99"),
+        ],
+        1,
+        10185,
+        false,
+        &["unsupported"],
+    ),
+    (
+        "16 gap",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "3")],
+        1,
+        10176,
+        false,
+        &["incomplete"],
+    ),
+    (
+        "16 repeat",
+        ATOMIC,
+        &[("Nats-Batch-Sequence", "1")],
+        1,
+        10176,
+        false,
+        &["incomplete"],
+    ),
+];
+
 // proves: JS-BAT-02
 #[test]
 fn every_row_of_the_table_has_its_code_disposition_and_advisory() {
-    // Extra stream configuration; messages before; the message looked at; its code; is the batch
-    // still there (a commit of the next sequence works); advisories.
-    type Row = (
-        &'static str,
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        usize,
-        u64,
-        bool,
-        &'static [&'static str],
-    );
-    let rows: &[Row] = &[
-        (
-            "6 disabled",
-            "",
-            &[("Nats-Batch-Sequence", "1")],
-            0,
-            10174,
-            false,
-            &[],
-        ),
-        ("8 no sequence", ATOMIC, &[], 1, 10175, true, &[]),
-        (
-            "8 not a number",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "x")],
-            1,
-            10175,
-            true,
-            &[],
-        ),
-        (
-            "9 too large",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "1001")],
-            0,
-            10199,
-            false,
-            &[],
-        ),
-        (
-            "10 unknown",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "2")],
-            0,
-            10176,
-            false,
-            &[],
-        ),
-        (
-            "14 commit",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "2"), ("Nats-Batch-Commit", "x")],
-            1,
-            10200,
-            false,
-            &[],
-        ),
-        (
-            "15 level",
-            ATOMIC,
-            &[
-                ("Nats-Batch-Sequence", "2"),
-                ("Nats-Required-Api-Level", "99"),
-            ],
-            1,
-            10185,
-            false,
-            &["unsupported"],
-        ),
-        (
-            "16 gap",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "3")],
-            1,
-            10176,
-            false,
-            &["incomplete"],
-        ),
-        (
-            "16 repeat",
-            ATOMIC,
-            &[("Nats-Batch-Sequence", "1")],
-            1,
-            10176,
-            false,
-            &["incomplete"],
-        ),
-    ];
-    for (name, extra, headers, before, expected, kept, advisories) in rows {
+    for (name, extra, headers, before, expected, kept, advisories) in ROWS {
         let mut harness = harness();
         let stream = harness.create("S", extra);
         for place in 0..*before {
@@ -320,75 +321,78 @@ fn a_commit_after_the_timer_is_incomplete_even_if_the_tick_is_late() {
     assert_idle(&harness);
 }
 
+/// Subjects and headers of a batch's messages.
+type Members = &'static [(&'static str, &'static [(&'static str, &'static str)])];
+/// A batch, and the code that its commit is refused with.
+const REFUSED: &[(Members, u64)] = &[
+    (
+        &[("S.a", &[]), ("S.a", &[("Nats-Expected-Stream", "T")])],
+        10060,
+    ),
+    (
+        &[
+            ("S.a", &[("Nats-Msg-Id", "q")]),
+            ("S.b", &[("Nats-Msg-Id", "q")]),
+        ],
+        10201,
+    ),
+    (&[("S.a", &[("Nats-Msg-Id", "known")])], 10201),
+    (&[("S.a", &[("Nats-Expected-Last-Sequence", "9")])], 10071),
+    (
+        &[
+            ("S.a", &[]),
+            ("S.a", &[("Nats-Expected-Last-Sequence", "2")]),
+        ],
+        10164,
+    ),
+    (
+        &[
+            ("S.a", &[]),
+            ("S.a", &[("Nats-Expected-Last-Subject-Sequence", "0")]),
+        ],
+        10164,
+    ),
+    (
+        &[("S.a", &[("Nats-Expected-Last-Subject-Sequence", "5")])],
+        10071,
+    ),
+    (
+        &[(
+            "S.a",
+            &[("Nats-Expected-Last-Subject-Sequence-Subject", "S.b")],
+        )],
+        10193,
+    ),
+    (&[("S.a", &[("Nats-Expected-Last-Msg-Id", "known")])], 10177),
+    (&[("S.a", &[("Nats-TTL", "1h")])], 10166),
+    (&[("S.a", &[("Nats-Incr", "1")])], 10168),
+    (&[("S.a", &[("Nats-Stream-Source", "x")])], 10227),
+    (&[("S.a", &[("Nats-Schedule", "@every 1s")])], 10188),
+    (&[("S.a", &[("Nats-Rollup", "zz")])], 10111),
+    (&[("S.a", &[]), ("S.a", &[("Nats-Rollup", "sub")])], 10111),
+    (&[("S.a", &[]), ("S.b", &[("Nats-Rollup", "all")])], 10111),
+    (
+        &[("S.a", &[]), ("S.a", &[]), ("S.a", &[]), ("S.a", &[])],
+        10077,
+    ),
+    // Duplicates come before expected sequences in a batch, unlike on a single publish.
+    (
+        &[(
+            "S.a",
+            &[
+                ("Nats-Msg-Id", "known"),
+                ("Nats-Expected-Last-Sequence", "9"),
+            ],
+        )],
+        10201,
+    ),
+];
+
 // proves: JS-BAT-03
 #[test]
 fn the_whole_batch_is_refused_at_its_commit_and_leaves_no_trace() {
-    type Members = &'static [(&'static str, &'static [(&'static str, &'static str)])];
     let extra = r#","allow_atomic":true,"allow_rollup_hdrs":true,"max_msgs":4,"discard":"new""#;
-    let rows: &[(Members, u64)] = &[
-        (
-            &[("S.a", &[]), ("S.a", &[("Nats-Expected-Stream", "T")])],
-            10060,
-        ),
-        (
-            &[
-                ("S.a", &[("Nats-Msg-Id", "q")]),
-                ("S.b", &[("Nats-Msg-Id", "q")]),
-            ],
-            10201,
-        ),
-        (&[("S.a", &[("Nats-Msg-Id", "known")])], 10201),
-        (&[("S.a", &[("Nats-Expected-Last-Sequence", "9")])], 10071),
-        (
-            &[
-                ("S.a", &[]),
-                ("S.a", &[("Nats-Expected-Last-Sequence", "2")]),
-            ],
-            10164,
-        ),
-        (
-            &[
-                ("S.a", &[]),
-                ("S.a", &[("Nats-Expected-Last-Subject-Sequence", "0")]),
-            ],
-            10164,
-        ),
-        (
-            &[("S.a", &[("Nats-Expected-Last-Subject-Sequence", "5")])],
-            10071,
-        ),
-        (
-            &[(
-                "S.a",
-                &[("Nats-Expected-Last-Subject-Sequence-Subject", "S.b")],
-            )],
-            10193,
-        ),
-        (&[("S.a", &[("Nats-Expected-Last-Msg-Id", "known")])], 10177),
-        (&[("S.a", &[("Nats-TTL", "1h")])], 10166),
-        (&[("S.a", &[("Nats-Incr", "1")])], 10168),
-        (&[("S.a", &[("Nats-Stream-Source", "x")])], 10227),
-        (&[("S.a", &[("Nats-Schedule", "@every 1s")])], 10188),
-        (&[("S.a", &[("Nats-Rollup", "zz")])], 10111),
-        (&[("S.a", &[]), ("S.a", &[("Nats-Rollup", "sub")])], 10111),
-        (&[("S.a", &[]), ("S.b", &[("Nats-Rollup", "all")])], 10111),
-        (
-            &[("S.a", &[]), ("S.a", &[]), ("S.a", &[]), ("S.a", &[])],
-            10077,
-        ),
-        // Duplicates come before expected sequences in a batch, unlike on a single publish.
-        (
-            &[(
-                "S.a",
-                &[
-                    ("Nats-Msg-Id", "known"),
-                    ("Nats-Expected-Last-Sequence", "9"),
-                ],
-            )],
-            10201,
-        ),
-    ];
-    for (members, expected) in rows {
+    for (members, expected) in REFUSED {
         let mut harness = harness();
         let stream = harness.create("S", extra);
         harness.publish(stream, "S.z", &[("Nats-Msg-Id", "known")], "x");

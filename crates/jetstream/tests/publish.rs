@@ -88,6 +88,70 @@ fn a_duplicate_gets_the_first_sequence_also_while_that_is_in_flight() {
     );
 }
 
+type Headers = &'static [(&'static str, &'static str)];
+/// Headers, whether the payload is above the limit, and the code of the answer.
+const VIOLATIONS: &[(Headers, bool, u64)] = &[
+    (&[("Nats-Expected-Stream", "T")], false, 10060),
+    (&[("Nats-Expected-Last-Sequence", "7")], false, 10071),
+    (&[("Nats-Expected-Last-Sequence", "x")], false, 10071),
+    (
+        &[("Nats-Expected-Last-Subject-Sequence", "0")],
+        false,
+        10071,
+    ),
+    (
+        &[("Nats-Expected-Last-Subject-Sequence-Subject", "S.b")],
+        false,
+        10193,
+    ),
+    (&[("Nats-Expected-Last-Msg-Id", "m0")], false, 10070),
+    (&[("Nats-Rollup", "sub")], false, 10111),
+    (&[("Nats-TTL", "1h")], false, 10166),
+    (&[("Nats-TTL", "zz")], false, 10165),
+    (&[("Nats-Incr", "1")], false, 10168),
+    (&[("Nats-Incr", "a")], false, 10171),
+    (&[("Nats-Stream-Source", "a")], false, 10227),
+    (&[("Nats-Schedule", "@every 1s")], false, 10188),
+    // Two at once: the earlier check wins.
+    (
+        &[("Nats-Expected-Stream", "T"), ("Nats-Incr", "1")],
+        false,
+        10168,
+    ),
+    (
+        &[("Nats-TTL", "1h"), ("Nats-Expected-Stream", "T")],
+        false,
+        10060,
+    ),
+    (
+        &[("Nats-TTL", "1h"), ("Nats-Expected-Last-Sequence", "9")],
+        false,
+        10166,
+    ),
+    (
+        &[("Nats-TTL", "zz"), ("Nats-Expected-Last-Sequence", "9")],
+        false,
+        10071,
+    ),
+    (
+        &[("Nats-Msg-Id", "m1"), ("Nats-Expected-Last-Sequence", "9")],
+        false,
+        10071,
+    ),
+    (
+        &[("Nats-Msg-Id", "m1"), ("Nats-Expected-Last-Msg-Id", "q")],
+        false,
+        0,
+    ),
+    (
+        &[("Nats-Expected-Last-Msg-Id", "q"), ("Nats-Rollup", "sub")],
+        false,
+        10070,
+    ),
+    (&[("Nats-Rollup", "sub")], true, 10111),
+    (&[], true, 10054),
+];
+
 // proves: JS-PUB-03, JS-PUB-04, JS-PUB-05, JS-PUB-06, JS-PUB-09, JS-TTL-01
 #[test]
 fn the_first_violation_in_the_order_of_r1_is_reported() {
@@ -95,65 +159,8 @@ fn the_first_violation_in_the_order_of_r1_is_reported() {
     let stream = harness.create("S", r#","max_msg_size":200"#);
     harness.publish(stream, "S.a", &[("Nats-Msg-Id", "m1")], "1");
     let long = "x".repeat(300);
-    type Headers = &'static [(&'static str, &'static str)];
-    let table: &[(Headers, &str, u64)] = &[
-        (&[("Nats-Expected-Stream", "T")], "", 10060),
-        (&[("Nats-Expected-Last-Sequence", "7")], "", 10071),
-        (&[("Nats-Expected-Last-Sequence", "x")], "", 10071),
-        (&[("Nats-Expected-Last-Subject-Sequence", "0")], "", 10071),
-        (
-            &[("Nats-Expected-Last-Subject-Sequence-Subject", "S.b")],
-            "",
-            10193,
-        ),
-        (&[("Nats-Expected-Last-Msg-Id", "m0")], "", 10070),
-        (&[("Nats-Rollup", "sub")], "", 10111),
-        (&[("Nats-TTL", "1h")], "", 10166),
-        (&[("Nats-TTL", "zz")], "", 10165),
-        (&[("Nats-Incr", "1")], "", 10168),
-        (&[("Nats-Incr", "a")], "", 10171),
-        (&[("Nats-Stream-Source", "a")], "", 10227),
-        (&[("Nats-Schedule", "@every 1s")], "", 10188),
-        // Two at once: the earlier check wins.
-        (
-            &[("Nats-Expected-Stream", "T"), ("Nats-Incr", "1")],
-            "",
-            10168,
-        ),
-        (
-            &[("Nats-TTL", "1h"), ("Nats-Expected-Stream", "T")],
-            "",
-            10060,
-        ),
-        (
-            &[("Nats-TTL", "1h"), ("Nats-Expected-Last-Sequence", "9")],
-            "",
-            10166,
-        ),
-        (
-            &[("Nats-TTL", "zz"), ("Nats-Expected-Last-Sequence", "9")],
-            "",
-            10071,
-        ),
-        (
-            &[("Nats-Msg-Id", "m1"), ("Nats-Expected-Last-Sequence", "9")],
-            "",
-            10071,
-        ),
-        (
-            &[("Nats-Msg-Id", "m1"), ("Nats-Expected-Last-Msg-Id", "q")],
-            "",
-            0,
-        ),
-        (
-            &[("Nats-Expected-Last-Msg-Id", "q"), ("Nats-Rollup", "sub")],
-            "",
-            10070,
-        ),
-        (&[("Nats-Rollup", "sub")], &long, 10111),
-        (&[], &long, 10054),
-    ];
-    for (headers, payload, expected) in table {
+    for (headers, is_long, expected) in VIOLATIONS {
+        let payload = if *is_long { &long } else { "" };
         let answer = harness.publish(stream, "S.a", headers, payload);
         assert_eq!(code(&answer), *expected, "{headers:?} {answer}");
     }
@@ -388,4 +395,133 @@ fn streams_are_created_once_and_deleted() {
     let again = harness.create("S", "");
     assert_ne!(again, stream);
     assert_eq!(harness.state(again).2, 0);
+}
+
+/// As the leader of a replicated stream.
+fn replicated(harness: &mut Harness) -> millrace_jetstream::StreamId {
+    let stream = harness.create("S", "");
+    let found = harness
+        .engine
+        .streams
+        .get_mut(&stream)
+        .expect("just created");
+    found.config.num_replicas = 3;
+    stream
+}
+
+// proves: JS-PUB-07
+#[test]
+fn a_replicated_stream_finds_duplicates_before_it_compares_sequences() {
+    let mut harness = Harness::new();
+    let stream = replicated(&mut harness);
+    harness.publish(stream, "S.a", &[("Nats-Msg-Id", "x")], "1");
+    let both = [("Nats-Msg-Id", "x"), ("Nats-Expected-Last-Sequence", "9")];
+    let again = harness.publish(stream, "S.a", &both, "1");
+    assert_eq!(again, r#"{"stream":"S","seq":1,"duplicate": true}"#);
+    // The expected id is checked before proposing: the stream goes on (02 §3.2, reference bug).
+    let wrong = harness.publish(stream, "S.a", &[("Nats-Expected-Last-Msg-Id", "y")], "1");
+    assert_eq!(code(&wrong), 10070);
+    assert_eq!(
+        harness.publish(stream, "S.a", &[], "2"),
+        r#"{"stream":"S","seq":2}"#
+    );
+}
+
+// proves: JS-PUB-07
+#[test]
+fn a_replicated_stream_refuses_conflicts_with_what_is_in_flight_at_once() {
+    let mut harness = Harness::new();
+    let stream = replicated(&mut harness);
+    harness.hold = true;
+    let first = harness.publish_later(
+        stream,
+        "S.a",
+        &[
+            ("Nats-Msg-Id", "x"),
+            ("Nats-Expected-Last-Subject-Sequence", "0"),
+        ],
+        "1",
+    );
+    let same_id = harness.publish_later(stream, "S.b", &[("Nats-Msg-Id", "x")], "1");
+    assert_eq!(code(&harness.answer(&same_id)), 10158);
+    let expected = [("Nats-Expected-Last-Subject-Sequence", "0")];
+    let racing = harness.publish_later(stream, "S.a", &expected, "1");
+    assert_eq!(code(&harness.answer(&racing)), 10164);
+    harness.end_of_turn();
+    harness.commit_all();
+    assert_eq!(harness.answer(&first), r#"{"stream":"S","seq":1}"#);
+    harness.hold = false;
+    assert_eq!(code(&harness.publish(stream, "S.a", &expected, "1")), 10071);
+}
+
+// proves: JS-CTR-01
+#[test]
+fn counters_add_up_also_while_increments_are_in_flight() {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", r#","allow_msg_counter":true"#);
+    harness.hold = true;
+    let replies: Vec<String> = ["1", "+5", "-10"]
+        .iter()
+        .map(|increment| harness.publish_later(stream, "S.a", &[("Nats-Incr", increment)], ""))
+        .collect();
+    harness.end_of_turn();
+    harness.commit_all();
+    let answers: Vec<String> = replies.iter().map(|reply| harness.answer(reply)).collect();
+    assert_eq!(
+        answers,
+        [
+            r#"{"stream":"S","seq":1,"val":"1"}"#,
+            r#"{"stream":"S","seq":2,"val":"6"}"#,
+            r#"{"stream":"S","seq":3,"val":"-4"}"#,
+        ]
+    );
+    harness.hold = false;
+    let next = harness.publish(stream, "S.a", &[("Nats-Incr", "4")], "");
+    assert_eq!(next, r#"{"stream":"S","seq":4,"val":"0"}"#);
+    assert_eq!(
+        harness.hash(stream),
+        harness.replayed_hash(support::settings(), stream)
+    );
+}
+
+// proves: JS-STR-23
+#[test]
+fn subjects_are_checked_and_stored_as_transformed() {
+    let mut harness = Harness::new();
+    let transform = r#","subject_transform":{"src":"S.*","dest":"out.$1"}"#;
+    let stream = harness.create("S", transform);
+    let expected = [("Nats-Expected-Last-Subject-Sequence", "0")];
+    assert_eq!(code(&harness.publish(stream, "S.a", &expected, "1")), 0);
+    assert_eq!(code(&harness.publish(stream, "S.a", &expected, "1")), 10071);
+    let store = &harness.engine.streams[&stream].store;
+    assert_eq!(
+        store.subject_of(1).map(|subject| subject.to_vec()),
+        Some(b"out.a".to_vec())
+    );
+}
+
+// proves: JS-STR-16
+#[test]
+fn interest_streams_store_nothing_that_nobody_wants() {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", r#","retention":"interest""#);
+    let unwanted = harness.publish(stream, "S.a", &[("Nats-Msg-Id", "x")], "1");
+    assert_eq!(unwanted, r#"{"stream":"S","seq":1}"#);
+    assert_eq!(harness.state(stream), (0, 2, 1));
+    let again = harness.publish(stream, "S.a", &[("Nats-Msg-Id", "x")], "1");
+    assert_eq!(again, r#"{"stream":"S","seq":1,"duplicate": true}"#);
+    let consumer = r#"{"stream_name":"S","config":{"durable_name":"c","name":"c","ack_policy":"explicit","filter_subject":"S.a"}}"#;
+    let created = harness
+        .api("CONSUMER.CREATE.S.c.S.a", consumer)
+        .expect("an answer");
+    assert!(created.get("error").is_none(), "{created}");
+    harness.publish(stream, "S.a", &[], "2");
+    harness.publish(stream, "S.b", &[], "3");
+    assert_eq!(harness.state(stream), (1, 2, 3));
+    harness.api("CONSUMER.DELETE.S.c", "").expect("an answer");
+    assert_eq!(harness.state(stream).0, 0);
+    assert_eq!(
+        harness.hash(stream),
+        harness.replayed_hash(support::settings(), stream)
+    );
 }

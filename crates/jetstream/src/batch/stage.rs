@@ -133,17 +133,7 @@ impl Stream {
                 Some(Abandoned::Large),
             ));
         }
-        if headers
-            .expected_last_message_id
-            .as_ref()
-            .is_some_and(|id| !id.is_empty())
-        {
-            self.lead.batches.note_expected_message_id(id);
-        }
-        if commit != Commit::EndOfBatch {
-            self.push_staged(turn.shared, message, block, headers, id);
-            poll_staging(turn);
-        }
+        self.keep_staged(turn, message, block, headers, id, commit);
         Ok(commit)
     }
 
@@ -166,6 +156,28 @@ impl Stream {
         match self.check(table, allowance, now_ns, None, 0, headers, &mut record) {
             (Verdict::Refuse(refusal), _) => Err(refusal),
             _ => Ok(()),
+        }
+    }
+
+    fn keep_staged(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        block: Bytes,
+        headers: &PublishHeaders,
+        id: &Bytes,
+        commit: Commit,
+    ) {
+        if headers
+            .expected_last_message_id
+            .as_ref()
+            .is_some_and(|id| !id.is_empty())
+        {
+            self.lead.batches.note_expected_message_id(id);
+        }
+        if commit != Commit::EndOfBatch {
+            self.push_staged(turn.shared, message, block, headers, id);
+            poll_staging(turn);
         }
     }
 

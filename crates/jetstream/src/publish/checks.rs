@@ -451,43 +451,69 @@ pub fn source_header(check: &mut Check<'_>) -> Verdict {
     Check::refuse_if(check.headers.stream_source.is_some(), Refusal::SourceHeader)
 }
 
+impl Check<'_> {
+    /// The sequence stored with the message's id. Hashes that are equal are not enough: the id
+    /// itself is compared, as long as its message is there.
+    fn known_id(&mut self, id: IdHash) -> Lookup<Option<u64>> {
+        let Some(sequence) = self.dedup.find(id, self.now_ns) else {
+            return Lookup::Ready(None);
+        };
+        let stored = match self.store.get(sequence) {
+            Lookup::Loading => return Lookup::Loading,
+            Lookup::Ready(stored) => stored,
+        };
+        let same = stored.map_or(true, |message| {
+            super::headers::header_value(&message.headers, b"Nats-Msg-Id").as_ref()
+                == self.headers.dedup_id()
+        });
+        Lookup::Ready(same.then_some(sequence))
+    }
+
+    fn duplicate_of(&mut self, id: IdHash) -> Verdict {
+        match self.known_id(id) {
+            Lookup::Loading => Verdict::WaitForDisk,
+            Lookup::Ready(known) => known.map_or(Pass, Verdict::Duplicate),
+        }
+    }
+}
+
 /// R1: a duplicate of an id in flight gets its sequence too (the answer waits for it).
 pub fn duplicate(check: &mut Check<'_>) -> Verdict {
-    let Some(id) = check.id() else { return Pass };
+    let Some(id) = check.id() else {
+        return Pass;
+    };
     if let Some(sequence) = check.flight.ids.get(&id) {
         return Verdict::Duplicate(*sequence);
     }
-    check
-        .dedup
-        .find(id, check.now_ns)
-        .map_or(Pass, Verdict::Duplicate)
+    check.duplicate_of(id)
 }
 
 /// Replicated: an id in flight conflicts.
 pub fn duplicate_exclusive(check: &mut Check<'_>) -> Verdict {
-    let Some(id) = check.id() else { return Pass };
+    let Some(id) = check.id() else {
+        return Pass;
+    };
     if check.flight.ids.contains_key(&id) {
         return Refuse(Refusal::DuplicateInProcess);
     }
-    check
-        .dedup
-        .find(id, check.now_ns)
-        .map_or(Pass, Verdict::Duplicate)
+    check.duplicate_of(id)
 }
 
 /// Batch: a known id, or one twice in the batch, refuses all of it.
 pub fn duplicate_in_batch(check: &mut Check<'_>) -> Verdict {
-    let Some(id) = check.id() else { return Pass };
+    let Some(id) = check.id() else {
+        return Pass;
+    };
     if check.diff.is_some_and(|diff| diff.ids.contains_key(&id)) {
         return Refuse(Refusal::BatchDuplicate);
     }
     if check.flight.ids.contains_key(&id) {
         return Refuse(Refusal::DuplicateInProcess);
     }
-    Check::refuse_if(
-        check.dedup.find(id, check.now_ns).is_some(),
-        Refusal::BatchDuplicate,
-    )
+    match check.duplicate_of(id) {
+        Verdict::Duplicate(_) => Refuse(Refusal::BatchDuplicate),
+        other => other,
+    }
 }
 
 pub fn expected_last_message_id(check: &mut Check<'_>) -> Verdict {

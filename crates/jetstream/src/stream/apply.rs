@@ -399,7 +399,12 @@ impl Stream {
         if before.allow_atomic && !self.config.allow_atomic {
             self.stop_batches(turn.shared);
         }
-        self.rebind(turn, &before);
+        if self.lead.is_leader {
+            self.rebind(turn, &before);
+        }
+        if before.retention != self.config.retention {
+            self.retention_changed();
+        }
         let limit = self.config.max_msgs_per_subject;
         if limit > 0 && limit != before.max_msgs_per_subject {
             let mut full = Vec::new();

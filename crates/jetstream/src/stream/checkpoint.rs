@@ -55,6 +55,10 @@ pub enum RestoreError {
 impl Stream {
     /// Moves messages to segments and then asks for a checkpoint record.
     pub fn want_checkpoint(&mut self, turn: &mut Turn<'_>) {
+        // What could not be read must not be replaced by what was made of it.
+        if self.quarantined {
+            return;
+        }
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
         let busy = self.checkpoint.pending.is_some() || self.assembly.is_some();
         if busy || self.loading.is_some() {

@@ -370,6 +370,25 @@ impl Stream {
         }
     }
 
+    /// Consumers learn whether their acknowledgements remove messages now; what all have
+    /// acknowledged already goes.
+    pub(super) fn retention_changed(&mut self) {
+        let names: Vec<String> = self.consumers.keys().cloned().collect();
+        for name in names {
+            let Some(slot) = self.consumers.get(&name) else {
+                continue;
+            };
+            let facts = self.facts(&slot.config);
+            let settings = Settings::from_config(&name, &slot.config, facts);
+            let watermark = self.store.state().last_sequence;
+            let store = VisibleStore::new(&mut self.store, watermark);
+            if let Some(slot) = self.consumers.get_mut(&name) {
+                slot.consumer.update(settings, &store);
+            }
+        }
+        self.remove_unneeded();
+    }
+
     /// Interest retention: messages that nobody needs any more go, because a consumer left or
     /// wants less.
     pub(super) fn remove_unneeded(&mut self) {
