@@ -9,5 +9,6 @@ mod consumers {
     mod priority;
     mod pull;
     mod push;
+    mod restart;
     mod retention;
 }

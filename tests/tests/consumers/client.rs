@@ -1,11 +1,14 @@
 //! A client that writes down what happens, and the comparison of two servers by it.
 
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millrace_tests::packages::{reference_binary, skip};
 use millrace_tests::server::millrace_binary;
-use millrace_tests::{RawClient, ServerBuilder};
+use millrace_tests::{RawClient, Server, ServerBuilder};
 use serde_json::{Value, json};
 
 /// Long enough for everything that is under way on a loaded machine.
@@ -13,6 +16,8 @@ pub(crate) const SOON: Duration = Duration::from_millis(60);
 
 /// A connection with an inbox `in`, an answer box `answer`, and the transcript so far.
 pub(crate) struct Client {
+    server: Option<Server>,
+    binary: PathBuf,
     raw: RawClient,
     transcript: Vec<String>,
     /// Seen, but not yet in the transcript: what comes by different ways has no order.
@@ -21,24 +26,24 @@ pub(crate) struct Client {
 
 /// Runs a scenario on our server and on the reference and compares what was seen.
 pub(crate) fn compare(name: &str, scenario: impl Fn(&mut Client)) {
-    let ours = record(ServerBuilder::binary(millrace_binary()), &scenario);
+    let ours = record(millrace_binary(), &scenario);
     let Some(reference) = reference_binary() else {
         skip(name, "no reference server to compare with");
         return;
     };
-    let theirs = record(ServerBuilder::binary(reference), &scenario);
+    let theirs = record(reference, &scenario);
     for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
         assert_eq!(ours, theirs, "{name}, line {index}");
     }
     assert_eq!(ours, theirs, "{name}");
 }
 
-fn record(builder: ServerBuilder, scenario: &impl Fn(&mut Client)) -> Vec<String> {
-    let server = builder.jetstream().start();
-    let mut raw = RawClient::ready(&server.address);
-    raw.send(b"SUB in 1\r\nSUB answer 2\r\nSUB fence 3\r\nSUB $JS.EVENT.ADVISORY.CONSUMER.> 4\r\n");
-    raw.flush();
+fn record(binary: PathBuf, scenario: &impl Fn(&mut Client)) -> Vec<String> {
+    let server = ServerBuilder::binary(binary.clone()).jetstream().start();
+    let raw = connect(&server);
     let mut client = Client {
+        server: Some(server),
+        binary,
         raw,
         transcript: Vec::new(),
         seen: Vec::new(),
@@ -47,10 +52,28 @@ fn record(builder: ServerBuilder, scenario: &impl Fn(&mut Client)) -> Vec<String
     client.transcript
 }
 
+fn connect(server: &Server) -> RawClient {
+    let mut raw = RawClient::ready(&server.address);
+    raw.send(b"SUB in 1\r\nSUB answer 2\r\nSUB fence 3\r\nSUB $JS.EVENT.ADVISORY.CONSUMER.> 4\r\n");
+    raw.flush();
+    raw
+}
+
 impl Client {
     /// Writes a line into the transcript.
     pub(crate) fn note(&mut self, line: impl Into<String>) {
         self.transcript.push(line.into());
+    }
+
+    /// `kill -9`, a moment after the last change, and a start on the same data.
+    pub(crate) fn restart(&mut self) {
+        self.wait(Duration::from_millis(1000));
+        self.note("killed and started again");
+        let server = self.server.take().unwrap();
+        let builder = ServerBuilder::binary(self.binary.clone()).jetstream();
+        let server = server.restart(builder);
+        self.raw = connect(&server);
+        self.server = Some(server);
     }
 
     /// Sends raw protocol lines.
