@@ -142,3 +142,20 @@ fn max_deliver_of_one_gives_up_at_once() {
         client.counts("C");
     });
 }
+
+// proves: JS-CON-31
+#[test]
+fn sampled_acks_are_measured_alike() {
+    compare("sampling", |client| {
+        client.send(b"SUB $JS.EVENT.METRIC.> 30\r\n");
+        ready(client, json!({"sample_freq": "100%"}), 3);
+        client.pull("C", "3");
+        client.ack("C", "1.1.1", "");
+        client.ack("C", "1.2.2", "-NAK");
+        client.pull("C", "1");
+        client.ack("C", "2.2.4", "");
+        client.ack("C", "1.3.3", "+TERM");
+        client.ack("C", "1.3.3", "");
+        client.counts("C");
+    });
+}

@@ -92,3 +92,45 @@ fn replay_original_keeps_gaps_alike() {
         client.wait(Duration::from_millis(600));
     });
 }
+
+// proves: JS-CON-11
+#[test]
+fn a_rate_limit_spaces_messages_alike() {
+    compare("rate limit", |client| {
+        client.stream(json!({"max_msg_size": 2000}));
+        client.send(b"SUB d 20\r\n");
+        let payload = "x".repeat(1900);
+        for _ in 0..3 {
+            client.publish("a.1", &payload);
+        }
+        // One message a second beyond the burst of one.
+        let limit = json!({"deliver_subject": "d", "ack_policy": "none", "rate_limit_bps": 16_000});
+        client.consumer("C", limit);
+        client.wait(Duration::from_millis(300));
+        // No counts here: the reference has taken the next message while it waits with it.
+        client.note("after 300 ms");
+        client.wait(Duration::from_millis(3000));
+        client.counts("C");
+    });
+}
+
+// proves: JS-CON-08
+#[test]
+fn redeliveries_of_a_push_consumer_come_alike() {
+    compare("push redelivery", |client| {
+        client.stream(json!({}));
+        client.send(b"SUB d 20\r\n");
+        let config = json!({"deliver_subject": "d", "ack_wait": 400_000_000, "max_deliver": 2, "max_ack_pending": 2});
+        client.consumer("C", config);
+        for payload in ["1", "2", "3"] {
+            client.publish("a.1", payload);
+        }
+        client.counts("C");
+        client.wait(Duration::from_millis(400));
+        client.counts("C");
+        client.ack("C", "2.1.3", "");
+        client.counts("C");
+        client.wait(Duration::from_millis(1500));
+        client.counts("C");
+    });
+}

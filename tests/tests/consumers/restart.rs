@@ -1,5 +1,7 @@
 //! What consumers remember when the server is killed.
 
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -139,7 +139,7 @@ impl Consumer {
             self.state.acknowledge_through(through, &mut settled);
             for slot in settled {
                 if sample && slot.sequence == sequence {
-                    self.sample(context, &slot, deliveries);
+                    self.sample(context, &slot, subject.consumer_sequence, deliveries);
                 }
                 self.note_settled(slot.sequence, Some(slot));
             }
@@ -147,7 +147,7 @@ impl Consumer {
             let deliveries = self.state.deliveries(sequence);
             if let Some(slot) = self.state.acknowledge(sequence) {
                 if sample {
-                    self.sample(context, &slot, deliveries);
+                    self.sample(context, &slot, subject.consumer_sequence, deliveries);
                 }
                 self.note_settled(sequence, Some(slot));
             } else if self.state.redelivered.remove(&sequence).is_some() {
@@ -169,7 +169,13 @@ impl Consumer {
         }
     }
 
-    fn sample(&self, context: &mut ConsumerContext<'_>, slot: &Slot, deliveries: u64) {
+    fn sample(
+        &self,
+        context: &mut ConsumerContext<'_>,
+        slot: &Slot,
+        consumer_sequence: u64,
+        deliveries: u64,
+    ) {
         let percent = u64::from(self.settings.sample_percent);
         let Some(leader) = self.leader.as_deref() else {
             return;
@@ -179,7 +185,7 @@ impl Consumer {
         }
         let ack_time_ns = leader.axis_ns(context.now).saturating_sub(slot.at_ns);
         context.events.push(ConsumerEvent::AckSample {
-            consumer_sequence: slot.consumer_sequence,
+            consumer_sequence,
             sequence: slot.sequence,
             ack_time_ns: u64::try_from(ack_time_ns).unwrap_or(0),
             deliveries,
