@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use millrace_config::{Flags, Options, Warning, parse};
-use millrace_host::Reload;
+use millrace_host::{Reload, Reloaded};
 
 /// The name of the reference's executable.
 const REFERENCE_NAME: &str = "nats-server";
@@ -59,7 +59,26 @@ impl Program {
 pub(crate) fn file(path: &str) -> Result<(Options, Vec<Warning>), String> {
     let text = read(path)?;
     let environment = |name: &str| std::env::var(name).ok();
-    parse(&text, path, &read, &environment).map_err(|errors| errors.to_string())
+    let (options, warnings) =
+        parse(&text, path, &read, &environment).map_err(|errors| errors.to_string())?;
+    check_tls_files(path, &options)?;
+    Ok((options, warnings))
+}
+
+/// Files named in the tls block must be there already in a configuration test.
+fn check_tls_files(path: &str, options: &Options) -> Result<(), String> {
+    let Some(tls) = &options.tls else {
+        return Ok(());
+    };
+    let pairs = tls.certificates.iter();
+    for file in pairs.flat_map(|pair| [&pair.cert_file, &pair.key_file]) {
+        let wrong = |reason| format!("{path}: error parsing X509 certificate/key pair: {reason}");
+        read(file).map_err(wrong)?;
+    }
+    if let Some(file) = &tls.ca_file {
+        read(file).map_err(|reason| format!("{path}: error parsing ca_file: {reason}"))?;
+    }
+    Ok(())
 }
 
 fn read(path: &str) -> Result<String, String> {
@@ -98,7 +117,11 @@ pub(crate) fn reload(program: &Program, flags: Flags, running: &Options) -> Opti
     Some(Box::new(move || {
         let (new, _) = options(&program, &flags)?;
         running.check_reload(&new)?;
+        let changes = running.reload_lines(&new);
         running = new.clone();
-        Ok(new)
+        Ok(Reloaded {
+            options: new,
+            changes,
+        })
     }))
 }

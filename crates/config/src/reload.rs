@@ -4,6 +4,8 @@
 
 use std::fmt::Debug;
 
+use millrace_clock::go_duration;
+
 use crate::Options;
 use crate::options::JetStreamOptions;
 
@@ -109,6 +111,99 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What a reload to `new` changes, as lines for the log in the reference's words and order.
+    ///
+    /// Users and accounts are always named: connections are held against them again in any case.
+    #[must_use]
+    pub fn reload_lines(&self, new: &Self) -> Vec<String> {
+        let mut lines = Lines::default();
+        let (old_log, log) = (&self.log, &new.log);
+        lines.changed("trace", old_log.trace, log.trace);
+        lines.changed("debug", old_log.debug, log.debug);
+        lines.changed("trace_verbose", old_log.trace_verbose, log.trace_verbose);
+        lines.changed("trace_headers", old_log.trace_headers, log.trace_headers);
+        lines.changed("logtime", old_log.time, log.time);
+        lines.changed("logtime_utc", old_log.time_utc, log.time_utc);
+        lines.changed("log_file", text(&old_log.file), text(&log.file));
+        let (old, client) = (&self.client, &new.client);
+        lines.changed(
+            "max_connections",
+            old.max_connections,
+            client.max_connections,
+        );
+        lines.always("authorization users");
+        lines.always("accounts");
+        let (old_auth, auth) = (&self.authorization, &new.authorization);
+        lines.named("authorization username", old_auth.user != auth.user);
+        lines.named("authorization password", old_auth.password != auth.password);
+        lines.named("authorization token", old_auth.token != auth.token);
+        lines.named("tls", self.tls != new.tls);
+        let interval = |ns: u64| go_duration::format(i64::try_from(ns).unwrap_or(i64::MAX));
+        let (from, to) = (
+            interval(old.ping_interval_ns),
+            interval(client.ping_interval_ns),
+        );
+        lines.changed("ping_interval", from, to);
+        lines.changed("ping_max", old.ping_max, client.ping_max);
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let (from, to) = (seconds(old_auth.timeout_ns), seconds(auth.timeout_ns));
+        lines.changed("authorization timeout", from, to);
+        lines.changed(
+            "max_control_line",
+            old.max_control_line,
+            client.max_control_line,
+        );
+        lines.changed("max_payload", old.max_payload, client.max_payload);
+        lines.changed(
+            "client_advertise",
+            text(&old.advertise),
+            text(&client.advertise),
+        );
+        lines.changed("pid_file", text(&self.pid_file), text(&new.pid_file));
+        lines.changed(
+            "ports_file_dir",
+            text(&self.ports_file_dir),
+            text(&new.ports_file_dir),
+        );
+        let (from, to) = (
+            interval(old.write_deadline_ns),
+            interval(client.write_deadline_ns),
+        );
+        lines.changed("write_deadline", from, to);
+        let length = |options: &Self| options.log.max_traced_message_length;
+        lines.changed("max_traced_msg_len", length(self), length(new));
+        lines.named("tags", self.server_tags != new.server_tags);
+        lines.named("metadata", self.server_metadata != new.server_metadata);
+        lines.0
+    }
+}
+
+fn text(option: &Option<String>) -> &str {
+    option.as_deref().unwrap_or("")
+}
+
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn changed<T: PartialEq + std::fmt::Display>(&mut self, name: &str, old: T, new: T) {
+        if old != new {
+            self.0.push(format!("Reloaded: {name} = {new}"));
+        }
+    }
+
+    fn named(&mut self, name: &str, changed: bool) {
+        if changed {
+            self.always(name);
+        }
+    }
+
+    fn always(&mut self, name: &str) {
+        self.0.push(format!("Reloaded: {name}"));
+    }
+}
+
 impl JetStreamOptions {
     fn check_reload(&self, new: &Self) -> Result<(), String> {
         same("JetStream", &self.enabled, &new.enabled)?;
@@ -141,6 +236,23 @@ mod tests {
         crate::parse(text, "test.conf", &no_files, &|_| None)
             .unwrap_or_else(|errors| panic!("{errors}"))
             .0
+    }
+
+    #[test]
+    fn changes_are_told_line_by_line() {
+        let old = options("port 1");
+        let new = "port 1\ndebug true\nmax_payload 2000\nping_interval '3s'\n\
+                   authorization { user a, timeout 3 }";
+        let expected = [
+            "Reloaded: debug = true",
+            "Reloaded: authorization users",
+            "Reloaded: accounts",
+            "Reloaded: authorization username",
+            "Reloaded: ping_interval = 3s",
+            "Reloaded: authorization timeout = 3",
+            "Reloaded: max_payload = 2000",
+        ];
+        assert_eq!(old.reload_lines(&options(new)), expected);
     }
 
     #[test]

@@ -25,4 +25,4 @@ mod store_folder;
 mod tls;
 mod writing;
 
-pub use run::{EXIT_FAILURE, EXIT_OK, Reload, RunContext, run};
+pub use run::{EXIT_FAILURE, EXIT_OK, Reload, Reloaded, RunContext, run};

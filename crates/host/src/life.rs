@@ -3,6 +3,7 @@
 use crate::event_loop::{EventLoop, Stage};
 use crate::limits::SHUTDOWN_WAIT_NS;
 use crate::logger::Level;
+use crate::run::Reloaded;
 use crate::signals::Signal;
 use crate::tls;
 use millrace_clock::Now;
@@ -58,17 +59,23 @@ impl EventLoop {
             },
             |reload| reload(),
         );
-        let result = result.and_then(|options| {
-            let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
-            Ok((options, tls))
+        let result = result.and_then(|reloaded| {
+            let tls = reloaded.options.tls.as_ref();
+            let tls = tls.map(tls::server_config).transpose()?;
+            Ok((reloaded, tls))
         });
         match result {
-            Ok((options, tls)) => {
+            Ok((Reloaded { options, changes }, tls)) => {
                 self.tls = tls;
                 self.logger.configure(&options.log);
+                for change in &changes {
+                    self.logger.info(change);
+                }
+                let digest = options.config_digest.clone();
                 self.node.apply_options(now, Arc::new(options));
                 self.again = true;
-                self.logger.info("Reloaded server configuration");
+                let text = format!("Reloaded server configuration ({digest})");
+                self.logger.info(&text);
             }
             Err(reason) => {
                 let text = format!("Failed to reload server configuration: {reason}");

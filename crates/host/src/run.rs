@@ -12,7 +12,15 @@ pub const EXIT_FAILURE: i32 = 1;
 
 /// Reads the configuration again; an error is a text for the log. What a running server cannot
 /// change must be refused here.
-pub type Reload = Box<dyn FnMut() -> Result<Options, String>>;
+pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String>>;
+
+/// Options read again, and what is different in them, as lines for the log.
+pub struct Reloaded {
+    /// The options to go on with.
+    pub options: Options,
+    /// One line per change.
+    pub changes: Vec<String>,
+}
 
 /// What the binary knows besides the options.
 pub struct RunContext {

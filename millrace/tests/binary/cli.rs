@@ -276,7 +276,10 @@ fn hangup_reads_the_file_again_all_or_nothing() {
     );
     folder.write("server.conf", &format!("{start}debug true"));
     assert_eq!(reload().code, 0);
-    server.wait_for("Reloaded server configuration");
+    server.wait_for("[INF] Reloaded: debug = true");
+    server.wait_for("[INF] Reloaded: authorization users");
+    server.wait_for("[INF] Reloaded: accounts");
+    server.wait_for("[INF] Reloaded server configuration (sha256:");
 }
 
 // proves: CLI-14
