@@ -24,10 +24,12 @@ impl Broker {
             return;
         }
         let id = session.id;
-        if !after_flush {
+        self.end_session(now, slot, reason);
+        if let Some(session) = self.sessions.get_mut(slot as usize)
+            && !after_flush
+        {
             session.outbound.clear();
         }
-        self.end_session(now, slot, reason);
         self.effects.push(BrokerEffect::CloseConnection {
             id,
             after_flush,

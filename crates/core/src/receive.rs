@@ -258,7 +258,10 @@ impl Broker {
 
     fn parse_failed(&mut self, now: Now, slot: u32, error: ParseError) {
         let reason = match error {
-            ParseError::ControlLineTooLong => CloseReason::MaxControlLineExceeded,
+            ParseError::ControlLineTooLong => {
+                self.log_for(slot, LogLevel::Error, &error.to_string());
+                CloseReason::MaxControlLineExceeded
+            }
             ParseError::PayloadTooLarge { declared } => {
                 let limit = self
                     .sessions
@@ -268,7 +271,10 @@ impl Broker {
                 self.log_for(slot, LogLevel::Error, &text);
                 CloseReason::MaxPayloadExceeded
             }
-            _ => CloseReason::ProtocolViolation,
+            _ => {
+                self.log_for(slot, LogLevel::Error, &error.to_string());
+                CloseReason::ProtocolViolation
+            }
         };
         if let Some(text) = error.client_text() {
             self.send_error(slot, text.as_bytes());

@@ -133,3 +133,17 @@ impl Session {
         self.phase == Phase::Closed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+    use crate::subscription::Subscription;
+
+    /// What a connection and a subscription cost at rest, apart from their texts.
+    #[test]
+    fn idle_connections_and_subscriptions_stay_small() {
+        let (session, subscription) = (size_of::<Session>(), size_of::<Subscription>());
+        assert!(session <= 720, "{session} bytes per connection");
+        assert!(subscription <= 80, "{subscription} bytes per subscription");
+    }
+}

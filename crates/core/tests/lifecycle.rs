@@ -49,6 +49,8 @@ fn a_receiver_above_max_pending_is_cut_with_nothing_flushed() {
     assert_eq!(reasons(&bench), [CloseReason::SlowConsumerPendingBytes]);
     let counters = bench.broker.counters();
     assert_eq!((counters.slow_consumers, counters.out_msgs), (1, 10));
+    let pending = bench.broker.closed_connections()[0].pending_bytes;
+    assert!(pending > 10_000, "what was thrown away: {pending}");
     let text = "Slow Consumer Detected: MaxPending of 10000 Exceeded";
     assert!(bench.effects.iter().any(|effect| matches!(effect,
         BrokerEffect::Log { level: LogLevel::Info, text: line } if line.ends_with(text))));
