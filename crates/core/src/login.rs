@@ -24,6 +24,14 @@ impl Broker {
         };
         let mut options = session.client.options.take().unwrap_or_default();
         let parsed = connect::apply(&mut options, json);
+        session.last_activity = now;
+        if session.ping.round_trip_ns == 0 {
+            // A first estimate; the first PING measures.
+            let since_accept_ns = now
+                .monotonic_ns
+                .saturating_sub(session.started.monotonic_ns);
+            session.ping.round_trip_ns = since_accept_ns.max(1);
+        }
         let note = &mut session.timers.authentication;
         self.timers.cancel(slot, TimerKind::Authentication, note);
         if parsed.is_err() {

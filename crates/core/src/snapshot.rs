@@ -114,7 +114,7 @@ impl Broker {
             name: text(options.map(|options| &options.name)),
             lang: text(options.map(|options| &options.lang)),
             version: text(options.map(|options| &options.version)),
-            authorized_user: session.user.to_string(),
+            authorized_user: session.claimed_user(),
             account: session.account,
             account_name: session
                 .account
@@ -158,6 +158,19 @@ fn account_info(id: AccountId, account: &crate::account::Account) -> AccountInfo
 }
 
 impl Session {
+    /// Who the client claims to be, in the login or, without one, in CONNECT.
+    fn claimed_user(&self) -> String {
+        let Some(options) = self.client.options.as_deref() else {
+            return self.user.to_string();
+        };
+        match (&*options.nkey, &*options.user, &*options.auth_token) {
+            ("", "", "") => self.user.to_string(),
+            ("", "", _) => "[REDACTED]".to_owned(),
+            ("", user, _) => user.to_owned(),
+            (nkey, ..) => nkey.to_owned(),
+        }
+    }
+
     /// How log lines begin: `IP:PORT - cid:N`, and once it is logged in who it says it is.
     pub(crate) fn log_prefix(&self, account: &str) -> String {
         use std::fmt::Write as _;
