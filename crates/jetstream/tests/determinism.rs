@@ -129,79 +129,104 @@ fn batch(
     (reply, payloads)
 }
 
+/// Publishes one message; gives its reply and payload.
+fn single(
+    harness: &mut Harness,
+    stream: StreamId,
+    serial: usize,
+    action: &Action,
+) -> (String, Vec<String>) {
+    let Action::Publish {
+        subject,
+        id,
+        expect_last,
+        rollup,
+    } = action
+    else {
+        unreachable!("a publish")
+    };
+    let id = id.map(|id| format!("id{id}"));
+    let mut headers = Vec::new();
+    if let Some(id) = &id {
+        headers.push(("Nats-Msg-Id", id.as_str()));
+    }
+    if *expect_last {
+        headers.push(("Nats-Expected-Last-Subject-Sequence", "0"));
+    }
+    if *rollup {
+        headers.push(("Nats-Rollup", "sub"));
+    }
+    let payload = format!("{serial}");
+    let reply = harness.publish_later(stream, &format!("S.{subject}"), &headers, &payload);
+    (reply, vec![payload])
+}
+
+fn act(
+    harness: &mut Harness,
+    stream: StreamId,
+    serial: usize,
+    action: &Action,
+    promises: &mut Promises,
+) {
+    let group = stream.group();
+    match action {
+        Action::Publish { .. } => {
+            promises
+                .open
+                .extend([single(harness, stream, serial, action)]);
+        }
+        Action::Batch { .. } => {
+            promises
+                .open
+                .extend([batch(harness, stream, serial, action)]);
+        }
+        Action::Purge { subject, keep } => {
+            let filter = subject.map_or(String::new(), |subject| format!("S.{subject}"));
+            let body = format!(r#"{{"filter":"{filter}","keep":{keep}}}"#);
+            harness.api("STREAM.PURGE.S", &body);
+        }
+        Action::Delete { back } => {
+            let sequence = harness.state(stream).2.saturating_sub(u64::from(*back));
+            let body = format!(r#"{{"seq":{sequence}}}"#);
+            harness.api("STREAM.MSG.DELETE.S", &body);
+        }
+        Action::Commit => {
+            harness.commit_one(group);
+        }
+        Action::EndOfTurn => harness.end_of_turn(),
+        Action::Depose => {
+            harness.depose(group);
+            harness.elect(group);
+            promises.collect(harness);
+            promises.open.clear();
+        }
+        Action::Wait => harness.advance_ms(700),
+    }
+    promises.collect(harness);
+}
+
 fn run(actions: &[Action], extra: &str) {
     let mut harness = Harness::new();
     let stream = harness.create("S", extra);
-    let group = stream.group();
     let mut promises = Promises::default();
     harness.hold = true;
     for (serial, action) in actions.iter().enumerate() {
-        match action {
-            Action::Publish {
-                subject,
-                id,
-                expect_last,
-                rollup,
-            } => {
-                let id = id.map(|id| format!("id{id}"));
-                let mut headers = Vec::new();
-                if let Some(id) = &id {
-                    headers.push(("Nats-Msg-Id", id.as_str()));
-                }
-                if *expect_last {
-                    headers.push(("Nats-Expected-Last-Subject-Sequence", "0"));
-                }
-                if *rollup {
-                    headers.push(("Nats-Rollup", "sub"));
-                }
-                let payload = format!("{serial}");
-                let reply =
-                    harness.publish_later(stream, &format!("S.{subject}"), &headers, &payload);
-                promises.open.insert(reply, vec![payload]);
-            }
-            Action::Batch { .. } => {
-                let (reply, payloads) = batch(&mut harness, stream, serial, action);
-                promises.open.insert(reply, payloads);
-            }
-            Action::Purge { subject, keep } => {
-                let filter = subject.map_or(String::new(), |subject| format!("S.{subject}"));
-                harness.api(
-                    "STREAM.PURGE.S",
-                    &format!(r#"{{"filter":"{filter}","keep":{keep}}}"#),
-                );
-            }
-            Action::Delete { back } => {
-                let sequence = harness.state(stream).2.saturating_sub(u64::from(*back));
-                harness.api("STREAM.MSG.DELETE.S", &format!(r#"{{"seq":{sequence}}}"#));
-            }
-            Action::Commit => {
-                harness.commit_one(group);
-            }
-            Action::EndOfTurn => harness.end_of_turn(),
-            Action::Depose => {
-                harness.depose(group);
-                harness.elect(group);
-                promises.collect(&mut harness);
-                promises.open.clear();
-            }
-            Action::Wait => harness.advance_ms(700),
-        }
-        promises.collect(&mut harness);
+        act(&mut harness, stream, serial, action, &mut promises);
     }
     harness.end_of_turn();
     harness.commit_all();
     promises.collect(&mut harness);
-    assert!(
-        promises.open.is_empty(),
-        "unanswered: {:?}",
-        promises.open.keys()
-    );
+    let open: Vec<&String> = promises.open.keys().collect();
+    assert!(open.is_empty(), "unanswered: {open:?}");
     assert_eq!(harness.log_lines, Vec::<String>::new());
     assert_eq!(harness.engine.shared.batches_in_flight, 0);
-    assert_eq!(
-        harness.hash(stream),
-        harness.replayed_hash(support::settings(), stream)
-    );
+    let replayed = harness.replayed_hash(support::settings(), stream);
+    assert_eq!(harness.hash(stream), replayed);
+    check(&mut harness, stream, &promises);
+}
+
+/// What is stored is what was acknowledged under that sequence.
+fn check(harness: &mut Harness, stream: StreamId, promises: &Promises) {
     let last = harness.state(stream).2;
     let store = &mut harness
         .engine

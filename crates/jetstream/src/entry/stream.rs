@@ -559,9 +559,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_operation_survives_encoding() {
-        let operations = vec![
+    fn every_operation() -> Vec<Operation> {
+        vec![
             Operation::Publish(record("a.b", "hello")),
             Operation::Purge {
                 sequence: 1,
@@ -612,7 +611,12 @@ mod tests {
                 bytes: 100,
                 checksum: 42,
             }),
-        ];
+        ]
+    }
+
+    #[test]
+    fn every_operation_survives_encoding() {
+        let operations = every_operation();
         let mut writer = StreamEntryWriter::default();
         for operation in &operations {
             writer.push(operation);
