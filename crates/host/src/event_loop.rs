@@ -8,7 +8,7 @@
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::disk::DiskLanes;
-use crate::files::PortsFile;
+use crate::files::{PortsFile, PortsWriter};
 use crate::limits::{READ_BUFFER_MIN, SETTLED_TURNS, STOPPING_WAIT_NS, TURN_EVENTS, TURN_INPUTS};
 use crate::logger::{Level, Logger};
 use crate::machine;
@@ -140,7 +140,7 @@ pub(crate) struct Parts {
     pub(crate) reload: Option<Reload>,
     pub(crate) facts: HostFacts,
     /// Writes the ports file once clients are let in.
-    pub(crate) write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
+    pub(crate) ports: PortsWriter,
     pub(crate) starting_until_ns: u64,
 }
 
@@ -159,8 +159,8 @@ pub(crate) struct EventLoop {
     pub(crate) reload: Option<Reload>,
     facts: HostFacts,
     processor: (u64, u64),
-    write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
-    ports: Option<PortsFile>,
+    ports: PortsWriter,
+    ports_file: Option<PortsFile>,
     pub(crate) stage: Stage,
     pub(crate) connections: Slab<Connection>,
     pub(crate) by_id: HashMap<ConnectionId, usize>,
@@ -214,8 +214,8 @@ impl EventLoop {
             reload: parts.reload,
             facts: parts.facts,
             processor: (0, 0),
-            write_ports: parts.write_ports,
-            ports: None,
+            ports: parts.ports,
+            ports_file: None,
             stage: Stage::Starting {
                 until_ns: parts.starting_until_ns,
             },
@@ -266,7 +266,7 @@ impl EventLoop {
             self.node.end_of_turn(now);
             self.settle(now);
             if self.advance_stage(now)? {
-                self.ports = None;
+                self.ports_file = None;
                 return Ok(());
             }
         }
@@ -510,21 +510,28 @@ impl EventLoop {
                 .register(&mut listener.socket, LISTENER, Interest::READABLE)
                 .map_err(|error| format!("Error listening for clients: {error}"))?;
         }
-        if let Some(write) = self.write_ports.take() {
-            match write() {
-                Ok(file) => self.ports = Some(file),
-                Err(error) => {
-                    let text = format!("Error writing ports file: {error}");
-                    self.logger.line(Level::Error, &text);
-                }
-            }
-        }
+        self.write_ports();
         self.stage = Stage::Serving;
         self.again = true;
         let text = std::mem::take(&mut self.listening_text);
         self.logger.info(&text);
         self.logger.info("Server is ready");
         Ok(())
+    }
+
+    /// Writes the ports file, in place of an earlier one.
+    pub(crate) fn write_ports(&mut self) {
+        self.ports_file = None;
+        match self
+            .ports
+            .write(self.node.options().ports_file_dir.as_ref())
+        {
+            Ok(file) => self.ports_file = file,
+            Err(error) => {
+                let text = format!("Error writing ports file: {error}");
+                self.logger.line(Level::Error, &text);
+            }
+        }
     }
 
     /// Ends a socket at once, whatever it holds.

@@ -28,12 +28,29 @@ pub(crate) struct PortsFile {
     path: PathBuf,
 }
 
-impl PortsFile {
-    /// Writes `<folder>/<program>_<pid>.ports` in one step, so that a reader never sees a part.
+/// What goes into the ports file, wherever that is.
+#[derive(Debug)]
+pub(crate) struct PortsWriter {
+    /// Name of the executable.
+    pub(crate) program: String,
+    pub(crate) ports: Ports,
+}
+
+impl PortsWriter {
+    /// Writes the file into `folder`; without one there is none.
     ///
     /// # Errors
     /// The folder is not writable.
-    pub(crate) fn write(folder: &str, program: &str, ports: &Ports) -> io::Result<Self> {
+    pub(crate) fn write(&self, folder: Option<&String>) -> io::Result<Option<PortsFile>> {
+        folder
+            .map(|folder| PortsFile::write(folder, &self.program, &self.ports))
+            .transpose()
+    }
+}
+
+impl PortsFile {
+    /// Writes `<folder>/<program>_<pid>.ports` in one step, so that a reader never sees a part.
+    fn write(folder: &str, program: &str, ports: &Ports) -> io::Result<Self> {
         let name = format!("{program}_{}.ports", std::process::id());
         let path = Path::new(folder).join(&name);
         let scratch = Path::new(folder).join(format!(".{name}.tmp"));

@@ -1,12 +1,14 @@
 //! Signals and what they set off: shutdown, lame duck mode, reload, a fresh log file.
 
 use crate::event_loop::{EventLoop, Stage};
+use crate::files;
 use crate::limits::SHUTDOWN_WAIT_NS;
 use crate::logger::Level;
 use crate::run::Reloaded;
 use crate::signals::Signal;
 use crate::tls;
 use millrace_clock::Now;
+use rustls::ServerConfig;
 use std::sync::Arc;
 
 impl EventLoop {
@@ -65,22 +67,41 @@ impl EventLoop {
             Ok((reloaded, tls))
         });
         match result {
-            Ok((Reloaded { options, changes }, tls)) => {
-                self.tls = tls;
-                self.logger.configure(&options.log);
-                for change in &changes {
-                    self.logger.info(change);
-                }
-                let digest = options.config_digest.clone();
-                self.node.apply_options(now, Arc::new(options));
-                self.again = true;
-                let text = format!("Reloaded server configuration ({digest})");
-                self.logger.info(&text);
-            }
+            Ok((reloaded, tls)) => self.take_over(now, reloaded, tls),
             Err(reason) => {
                 let text = format!("Failed to reload server configuration: {reason}");
                 self.logger.line(Level::Error, &text);
             }
         }
+    }
+
+    /// Goes on with options that were found to be possible ones.
+    fn take_over(&mut self, now: Now, reloaded: Reloaded, tls: Option<Arc<ServerConfig>>) {
+        let Reloaded { options, changes } = reloaded;
+        self.tls = tls;
+        if let Err(error) = self.logger.redirect(&options.log) {
+            let text = format!("Unable to open log file: {error}");
+            self.logger.line(Level::Error, &text);
+        }
+        let before = Arc::clone(self.node.options());
+        let digest = options.config_digest.clone();
+        self.node.apply_options(now, Arc::new(options));
+        self.again = true;
+        let options = Arc::clone(self.node.options());
+        if options.pid_file != before.pid_file
+            && let Some(path) = &options.pid_file
+            && let Err(error) = files::write_pid(path)
+        {
+            let text = format!("Could not write pidfile: {error}");
+            self.logger.line(Level::Error, &text);
+        }
+        if options.ports_file_dir != before.ports_file_dir && self.stage == Stage::Serving {
+            self.write_ports();
+        }
+        for change in &changes {
+            self.logger.info(change);
+        }
+        self.logger
+            .info(&format!("Reloaded server configuration ({digest})"));
     }
 }

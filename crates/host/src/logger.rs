@@ -55,14 +55,7 @@ impl Logger {
     /// # Errors
     /// The file cannot be opened.
     pub(crate) fn open(options: &LogOptions) -> io::Result<Self> {
-        let file = match &options.file {
-            Some(path) if !path.is_empty() => {
-                let path = PathBuf::from(path);
-                let file = open_file(&path)?;
-                Some((path, file))
-            }
-            _ => None,
-        };
+        let file = file_of(options)?;
         let written = file
             .as_ref()
             .and_then(|(_, file)| file.metadata().ok())
@@ -80,6 +73,26 @@ impl Logger {
         };
         logger.configure(options);
         Ok(logger)
+    }
+
+    /// Takes over everything, the file too if it is another one.
+    ///
+    /// # Errors
+    /// The new file cannot be opened; then lines go where they went before.
+    pub(crate) fn redirect(&mut self, options: &LogOptions) -> io::Result<()> {
+        self.configure(options);
+        let old = self.file.as_ref().map(|(path, _)| path.clone());
+        if old
+            != options
+                .file
+                .as_ref()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        {
+            self.file = file_of(options)?;
+            self.written = 0;
+        }
+        Ok(())
     }
 
     /// Takes over levels and format; the file stays as it is.
@@ -189,6 +202,17 @@ impl Logger {
             remove_oldest(&path, self.keep - 1);
         }
     }
+}
+
+/// The log file of the configuration; `None` means standard error.
+fn file_of(options: &LogOptions) -> io::Result<Option<(PathBuf, File)>> {
+    let path = options
+        .file
+        .as_ref()
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    path.map(|path| open_file(&path).map(|file| (path, file)))
+        .transpose()
 }
 
 fn open_file(path: &std::path::Path) -> io::Result<File> {

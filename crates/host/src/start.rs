@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::disk::DiskLanes;
 use crate::event_loop::{Inputs, Parts, Waiting};
-use crate::files::{self, Ports, PortsFile};
+use crate::files::{self, Ports, PortsWriter};
 use crate::identity;
 use crate::limits::READY_WAIT_NS;
 use crate::logger::{Level, Logger};
@@ -39,7 +39,7 @@ pub(crate) struct Starting {
     passwords: PasswordPool,
     reload: Option<Reload>,
     facts: HostFacts,
-    write_ports: Option<Box<dyn FnOnce() -> std::io::Result<PortsFile>>>,
+    ports: PortsWriter,
 }
 
 impl Starting {
@@ -58,7 +58,7 @@ impl Starting {
             passwords: self.passwords,
             reload: self.reload,
             facts: self.facts,
-            write_ports: self.write_ports,
+            ports: self.ports,
             starting_until_ns,
         }
     }
@@ -131,7 +131,7 @@ pub(crate) fn start(
         passwords,
         reload: context.reload,
         facts,
-        write_ports: ports_writer(&options, context.program, bound, monitoring),
+        ports: ports_writer(&options, context.program, bound, monitoring),
     })
 }
 
@@ -332,23 +332,17 @@ fn server_identity(
     })
 }
 
-type PortsWriter = Box<dyn FnOnce() -> std::io::Result<PortsFile>>;
-
 fn ports_writer(
     options: &Options,
     program: String,
     bound: SocketAddr,
     monitoring: Option<SocketAddr>,
-) -> Option<PortsWriter> {
-    let folder = options.ports_file_dir.clone()?;
+) -> PortsWriter {
     let scheme = if options.tls.is_some() { "tls" } else { "nats" };
+    let monitoring = monitoring.map(|bound| files::urls("http", bound));
     let ports = Ports {
         nats: files::urls(scheme, bound),
-        monitoring: monitoring
-            .map(|bound| files::urls("http", bound))
-            .unwrap_or_default(),
+        monitoring: monitoring.unwrap_or_default(),
     };
-    Some(Box::new(move || {
-        PortsFile::write(&folder, &program, &ports)
-    }))
+    PortsWriter { program, ports }
 }
