@@ -322,6 +322,11 @@ impl<'a> Parser<'a> {
                     continue;
                 }
                 None => return Err(self.cursor.error("Unexpected EOF processing map.")),
+                Some(']') => {
+                    return Err(self
+                        .cursor
+                        .error("Unexpected array end ']' processing map."));
+                }
                 Some(_) => {}
             }
             self.map_pair()?;
