@@ -156,9 +156,8 @@ impl World {
             _ => {
                 let sequence = self.model.last + 1;
                 let length = random.below(self.payload_bytes) as usize;
-                let payload: Bytes = (0..length)
-                    .map(|at| (at as u64 * 31 + sequence) as u8)
-                    .collect();
+                let mut payload = format!("message {sequence:08}/").into_bytes();
+                payload.extend((0..length).map(|at| (at as u64 * 31 + sequence) as u8));
                 let headers = vec![b'h'; random.below(3) as usize * 9];
                 self.journal.extend_from_slice(b"head");
                 let position = JournalPosition {
@@ -172,7 +171,7 @@ impl World {
                     time_ns: sequence as i64 * 10,
                     subject: SUBJECTS[random.below(5) as usize].into(),
                     headers: headers.into(),
-                    payload,
+                    payload: payload.into(),
                 };
                 Operation::Append(message, position)
             }
@@ -277,6 +276,22 @@ impl World {
         self.check();
     }
 
+    /// No segment holds the payload of an erased message.
+    fn check_erased(&self) {
+        for operation in &self.log {
+            let Operation::Erase(sequence) = operation else {
+                continue;
+            };
+            let secret = format!("message {sequence:08}/").into_bytes();
+            for (path, content) in self.disk.files() {
+                let found = content
+                    .windows(secret.len())
+                    .any(|bytes| bytes == secret.as_slice());
+                assert!(!found, "message {sequence} was erased and stands in {path}");
+            }
+        }
+    }
+
     fn check(&mut self) {
         let state = self.store.state();
         assert_eq!(state.messages, self.model.messages.len() as u64);
@@ -335,10 +350,21 @@ fn no_power_cut_loses_or_brings_back_a_message() {
     let mut counters = Counters::default();
     let mut flushes = 0;
     for seed in 0..60 {
-        let world = run(seed, Knobs::POWER);
+        let mut world = run(seed, Knobs::POWER);
         assert_eq!(world.failed_flushes, 0, "seed {seed}");
         counters.add(&world.disk.counters());
         flushes += world.flushes;
+        if seed % 6 != 0 {
+            continue;
+        }
+        // The checkpoint makes segments go that a rewriting replaced, and leftovers of crashes.
+        world.flush();
+        while world.step() {}
+        while !world.written.is_empty() {
+            world.checkpoint_durable();
+        }
+        while world.step() {}
+        world.check_erased();
     }
     assert_eq!(counters.idle_knobs(&Knobs::POWER), Vec::<&str>::new());
     assert!(flushes > 500, "{flushes} flushes");

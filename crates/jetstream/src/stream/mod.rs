@@ -256,10 +256,15 @@ impl Stream {
     }
 
     /// Removes the stream's folder.
-    pub(crate) fn remove_files(&self, shared: &mut Shared, effects: &mut Vec<Effect>) {
+    pub(crate) fn remove_files(&mut self, shared: &mut Shared, effects: &mut Vec<Effect>) {
         if self.config.storage != StorageKind::File {
             return;
         }
+        // A removed file that is still open keeps its room on the disk.
+        self.store.close_files();
+        let mut requests = StoreRequests::default();
+        self.store.poll(&mut requests);
+        effects.extend(requests.disk.into_iter().map(Effect::Disk));
         let path = format!("streams/{}", self.id.0);
         let mut ids = shared.id_space();
         let operation = DiskOperation::RemoveTree { path };

@@ -226,7 +226,17 @@ impl StreamStore {
                     }
                 }
                 Stage::Deletes => self.write_deletes(),
-                Stage::Finish => self.finish_flush(),
+                Stage::Finish => {
+                    // A log replayed from this manifest does not erase again what was erased
+                    // before it: the overwriting must be on disk first.
+                    if self
+                        .io
+                        .any(|purpose| matches!(purpose, Purpose::Erase { .. }))
+                    {
+                        return;
+                    }
+                    self.finish_flush();
+                }
             }
         }
     }
@@ -358,6 +368,8 @@ impl StreamStore {
             return;
         };
         self.flushed_through = self.flushed_through.max(flush.end);
+        // Ten thousand idle streams must not hold a descriptor each.
+        self.io.close_all();
         let content = ManifestContent {
             number: flush.number,
             state: flush.state,

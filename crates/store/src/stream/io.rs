@@ -11,7 +11,7 @@ use crate::journal::JournalPosition;
 use std::collections::BTreeMap;
 
 /// Segment files that one store keeps open.
-const MAX_OPEN_FILES: usize = 16;
+const MAX_OPEN_FILES: usize = 4;
 
 /// Why something was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +176,12 @@ impl Io {
         if let Some(open) = self.open.remove(&id) {
             self.ask(DiskOperation::Close { file: open.file }, Purpose::Nothing);
         }
+    }
+
+    /// Closes all files; what was asked before is still carried out.
+    pub(super) fn close_all(&mut self) {
+        let open: Vec<u64> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|id| self.close_segment(id));
     }
 
     /// The path of a file in the stream's directory.

@@ -156,6 +156,12 @@ impl StreamStore {
         }
     }
 
+    /// Closes the files that are open: before the stream's folder is removed, or when it was idle
+    /// for long. The next read opens them again. Call [`Self::poll`] afterwards.
+    pub fn close_files(&mut self) {
+        self.io.close_all();
+    }
+
     /// Collects what is to be asked of the disk and the journal.
     pub fn poll(&mut self, out: &mut StoreRequests) {
         self.advance_flush();
