@@ -14,6 +14,9 @@ use super::waiting::Request;
 use super::{Consumer, ConsumerContext};
 use crate::model::PriorityPolicy;
 
+/// Longest pin id of a request; ours have 22 bytes.
+const PIN_ID_BYTES_MAX: usize = 128;
+
 fn send_status(context: &mut ConsumerContext<'_>, reply: &[u8], headers: &[u8]) {
     context
         .outbound
@@ -109,6 +112,10 @@ impl Consumer {
         body: &RequestBody,
         group: usize,
     ) -> Result<(), String> {
+        // Ids wait with their requests: long ones are wrong before they cost memory.
+        if body.id.len() > PIN_ID_BYTES_MAX {
+            return Err("423 Nats-Pin-Id mismatch".to_owned());
+        }
         let Some(leader) = self.leader.as_deref_mut() else {
             return Ok(());
         };

@@ -301,7 +301,7 @@ pub(super) const fn overhead(file: bool, headers: bool) -> u64 {
 mod tests {
     use super::*;
 
-    // proves: STR-LIM sizes of spec jetstream/01 §4 (probed values).
+    // Sizes of spec jetstream/01 §4, as probed.
     #[test]
     fn accounting_sizes_are_those_of_the_reference() {
         assert_eq!(accounting_size(true, 1, 0, 2), 33);

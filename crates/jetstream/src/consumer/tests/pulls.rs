@@ -511,3 +511,40 @@ fn acks_of_deliveries_that_were_never_logged_count_after_a_restart() {
     assert_eq!(bench.words(), ["1", "3"]);
     assert_eq!(bench.counts(), [2, 3, 0, 0, 2, 0, 0]);
 }
+
+#[test]
+fn acks_that_were_not_logged_are_taken_back_with_the_leadership() {
+    let facts = StreamFacts {
+        removes_on_ack: true,
+        ..StreamFacts::default()
+    };
+    let mut bench = Bench::with_facts(explicit(), &THREE, facts);
+    bench.pull("in", "2");
+    let replies: Vec<String> = bench.sent().into_iter().map(|sent| sent.reply).collect();
+    bench.ack(&replies[0], "");
+    bench.end_turn();
+    bench.ack(&replies[1], "");
+    bench.consumer.follow();
+    bench.with(|consumer, context| consumer.lead(context, true));
+    assert_eq!(bench.info().num_ack_pending, 1);
+    assert!(bench.consumer.needs(2, b"b") && !bench.consumer.needs(1, b"a"));
+    assert_eq!(
+        bench.ack_with_reply(&replies[1], "r", ""),
+        AckAnswer::AfterCommit
+    );
+    assert_eq!(bench.end_turn(), [2]);
+}
+
+#[test]
+fn a_request_with_an_overlong_id_is_not_kept() {
+    let config = ConsumerConfig {
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec!["g".to_owned()],
+        ..explicit()
+    };
+    let mut bench = Bench::new(config);
+    let id = "x".repeat(100_000);
+    bench.pull("in", &format!(r#"{{"group":"g","id":"{id}"}}"#));
+    assert_eq!(bench.words(), ["423 Nats-Pin-Id mismatch"]);
+    assert_eq!(bench.info().num_waiting, 0);
+}
