@@ -18,6 +18,8 @@ use std::sync::Arc;
 const STEPS_MAX: u32 = 200_000;
 /// Virtual time a request may wait for its answer once the server is quiet.
 const PATIENCE_NS: u64 = 5_000_000_000;
+/// Publishes that fill the smallest disk of the tests for certain.
+const FILL_PUBLISHES: u32 = 5_000;
 const INBOX: &str = "_INBOX.sim";
 
 /// How a run goes.
@@ -158,6 +160,52 @@ impl NodeRun {
         self.digest.add(self.disk.digest());
         self.outcome.digest = self.digest.value();
         Ok(self.outcome)
+    }
+
+    /// What the disk did so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.disk.counters()
+    }
+
+    /// Publishes until the disk is full, purges, publishes again, starts again.
+    ///
+    /// # Errors
+    /// Publishes are never refused, or not taken again, or something acknowledged is lost.
+    pub fn fill_and_purge(&mut self) -> Result<(), String> {
+        self.start()?;
+        while self.created.is_empty() {
+            self.send_something();
+            self.settle()?;
+        }
+        let fill = |run: &mut Self, count: u32| -> Result<u64, String> {
+            let refused = run.outcome.refused;
+            for _ in 0..count {
+                run.publish_one(0);
+                run.settle()?;
+                if run.outcome.refused > refused {
+                    break;
+                }
+            }
+            Ok(run.outcome.refused - refused)
+        };
+        if fill(self, FILL_PUBLISHES)? == 0 {
+            return Err("the disk is full and publishes are taken".to_owned());
+        }
+        self.oracles[0] = StreamOracle::default();
+        let purged = self.ask("$JS.API.STREAM.PURGE.S0", "")?;
+        if !String::from_utf8_lossy(&purged.payload).contains("\"success\":true") {
+            return Err(format!("no purge on a full disk: {purged:?}"));
+        }
+        for _ in 0..20 {
+            self.sleep()?;
+            self.settle()?;
+        }
+        if fill(self, 10)? > 0 {
+            return Err("there is room and publishes are refused".to_owned());
+        }
+        self.die()?;
+        self.start()
     }
 
     fn turn(&mut self) -> Result<(), String> {

@@ -61,3 +61,24 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
+
+#[test]
+fn a_full_disk_refuses_publishes_and_takes_them_again_when_there_is_room() {
+    let mut counters = Counters::default();
+    let knobs = Knobs {
+        capacity_bytes: 512 << 10,
+        ..Knobs::default()
+    };
+    for seed in 2_000..2_005 {
+        let plan = NodePlan {
+            knobs,
+            streams: 1,
+            ..NodePlan::POWER
+        };
+        let mut run = NodeRun::new(seed, plan);
+        run.fill_and_purge()
+            .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        counters.add(&run.counters());
+    }
+    assert_eq!(counters.idle_knobs(&knobs), Vec::<&str>::new());
+}

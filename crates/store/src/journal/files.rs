@@ -168,6 +168,11 @@ impl JournalFiles {
         sealed + self.active.bytes + next + reserve
     }
 
+    /// The owner was told that the disk is full, and not yet that there is room again.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     pub(super) fn find(&mut self, number: u64) -> Option<&mut OpenFile> {
         if self.active.number == number {
             return Some(&mut self.active);

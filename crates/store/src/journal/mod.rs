@@ -142,7 +142,8 @@ pub enum JournalEvent {
     Full,
     /// There is room again, the reserve included.
     Resumed,
-    /// The journal is above its budget and these groups keep its oldest file: checkpoint them.
+    /// The journal is above its budget, or the disk is full, and these groups keep its oldest file:
+    /// checkpoint them.
     NeedCheckpoint { groups: Vec<GroupId> },
     /// Nobody needs this file any more; it is being removed. Positions in it are void.
     FileReleased { file: u64 },

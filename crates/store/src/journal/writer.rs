@@ -265,7 +265,7 @@ impl Journal {
 
     fn ask_for_checkpoints(&mut self) {
         let (_, groups) = self.pressure();
-        let above = self.disk_bytes() > self.settings.budget_bytes;
+        let above = self.files.is_full() || self.disk_bytes() > self.settings.budget_bytes;
         if above && !groups.is_empty() && self.asked_for_checkpoint < self.files.active.number {
             self.asked_for_checkpoint = self.files.active.number;
             self.pending_events
@@ -411,6 +411,13 @@ impl Journal {
             return;
         }
         self.release(now, events);
+        // What the oldest files hold may find room elsewhere, and then they make room.
+        if events.contains(&JournalEvent::Full) {
+            let (_, groups) = self.pressure();
+            if !groups.is_empty() {
+                events.push(JournalEvent::NeedCheckpoint { groups });
+            }
+        }
         events.append(&mut self.pending_events);
     }
 
