@@ -80,6 +80,8 @@ pub(super) struct Replay {
     /// The number of the last frame in sequence.
     last: Option<u64>,
     highest_seen: u64,
+    /// The highest frame that is proven.
+    settled: u64,
     run: Option<CopyRun>,
     groups: BTreeMap<GroupId, GroupLog>,
     damage: Vec<Damage>,
@@ -211,6 +213,7 @@ impl Replay {
 
     /// All frames up to `through` are proven.
     fn settle(&mut self, through: u64) {
+        self.settled = self.settled.max(through);
         while self
             .pending
             .front()
@@ -308,10 +311,9 @@ impl Replay {
     /// All files have been fed. Cuts the torn tail.
     pub(super) fn end(&mut self) -> Remainder {
         self.run = None;
-        let base = match self.pending.front() {
-            Some(item) => item.first_number().saturating_sub(1),
-            None => self.last.unwrap_or(0),
-        };
+        // Not the number before the first pending frame: that may be one of a run of copies which
+        // is not proven itself, and void with it is what it made void.
+        let base = self.settled;
         let mut unproven = Vec::new();
         for item in std::mem::take(&mut self.pending) {
             let Item::Frame {
@@ -600,7 +602,7 @@ mod tests {
         let mut tape = Tape::default();
         laid(&mut tape);
         let (_, remainder) = tape.replay();
-        assert_eq!((remainder.base, remainder.unproven), (17, vec![entry(2)]));
+        assert_eq!((remainder.base, remainder.unproven), (1, vec![entry(2)]));
         let mut tape = Tape::default();
         laid(&mut tape);
         tape.spoil_payload();
@@ -616,5 +618,17 @@ mod tests {
         let (replay, remainder) = tape.replay();
         assert_eq!((remainder.base, remainder.unproven), (18, vec![entry(3)]));
         assert_eq!(indexes(replay), (vec![1], vec![(2, 2)], 1));
+    }
+
+    #[test]
+    fn a_run_that_was_never_proven_may_vanish_again() {
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1)]).frame(2, 1, 0, &[entry(2)]);
+        tape.frame(3, 1, 0, &[entry(3)]).spoil_payload();
+        // The run at 19 is gone; the next start had seen it, and copied what it held.
+        tape.frame(35, 1, FLAG_COPY | FLAG_COPY_END, &[entry(2)]);
+        let (replay, remainder) = tape.replay();
+        assert_eq!((remainder.base, remainder.unproven), (1, vec![entry(2)]));
+        assert_eq!(indexes(replay), (vec![1], vec![], 0), "no damage");
     }
 }

@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 /// Frames that may be written or synced at the same time.
 const MAX_FRAMES_IN_FLIGHT: usize = 2;
 
+/// While the disk is full, groups that pin the oldest file are asked to checkpoint this often.
+const FULL_ASK_NS: u64 = 5_000_000_000;
+
 #[derive(Debug)]
 struct Queued {
     record: Record,
@@ -82,6 +85,8 @@ pub struct Journal {
     /// Requests raised in `complete`.
     pending_requests: Vec<DiskRequest>,
     asked_for_checkpoint: u64,
+    /// While the disk is full, groups are asked to checkpoint again from then on.
+    full_ask_ns: u64,
     /// A frame is due and no file takes it: the disk is full or the next file is on its way.
     stalled: bool,
     failed: bool,
@@ -120,6 +125,7 @@ impl Journal {
             pending_events: Vec::new(),
             pending_requests: Vec::new(),
             asked_for_checkpoint: 0,
+            full_ask_ns: 0,
             stalled: false,
             failed: false,
         }
@@ -411,14 +417,20 @@ impl Journal {
             return;
         }
         self.release(now, events);
-        // What the oldest files hold may find room elsewhere, and then they make room.
-        if events.contains(&JournalEvent::Full) {
-            let (_, groups) = self.pressure();
-            if !groups.is_empty() {
-                events.push(JournalEvent::NeedCheckpoint { groups });
-            }
-        }
+        self.ask_while_full(now, events);
         events.append(&mut self.pending_events);
+    }
+
+    /// What the oldest files hold may find room elsewhere, or be deleted by now; then it makes room.
+    fn ask_while_full(&mut self, now: Now, events: &mut Vec<JournalEvent>) {
+        if !self.files.is_full() || now.monotonic_ns < self.full_ask_ns {
+            return;
+        }
+        self.full_ask_ns = now.after_ns(FULL_ASK_NS);
+        let (_, groups) = self.pressure();
+        if !groups.is_empty() {
+            events.push(JournalEvent::NeedCheckpoint { groups });
+        }
     }
 
     fn complete_frame(
