@@ -1,6 +1,6 @@
 //! Who gets in and who does not, over the wire.
 
-use crate::server::{Name, Server, TempFolder};
+use crate::server::{Name, Server, TempFolder, run};
 
 /// A server with this text behind its listener.
 fn server(folder: &TempFolder, text: &str) -> Server {
@@ -185,4 +185,32 @@ fn connection_types_restrict_users() {
         &[r#""user":"s","pass":"p""#],
         &[r#""user":"w","pass":"p""#],
     );
+}
+
+#[test]
+fn a_reload_changes_who_gets_in_and_sends_away_who_no_longer_does() {
+    let folder = TempFolder::new();
+    let mut server = server(
+        &folder,
+        "authorization { users [{user: ann, password: one}] }",
+    );
+    let mut client = server.connect(r#"{"verbose":false,"user":"ann","pass":"one"}"#);
+    assert!(client.ping().is_empty());
+    folder.write(
+        "server.conf",
+        "listen: 127.0.0.1:-1\nauthorization { users [{user: ann, password: two}] }",
+    );
+    let pid = server.pid();
+    assert_eq!(
+        run(&folder, Name::NatsServer, &format!("-sl reload={pid}")).code,
+        0
+    );
+    server.wait_for("Reloaded server configuration");
+    assert_eq!(
+        client.line().as_deref(),
+        Some("-ERR 'Authorization Violation'")
+    );
+    assert_eq!(client.line(), None);
+    assert!(lets_in(&server, r#""user":"ann","pass":"two""#));
+    assert!(!lets_in(&server, r#""user":"ann","pass":"one""#));
 }
