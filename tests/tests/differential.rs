@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use millrace_tests::corpus::{self, Script, Step};
@@ -167,26 +168,6 @@ fn corpus_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Plays all files at once, each with servers of its own. Returns all differences.
-fn play_all(builder: impl Fn() -> ServerBuilder + Sync, record: bool) -> String {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus_folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    std::thread::scope(|scope| {
-        let builder = &builder;
-        let players: Vec<_> = files
-            .iter()
-            .map(|file| scope.spawn(move || play_file(file, builder, record)))
-            .collect();
-        players
-            .into_iter()
-            .map(|player| player.join().unwrap())
-            .collect()
-    })
-}
-
 /// Plays one file; scripts with the same configuration share a server.
 fn play_file(file: &Path, builder: &impl Fn() -> ServerBuilder, record: bool) -> String {
     let text = std::fs::read_to_string(file).unwrap();
@@ -210,23 +191,70 @@ fn play_file(file: &Path, builder: &impl Fn() -> ServerBuilder, record: bool) ->
     differences
 }
 
-#[test]
-fn millrace_answers_as_the_corpus_says() {
-    // Under the reference's name it starts with the reference's defaults.
-    let folder = millrace_tests::server::fresh_folder("named");
-    let binary = folder.join("nats-server");
-    std::os::unix::fs::symlink(millrace_tests::millrace_binary(), &binary).unwrap();
-    let differences = play_all(|| ServerBuilder::binary(binary.clone()), false);
-    std::fs::remove_dir_all(folder).unwrap();
+/// The binary under test, called by the reference's name so that it starts with its defaults.
+fn millrace() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let name = || {
+        let folder = millrace_tests::server::target_folder().join("corpus");
+        std::fs::create_dir_all(&folder).unwrap();
+        let binary = folder.join("nats-server");
+        let _ = std::fs::remove_file(&binary);
+        std::os::unix::fs::symlink(millrace_tests::millrace_binary(), &binary).unwrap();
+        binary
+    };
+    BINARY.get_or_init(name).clone()
+}
+
+fn check_millrace(name: &str) {
+    let file = corpus_folder().join(name).with_extension("txt");
+    let differences = play_file(&file, &|| ServerBuilder::binary(millrace()), false);
     assert!(differences.is_empty(), "{differences}");
 }
 
-#[test]
-fn the_reference_answers_as_the_corpus_says() {
+fn check_reference(name: &str) {
     let Some(binary) = millrace_tests::packages::reference_binary() else {
         return;
     };
+    let file = corpus_folder().join(name).with_extension("txt");
     let record = std::env::var_os("MILLRACE_CORPUS_RECORD").is_some();
-    let differences = play_all(|| ServerBuilder::binary(binary.clone()), record);
+    let differences = play_file(&file, &|| ServerBuilder::binary(binary.clone()), record);
     assert!(differences.is_empty(), "{differences}");
 }
+
+/// One test per file and server, named like the file.
+macro_rules! corpus_tests {
+    ($($name:ident),*) => {
+        mod millrace {
+            $(#[test] fn $name() { super::check_millrace(stringify!($name)); })*
+        }
+        mod reference {
+            $(#[test] fn $name() { super::check_reference(stringify!($name)); })*
+        }
+        #[test]
+        fn every_file_is_played() {
+            let mut known = vec![$(concat!(stringify!($name), ".txt")),*];
+            known.sort_unstable();
+            let entries = std::fs::read_dir(corpus_folder()).unwrap();
+            let mut present: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+                .collect();
+            present.sort_unstable();
+            assert_eq!(known, present);
+        }
+    };
+}
+
+corpus_tests!(
+    authentication,
+    connect,
+    connections,
+    headers,
+    lexing,
+    limits,
+    no_responders,
+    permissions,
+    queues,
+    subjects,
+    timers,
+    verbs
+);
