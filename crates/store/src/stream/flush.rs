@@ -147,8 +147,13 @@ impl StreamStore {
                 self.blocks.forget(Source::Segment(id));
             }
             let path = self.io.path(&name);
-            self.io
-                .ask(DiskOperation::Remove { path }, Purpose::Nothing);
+            let operation = if self.kept.remove(&name) {
+                let to = format!("{path}.damaged");
+                DiskOperation::Rename { from: path, to }
+            } else {
+                DiskOperation::Remove { path }
+            };
+            self.io.ask(operation, Purpose::Nothing);
         }
     }
 

@@ -7,7 +7,7 @@ use super::io::{Purpose, Source};
 use super::segment::Segment;
 use super::segment::index_block::{BlockPlace, IndexBlock, IndexedMessage, claimed_length};
 use super::segment::manifest::{Deletes, ManifestContent, deletes_name, read_deletes};
-use super::segment::record::{self, FILE_HEADER_BYTES, read_record};
+use super::segment::record::{self, FILE_HEADER_BYTES, read_record, segment_name};
 use super::{Lookup, ManifestError, StoreEvent, StoreSettings, StreamStore};
 use crate::disk::{DiskError, DiskOperation, DiskReply};
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use twox_hash::XxHash3_64;
 
 /// Index blocks are read from the end in windows of this size.
 const WINDOW_BYTES: u64 = 256 << 10;
+/// A read that fails while loading is tried so often before what it would show counts as lost.
+const MAX_ATTEMPTS: u8 = 3;
 /// Segments read at the same time.
 const MAX_CHAINS: usize = 8;
 
@@ -29,6 +31,8 @@ pub(super) struct Load {
     deleted: Option<Option<SequenceSet>>,
     /// Segments to begin with, by first sequence.
     waiting: Vec<u64>,
+    /// Failed reads of the file of deleted ranges.
+    attempts: u8,
     chains: BTreeMap<u64, Chain>,
 }
 
@@ -40,6 +44,8 @@ struct Chain {
     /// Last first.
     blocks: Vec<IndexBlock>,
     salvaged: Option<Vec<IndexedMessage>>,
+    /// Failed reads of the whole segment.
+    attempts: u8,
     done: bool,
 }
 
@@ -104,12 +110,13 @@ impl StreamStore {
             Deletes::File { .. } => None,
         };
         let waiting = content.segments.keys().rev().copied().collect();
-        let chains = BTreeMap::new();
+        let (attempts, chains) = (0, BTreeMap::new());
         store.load = Some(Box::new(Load {
             content,
             started: false,
             deleted,
             waiting,
+            attempts,
             chains,
         }));
         Ok(store)
@@ -122,25 +129,35 @@ impl StreamStore {
         };
         if !load.started {
             load.started = true;
-            if let Deletes::File { number, length, .. } = load.content.deletes {
-                let file = self.io.new_file();
-                let path = self.io.path(&deletes_name(number));
-                self.io
-                    .ask(DiskOperation::Open { file, path }, Purpose::Nothing);
-                let read = DiskOperation::Read {
-                    file,
-                    offset: 0,
-                    length,
-                };
-                self.io.ask(read, Purpose::LoadDeletes);
-                self.io.ask(DiskOperation::Close { file }, Purpose::Nothing);
-            }
+            self.ask_for_deletes();
             self.advance_load();
         }
         if self.load.is_none() {
             Lookup::Ready(())
         } else {
             Lookup::Loading
+        }
+    }
+
+    fn ask_for_deletes(&mut self) {
+        let Some(load) = &self.load else {
+            return;
+        };
+        if let Deletes::File { number, length, .. } = load.content.deletes {
+            let file = self.io.new_file();
+            let path = self.io.path(&deletes_name(number));
+            self.io
+                .ask(DiskOperation::Open { file, path }, Purpose::Nothing);
+            let offset = 0;
+            self.io.ask(
+                DiskOperation::Read {
+                    file,
+                    offset,
+                    length,
+                },
+                Purpose::LoadDeletes,
+            );
+            self.io.ask(DiskOperation::Close { file }, Purpose::Nothing);
         }
     }
 
@@ -163,6 +180,11 @@ impl StreamStore {
         else {
             return;
         };
+        if result.is_err() && load.attempts < MAX_ATTEMPTS {
+            load.attempts += 1;
+            self.ask_for_deletes();
+            return;
+        }
         let good = match result {
             Ok(DiskReply::Data(data)) => Some(data).filter(|data| {
                 data.len() == length as usize && XxHash3_64::oneshot(data) == checksum
@@ -223,6 +245,16 @@ impl StreamStore {
         else {
             return;
         };
+        let segment = chain.segment.id;
+        if result.is_err() && chain.attempts < MAX_ATTEMPTS {
+            chain.attempts += 1;
+            let length = chain.segment.length;
+            self.io.close_segment(segment);
+            let purpose = Purpose::LoadWhole { segment: key };
+            self.io.read(Source::Segment(segment), 0, length, purpose);
+            return;
+        }
+        self.kept.insert(segment_name(segment));
         let data = match result {
             Ok(DiskReply::Data(data)) => data,
             Ok(_) | Err(_) => Bytes::new(),
@@ -253,7 +285,7 @@ impl StreamStore {
             self.io
                 .read(Source::Segment(segment.id), start, length as u32, purpose);
             let next = segment.last_block;
-            let (blocks, salvaged, done) = (Vec::new(), None, false);
+            let (blocks, salvaged, attempts, done) = (Vec::new(), None, 0, false);
             load.chains.insert(
                 key,
                 Chain {
@@ -261,6 +293,7 @@ impl StreamStore {
                     next,
                     blocks,
                     salvaged,
+                    attempts,
                     done,
                 },
             );

@@ -74,6 +74,8 @@ pub struct StreamStore {
     deletes: Option<segment::manifest::Deletes>,
     /// Files to remove once the manifest with this number is durable.
     retired: Vec<(u64, String)>,
+    /// Segments with damage: set aside under another name instead of removed.
+    kept: BTreeSet<String>,
     flush: Option<flush::Flush>,
     load: Option<Box<load::Load>>,
     /// Journal file, first and last sequence of messages in it.
@@ -118,6 +120,7 @@ impl StreamStore {
             manifests: 0,
             deletes: None,
             retired: Vec::new(),
+            kept: BTreeSet::new(),
             flush: None,
             load: None,
             journal_runs: Vec::new(),

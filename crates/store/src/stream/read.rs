@@ -109,9 +109,17 @@ impl StreamStore {
         let row = self.index.rows.get(sequence);
         let place = row.and_then(|row| self.place_of(sequence, &row));
         // The message may have moved meanwhile: then the next attempt reads elsewhere.
-        if place.is_some_and(|place| place.source == source) {
-            self.note_damaged(sequence, why);
+        if place.is_none_or(|place| place.source != source) {
+            return;
         }
+        // Once more, with the file opened anew: it may have been a passing fault.
+        if self.suspects.insert(sequence) {
+            if let Source::Segment(id) = source {
+                self.io.close_segment(id);
+            }
+            return;
+        }
+        self.note_damaged(sequence, why);
     }
 
     fn describe(&self, place: &Place) -> String {

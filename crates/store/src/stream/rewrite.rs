@@ -178,7 +178,7 @@ impl StreamStore {
             };
             let message = read_record(&record, rewrite.old.seed);
             let removed = rewrite.removed.remove(sequence);
-            self.rewrite_message(&mut writer, *sequence, message, removed);
+            self.rewrite_message(&mut writer, rewrite.old.id, *sequence, message, removed);
         }
         rewrite.next += taken;
         let run = self.write_run(writer);
@@ -191,6 +191,7 @@ impl StreamStore {
     fn rewrite_message(
         &mut self,
         writer: &mut RunWriter,
+        segment: u64,
         sequence: u64,
         message: Option<StoredMessage>,
         removed: Option<Candidate>,
@@ -213,6 +214,7 @@ impl StreamStore {
         // Unreadable: its place in the index stays, so that the stream's numbers stay what they
         // are. What was removed meanwhile may have been erased, and nobody asks for it.
         let candidate = removed.or_else(|| {
+            self.kept.insert(segment_name(segment));
             self.note_damaged(sequence, "found when its segment was rewritten");
             let row = self.index.rows.get(sequence)?;
             Some(Candidate {
