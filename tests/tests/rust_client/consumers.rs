@@ -256,3 +256,39 @@ fn acknowledgements_and_positions_survive_a_killed_server() {
         assert_eq!(read, ["7", "8", "9", "10"]);
     });
 }
+
+// proves: JS-CON-33, JS-ST-01
+#[test]
+fn data_beyond_the_memory_budget_is_read_back_from_disk_in_order() {
+    const COUNT: u64 = 700;
+    let payload = |number: u64| {
+        let mut payload = number.to_string().into_bytes();
+        payload.resize(100_000, b'x');
+        payload
+    };
+    let read_all = async |client: async_nats::Client, context: Context| {
+        let stream = context.get_stream("S").await.unwrap();
+        let config = push::OrderedConfig {
+            deliver_subject: client.new_inbox(),
+            ..Default::default()
+        };
+        let consumer: OrderedPushConsumer = stream.create_consumer(config).await.unwrap();
+        let mut messages = consumer.messages().await.unwrap();
+        for number in 1..=COUNT {
+            let message = messages.next().await.unwrap().unwrap();
+            assert_eq!(message.info().unwrap().stream_sequence, number);
+            assert!(message.payload[..] == payload(number)[..]);
+        }
+    };
+    let server = Server::jetstream();
+    with_server(&server, async |client, context| {
+        stream_with(&context, 0).await;
+        for number in 1..=COUNT {
+            let publish = context.publish("s.big", payload(number).into()).await;
+            publish.unwrap().await.unwrap();
+        }
+        read_all(client, context).await;
+    });
+    let server = restarted(server);
+    with_server(&server, read_all);
+}

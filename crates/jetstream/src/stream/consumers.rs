@@ -177,8 +177,9 @@ impl Stream {
         for _ in 0..WAKES_PER_TURN {
             match self.with_consumer(turn, name, |consumer, context| consumer.wake(context)) {
                 Some(Wake::More) => {}
-                // `Loading` comes back with the read: the store's completion wakes all.
-                Some(Wake::Idle | Wake::Loading) | None => return,
+                // The read that is asked for here wakes all consumers when it ends.
+                Some(Wake::Loading) => return self.poll_store(turn),
+                Some(Wake::Idle) | None => return,
             }
         }
         // More than a turn's share: go on with the next one.
