@@ -249,7 +249,7 @@ pub(super) fn pause(
     let (id, _) = require_consumer(engine, pending, stream, name)?;
     let until_ns = request
         .pause_until
-        .filter(|until| !until.is_zero() && until.0 > turn.now.wall_ns)
+        .filter(|until| !until.is_zero())
         .map_or(0, |until| until.0);
     let name = name.to_owned();
     engine.change_stream(

@@ -169,9 +169,10 @@ pub(super) fn answer(
         Ok(body) => response::success(call, body),
         Err(error) => response::failure(call, error),
     };
-    if let Some(account) = engine.account_mut(pending.account) {
+    let audited = is_audited(call, result.is_ok());
+    if audited && let Some(account) = engine.account_mut(pending.account) {
         account.api_total += 1;
-        account.api_errors += u64::from(result.is_err());
+        account.api_errors += u64::from(result.is_err_and(|error| counts(call, error)));
     }
     let Message {
         subject,
@@ -181,15 +182,7 @@ pub(super) fn answer(
         ..
     } = &pending.message;
     turn.out.send(pending.account, reply, b"", b"", &json);
-    // The reference does not tell of messages that were read.
-    let quiet = matches!(
-        call,
-        ApiRequest::Stream {
-            call: StreamCall::MessageGet,
-            ..
-        }
-    );
-    if (quiet && result.is_ok()) || !advisory::audit_is_wanted(turn.out, pending.account) {
+    if !audited || !advisory::audit_is_wanted(turn.out, pending.account) {
         return;
     }
     let facts = client.and_then(|client| turn.out.client_facts(client));
@@ -198,6 +191,42 @@ pub(super) fn answer(
     with_events(engine, turn, pending.account, |events| {
         advisory::api_audit(events, &server_name, &facts, subject, payload, &json);
     });
+}
+
+/// Whether a call is counted and told of. Messages that were read are not, nor what a consumer
+/// answers by itself.
+fn is_audited(call: ApiRequest<'_>, succeeded: bool) -> bool {
+    let read = matches!(
+        call,
+        ApiRequest::Stream {
+            call: StreamCall::MessageGet,
+            ..
+        }
+    );
+    let reset = matches!(
+        call,
+        ApiRequest::Consumer {
+            call: ConsumerCall::Reset,
+            ..
+        }
+    );
+    !(reset || read && succeeded)
+}
+
+/// Whether an error counts as one: the reference leaves out what its store says of a message that
+/// is to be deleted.
+fn counts(call: ApiRequest<'_>, error: &ApiError) -> bool {
+    let deleting = matches!(
+        call,
+        ApiRequest::Stream {
+            call: StreamCall::MessageDelete,
+            ..
+        }
+    );
+    let of_store = error.kind == ErrorCode::SequenceNotFound
+        || error.kind == ErrorCode::StreamMsgDeleteFailed
+            && error.description != "message delete not permitted";
+    !(deleting && of_store)
 }
 
 /// Lends what events need.

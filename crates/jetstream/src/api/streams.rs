@@ -266,7 +266,9 @@ fn add_subjects(stream: &StreamView<'_>, request: &InfoRequest, state: &mut Stre
         return Page::default();
     }
     all.sort_unstable();
-    let (page, subjects) = page_of(all, request.offset, SUBJECTS_LIMIT);
+    let (mut page, subjects) = page_of(all, request.offset, SUBJECTS_LIMIT);
+    // Unlike other listings, this one repeats an offset beyond the end.
+    page.offset = u64::try_from(request.offset).unwrap_or(0);
     state.subjects = subjects.into_iter().collect();
     page
 }

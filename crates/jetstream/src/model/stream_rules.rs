@@ -394,7 +394,7 @@ fn check_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
         for earlier in config.subjects.iter().take(position) {
             if overlaps(earlier.as_bytes(), subject) {
                 return Err(invalid(format!(
-                    "subject \"{text}\" overlaps with \"{earlier}\""
+                    "subject \"{earlier}\" overlaps with \"{text}\""
                 )));
             }
         }
@@ -487,7 +487,7 @@ fn check_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiE
             "stream configuration for republish destination forms a cycle",
         ));
     }
-    if Transform::new(republish.src.as_bytes(), destination).is_err() {
+    if !destination.is_empty() && Transform::new(republish.src.as_bytes(), destination).is_err() {
         return Err(invalid(format!(
             "stream configuration for republish with transform from '{}' to '{}' not valid",
             republish.src, republish.dest
