@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! > subject below $JS.API. and, behind a blank, the body      @repeat:x:300@ stands for 300 x
-//! ! the same, for a stream that needs a feature that is not built: refused, and nothing else;
-//!   the stream is deleted right away, so that both servers go on alike
+//! ! the same, for a stream or consumer that needs a feature that is not built: refused, and
+//!   nothing else; it is deleted right away, so that both servers go on alike
 //! = subject and payload of a message to publish first
 //! ^ header line that goes with the next request
 //! < an answer of the reference: header block, then payload; none: silence
@@ -231,8 +231,7 @@ impl Player {
             std::thread::sleep(QUIET);
         }
         if exchange.request.starts_with('!') {
-            let stream = subject.rsplit('.').next().unwrap();
-            let subject = format!("$JS.API.STREAM.DELETE.{stream}");
+            let subject = subject.replace(".CREATE.", ".DELETE.");
             self.client.publish(&subject, "_T.deleted", b"", b"");
             while self.client.read_message().subject != "_T.deleted" {}
         }

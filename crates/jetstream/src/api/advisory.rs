@@ -233,11 +233,6 @@ pub fn consumer_event(
     consumer: &str,
     event: &ConsumerEvent,
 ) {
-    let place = DeliveryBody {
-        stream,
-        consumer,
-        ..DeliveryBody::default()
-    };
     let pin = |group, pinned_id, reason| PinBody {
         account: account_name,
         stream,
@@ -248,71 +243,6 @@ pub fn consumer_event(
     };
     let advisory = |verb: &str| format!("ADVISORY.CONSUMER.{verb}.{stream}.{consumer}");
     match event {
-        ConsumerEvent::MaxDeliveries {
-            sequence,
-            deliveries,
-        } => {
-            let body = DeliveryBody {
-                stream_seq: *sequence,
-                deliveries: *deliveries,
-                ..place
-            };
-            emit(
-                context,
-                &advisory("MAX_DELIVERIES"),
-                "advisory.v1.max_deliver",
-                &body,
-            );
-        }
-        ConsumerEvent::Naked {
-            consumer_sequence,
-            sequence,
-            deliveries,
-        } => {
-            let body = DeliveryBody {
-                consumer_seq: *consumer_sequence,
-                stream_seq: *sequence,
-                deliveries: *deliveries,
-                ..place
-            };
-            emit(context, &advisory("MSG_NAKED"), "advisory.v1.nak", &body);
-        }
-        ConsumerEvent::Terminated {
-            consumer_sequence,
-            sequence,
-            deliveries,
-            reason,
-        } => {
-            let body = DeliveryBody {
-                consumer_seq: *consumer_sequence,
-                stream_seq: *sequence,
-                deliveries: *deliveries,
-                reason,
-                ..place
-            };
-            emit(
-                context,
-                &advisory("MSG_TERMINATED"),
-                "advisory.v1.terminated",
-                &body,
-            );
-        }
-        ConsumerEvent::AckSample {
-            consumer_sequence,
-            sequence,
-            ack_time_ns,
-            deliveries,
-        } => {
-            let body = DeliveryBody {
-                consumer_seq: *consumer_sequence,
-                stream_seq: *sequence,
-                ack_time: *ack_time_ns,
-                deliveries: *deliveries,
-                ..place
-            };
-            let subject = format!("METRIC.CONSUMER.ACK.{stream}.{consumer}");
-            emit(context, &subject, "metric.v1.consumer_ack", &body);
-        }
         ConsumerEvent::Pinned { group, id } => {
             let kind = "advisory.v1.consumer_group_pinned";
             emit(context, &advisory("PINNED"), kind, &pin(group, id, ""));
@@ -329,8 +259,74 @@ pub fn consumer_event(
         ConsumerEvent::PauseEnded => {
             consumer_pause(context, stream, consumer, false, Timestamp::ZERO);
         }
-        ConsumerEvent::Inactive => {}
+        _ => {
+            if let Some((what, kind, body)) = delivery_event(stream, consumer, event) {
+                emit(context, &format!("{what}.{stream}.{consumer}"), kind, &body);
+            }
+        }
     }
+}
+
+/// Subject (without its names), type and fields of an event about one delivery.
+fn delivery_event<'a>(
+    stream: &'a str,
+    consumer: &'a str,
+    event: &'a ConsumerEvent,
+) -> Option<(&'static str, &'static str, DeliveryBody<'a>)> {
+    let body = |consumer_seq: &u64, stream_seq: &u64, deliveries: &u64| DeliveryBody {
+        stream,
+        consumer,
+        consumer_seq: *consumer_seq,
+        stream_seq: *stream_seq,
+        deliveries: *deliveries,
+        ..DeliveryBody::default()
+    };
+    Some(match event {
+        ConsumerEvent::MaxDeliveries {
+            sequence,
+            deliveries,
+        } => (
+            "ADVISORY.CONSUMER.MAX_DELIVERIES",
+            "advisory.v1.max_deliver",
+            body(&0, sequence, deliveries),
+        ),
+        ConsumerEvent::Naked {
+            consumer_sequence,
+            sequence,
+            deliveries,
+        } => (
+            "ADVISORY.CONSUMER.MSG_NAKED",
+            "advisory.v1.nak",
+            body(consumer_sequence, sequence, deliveries),
+        ),
+        ConsumerEvent::Terminated {
+            consumer_sequence,
+            sequence,
+            deliveries,
+            reason,
+        } => (
+            "ADVISORY.CONSUMER.MSG_TERMINATED",
+            "advisory.v1.terminated",
+            DeliveryBody {
+                reason,
+                ..body(consumer_sequence, sequence, deliveries)
+            },
+        ),
+        ConsumerEvent::AckSample {
+            consumer_sequence,
+            sequence,
+            ack_time_ns,
+            deliveries,
+        } => (
+            "METRIC.CONSUMER.ACK",
+            "metric.v1.consumer_ack",
+            DeliveryBody {
+                ack_time: *ack_time_ns,
+                ..body(consumer_sequence, sequence, deliveries)
+            },
+        ),
+        _ => return None,
+    })
 }
 
 /// The client in an audit event.
