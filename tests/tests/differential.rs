@@ -127,26 +127,8 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
                     connection.read_until(RECORD_QUIET, |_, _| false);
                     *expected = corpus::normalise(&std::mem::take(&mut connection.received));
                     *is_closed = connection.is_closed;
-                    continue;
-                }
-                let wanted = *is_closed;
-                let patience = if expected.is_empty() && !wanted {
-                    QUIET
-                } else {
-                    PATIENCE
-                };
-                connection.read_until(patience, |bytes, closed| {
-                    closed == wanted && corpus::normalise(bytes) == *expected
-                });
-                let got = corpus::normalise(&std::mem::take(&mut connection.received));
-                if got != *expected || connection.is_closed != wanted {
-                    let _ = writeln!(
-                        differences,
-                        "{} ({name}):\n  expected {}\n  got      {}",
-                        script.name,
-                        shown(expected, wanted),
-                        shown(&got, connection.is_closed)
-                    );
+                } else if let Some(text) = read_and_compare(connection, expected, *is_closed) {
+                    let _ = writeln!(differences, "{} ({name}):\n{text}", script.name);
                 }
             }
         }
@@ -162,6 +144,26 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
         let _ = connection.stream.shutdown(Shutdown::Both);
     }
     differences
+}
+
+/// Reads until what came is what was expected; says what is different if that does not happen.
+fn read_and_compare(connection: &mut Connection, expected: &[u8], closes: bool) -> Option<String> {
+    let patience = if expected.is_empty() && !closes {
+        QUIET
+    } else {
+        PATIENCE
+    };
+    connection.read_until(patience, |bytes, closed| {
+        closed == closes && corpus::normalise(bytes) == expected
+    });
+    let got = corpus::normalise(&std::mem::take(&mut connection.received));
+    (got != expected || connection.is_closed != closes).then(|| {
+        format!(
+            "  expected {}\n  got      {}",
+            shown(expected, closes),
+            shown(&got, connection.is_closed)
+        )
+    })
 }
 
 fn corpus_folder() -> PathBuf {
