@@ -71,19 +71,7 @@ impl Disk {
                 file,
                 offset,
                 chunks,
-            } => {
-                if self.fail_writes {
-                    return Err(DiskError::NoSpace);
-                }
-                let content = &mut self.file(file)?.content;
-                let mut at = offset as usize;
-                for chunk in chunks {
-                    let end = at + chunk.len();
-                    content.resize(content.len().max(end), 0);
-                    content[at..end].copy_from_slice(&chunk);
-                    at = end;
-                }
-            }
+            } => self.write(file, offset, &chunks)?,
             DiskOperation::Sync { file } => {
                 let file = self.file(file)?;
                 file.synced = file.content.clone();
@@ -92,19 +80,7 @@ impl Disk {
                 file,
                 offset,
                 length,
-            } => {
-                self.reads += 1;
-                if self.fail_reads > 0 {
-                    self.fail_reads -= 1;
-                    return Err(DiskError::Other("a passing fault".into()));
-                }
-                let content = &self.file(file)?.content;
-                let start = (offset as usize).min(content.len());
-                let end = (start + length as usize).min(content.len());
-                return Ok(DiskReply::Data(Bytes::copy_from_slice(
-                    &content[start..end],
-                )));
-            }
+            } => return self.read(file, offset, length),
             DiskOperation::Truncate { file, length } => {
                 self.file(file)?.content.truncate(length as usize)
             }
@@ -121,6 +97,35 @@ impl Disk {
             _ => {}
         }
         Ok(DiskReply::Done)
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, chunks: &[Bytes]) -> Result<(), DiskError> {
+        if self.fail_writes {
+            return Err(DiskError::NoSpace);
+        }
+        let content = &mut self.file(file)?.content;
+        let mut at = offset as usize;
+        for chunk in chunks {
+            let end = at + chunk.len();
+            content.resize(content.len().max(end), 0);
+            content[at..end].copy_from_slice(chunk);
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, length: u32) -> Result<DiskReply, DiskError> {
+        self.reads += 1;
+        if self.fail_reads > 0 {
+            self.fail_reads -= 1;
+            return Err(DiskError::Other("a passing fault".into()));
+        }
+        let content = &self.file(file)?.content;
+        let start = (offset as usize).min(content.len());
+        let end = (start + length as usize).min(content.len());
+        Ok(DiskReply::Data(Bytes::copy_from_slice(
+            &content[start..end],
+        )))
     }
 
     fn file(&mut self, file: FileId) -> Result<&mut File, DiskError> {
