@@ -10,7 +10,7 @@ use millrace_wire::json::{Strictness, from_slice};
 use super::dispatch::level_is_met;
 use super::engine::{ApiEngine, ApiTurn};
 use super::messages::{GetRequest, ParkedRead, Step};
-use super::request::PREFIX;
+use super::request::without_prefix;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Message;
 use crate::model::Timestamp;
@@ -75,8 +75,11 @@ fn read_request(message: &Message, stream: &str) -> Result<GetRequest, Status> {
     if !level_is_met(&message.headers) {
         return Err(REQUIRED_API_LEVEL);
     }
-    let prefix = format!("{PREFIX}DIRECT.GET.{stream}.");
-    let subject = message.subject.strip_prefix(prefix.as_bytes());
+    let prefix = format!("DIRECT.GET.{stream}.");
+    let subject = std::str::from_utf8(&message.subject)
+        .ok()
+        .and_then(without_prefix)
+        .and_then(|call| call.strip_prefix(prefix.as_str()));
     let mut request = GetRequest::default();
     if !message.payload.is_empty() {
         request =
@@ -86,7 +89,7 @@ fn read_request(message: &Message, stream: &str) -> Result<GetRequest, Status> {
         if request.selects() || !request.multi_last.is_empty() {
             return Err(BAD_REQUEST);
         }
-        request.last_by_subj = String::from_utf8_lossy(subject).into_owned();
+        subject.clone_into(&mut request.last_by_subj);
     }
     let last = !request.last_by_subj.is_empty();
     let multiple = !request.multi_last.is_empty();

@@ -71,7 +71,7 @@ impl<'a> ApiRequest<'a> {
     #[must_use]
     pub fn parse(subject: &'a [u8]) -> Option<Self> {
         let subject = std::str::from_utf8(subject).ok()?;
-        let call = subject.strip_prefix(PREFIX)?;
+        let call = without_prefix(subject)?;
         if let Some(rest) = call.strip_prefix("STREAM.") {
             return parse_stream(rest);
         }
@@ -164,6 +164,15 @@ impl ConsumerCall {
     }
 }
 
+/// What stands behind `$JS.API.`, or behind `$JS.<domain>.API.`: only our own domain is bound.
+pub(super) fn without_prefix(subject: &str) -> Option<&str> {
+    if let Some(call) = subject.strip_prefix(PREFIX) {
+        return Some(call);
+    }
+    let (_, rest) = subject.strip_prefix("$JS.")?.split_once('.')?;
+    rest.strip_prefix("API.")
+}
+
 fn parse_stream(rest: &str) -> Option<ApiRequest<'_>> {
     match rest {
         "NAMES" => return Some(ApiRequest::StreamNames),
@@ -232,6 +241,8 @@ mod tests {
     fn subjects_name_their_calls_and_unknown_ones_none() {
         let parse = |call: &'static str| ApiRequest::parse(call.as_bytes());
         assert_eq!(parse("$JS.API.INFO"), Some(ApiRequest::AccountInfo));
+        assert_eq!(parse("$JS.hub.API.INFO"), Some(ApiRequest::AccountInfo));
+        assert_eq!(parse("$JS.hub.INFO"), None);
         assert_eq!(
             parse("$JS.API.STREAM.MSG.GET.A"),
             Some(ApiRequest::Stream {

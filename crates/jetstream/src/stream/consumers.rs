@@ -489,12 +489,15 @@ impl Stream {
         self.consumers.remove(name);
         self.remove_unneeded();
         let consumer = name.to_owned();
-        if inactive && own.is_some() {
+        // A deletion for inactivity and one that was asked for may be on their way together.
+        let end = format!(".CONSUMER.DELETE.{}.{name}", self.name);
+        let asked = own.is_some_and(|number| self.lead.is_asked(number, &end));
+        if inactive && own.is_some() && !asked {
             turn.shared
                 .consumers_expired
                 .push((self.id, consumer.clone()));
         }
-        if !inactive {
+        if asked {
             self.finish(turn, own, |stream| Outcome::ConsumerDeleted {
                 stream,
                 consumer,

@@ -155,6 +155,14 @@ impl Lead {
         self.urgent = true;
     }
 
+    /// Whether the next request that waits for proposal `number` was made on a subject with this
+    /// end.
+    pub(crate) fn is_asked(&self, number: u64, subject_end: &str) -> bool {
+        self.requests.front().is_some_and(|(at, request)| {
+            *at == number && request.message.subject.ends_with(subject_end.as_bytes())
+        })
+    }
+
     /// Takes the next request that waits for proposal `number`.
     pub(crate) fn take_request(&mut self, number: u64) -> Option<PendingRequest> {
         if self.requests.front().is_none_or(|(at, _)| *at != number) {
