@@ -95,8 +95,8 @@ fn unused_ephemerals_are_deleted_alike() {
             "name": "E", "ack_policy": "none", "inactive_threshold": 500_000_000}});
         client.ask("CONSUMER.CREATE.S.E", &body);
         client.drain();
-        client.pull("E", r#"{"expires":600000000}"#);
-        client.wait(Duration::from_millis(800));
+        client.pull("E", r#"{"expires":200000000}"#);
+        client.wait(Duration::from_millis(250));
         client.ask("CONSUMER.INFO.S.E", &Value::Null);
         client.wait(Duration::from_millis(2000));
         client.ask("CONSUMER.INFO.S.E", &Value::Null);

@@ -56,15 +56,12 @@ impl Consumer {
         }
     }
 
-    /// Monotonic time at which the consumer is inactive for too long; `None` = it is in use.
+    /// Monotonic time at which to look whether the consumer is inactive for too long; `None` = it
+    /// is in use.
     fn inactive_at_ns(&self) -> Option<u64> {
         let leader = self.leader.as_deref()?;
         let threshold_ns = self.settings.inactive_threshold_ns;
-        let in_use = match self.settings.mode {
-            Mode::Push(_) => leader.push.active,
-            Mode::Pull(_) => !leader.waiting.is_empty(),
-        };
-        if threshold_ns == 0 || in_use {
+        if threshold_ns == 0 || leader.push.active {
             return None;
         }
         let mut used_ns = leader.last_used_ns;
@@ -85,20 +82,11 @@ impl Consumer {
         if self.inactive_at_ns().is_none_or(|at_ns| at_ns > now_ns) {
             return;
         }
-        if matches!(self.settings.mode, Mode::Push(_)) {
-            // The last word has the interest itself, not the change that should have told of it.
-            let used_ns = self.leader.as_ref().map(|leader| leader.last_used_ns);
-            self.refresh_interest(context);
-            if self
-                .leader
-                .as_ref()
-                .is_some_and(|leader| leader.push.active)
-            {
-                return;
+        if self.is_in_use(context) {
+            if let Some(leader) = self.leader.as_deref_mut() {
+                leader.last_used_ns = now_ns;
             }
-            if let (Some(leader), Some(used_ns)) = (self.leader.as_deref_mut(), used_ns) {
-                leader.last_used_ns = used_ns;
-            }
+            return;
         }
         context.events.push(ConsumerEvent::Inactive);
         if let Some(leader) = self.leader.as_deref_mut() {
@@ -108,6 +96,20 @@ impl Consumer {
                 .saturating_sub(leader.last_used_ns)
                 .saturating_sub(self.settings.inactive_threshold_ns);
         }
+    }
+
+    /// Asks the interest itself, not the changes that should have told of it.
+    fn is_in_use(&mut self, context: &mut ConsumerContext<'_>) -> bool {
+        let used_ns = self.leader.as_ref().map(|leader| leader.last_used_ns);
+        match self.settings.mode {
+            Mode::Push(_) => self.refresh_interest(context),
+            Mode::Pull(_) => self.prune_requests(context),
+        }
+        let (Some(leader), Some(used_ns)) = (self.leader.as_deref_mut(), used_ns) else {
+            return false;
+        };
+        leader.last_used_ns = used_ns;
+        leader.push.active || !leader.waiting.is_empty()
     }
 
     /// When [`Consumer::tick`] wants to be called, monotonic nanoseconds. May be early, never

@@ -548,3 +548,18 @@ fn a_request_with_an_overlong_id_is_not_kept() {
     assert_eq!(bench.words(), ["423 Nats-Pin-Id mismatch"]);
     assert_eq!(bench.info().num_waiting, 0);
 }
+
+#[test]
+fn a_waiting_request_keeps_a_consumer_only_while_somebody_listens() {
+    let config = ConsumerConfig {
+        inactive_threshold_ns: 5 * SECOND_NS as i64,
+        ..explicit()
+    };
+    let mut bench = Bench::new(config);
+    bench.pull("in", "1");
+    bench.sleep(20 * SECOND_NS);
+    assert!(bench.events.is_empty());
+    bench.outbound.interest.remove("in");
+    bench.sleep(7 * SECOND_NS);
+    assert_eq!(bench.events.first(), Some(&ConsumerEvent::Inactive));
+}
