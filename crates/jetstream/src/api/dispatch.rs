@@ -7,7 +7,7 @@ use millrace_wire::headers;
 use super::advisory::{self, EventContext};
 use super::engine::{ApiEngine, ApiTurn};
 use super::messages::{ParkedRead, Step};
-use super::request::{ApiRequest, ConsumerCall, StreamCall};
+use super::request::{ApiRequest, ConsumerCall, PREFIX, StreamCall, without_prefix};
 use super::response::{self, Body};
 use super::{consumers, messages, streams};
 use crate::error::{ApiError, ErrorCode};
@@ -188,8 +188,18 @@ pub(super) fn answer(
     let facts = client.and_then(|client| turn.out.client_facts(client));
     let facts = facts.unwrap_or_else(ClientFacts::default);
     let server_name = engine.settings().server_name.clone();
+    // A domain in front is mapped away before anybody is told.
+    let call = std::str::from_utf8(subject).ok().and_then(without_prefix);
+    let subject = format!("{PREFIX}{}", call.unwrap_or_default());
     with_events(engine, turn, pending.account, |events| {
-        advisory::api_audit(events, &server_name, &facts, subject, payload, &json);
+        advisory::api_audit(
+            events,
+            &server_name,
+            &facts,
+            subject.as_bytes(),
+            payload,
+            &json,
+        );
     });
 }
 
