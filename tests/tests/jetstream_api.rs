@@ -25,6 +25,8 @@ use serde_json::Value;
 const QUIET: Duration = Duration::from_millis(20);
 /// How often the recorder looks for a first answer.
 const LOOKS: usize = 20;
+/// How often the table is played against the reference before it counts as different.
+const REFERENCE_ATTEMPTS: usize = 3;
 const INBOX: &str = "_T.answer";
 const MARK: &str = "_T.mark";
 
@@ -308,12 +310,21 @@ fn the_table_holds_what_the_reference_answers_today() {
     };
     let table = parse(&std::fs::read_to_string(table_path()).unwrap());
     assert!(table.len() >= 200, "only {} requests", table.len());
-    let server = start(Some(binary));
-    let mut player = Player::new(&server);
-    for exchange in &table {
-        let answers = player.play(exchange, Some(exchange.answers.len()));
-        assert_eq!(answers, exchange.answers, "{}", exchange.request);
+    // The reference now and then fails to create a stream right after many were deleted.
+    let mut difference = String::new();
+    for _ in 0..REFERENCE_ATTEMPTS {
+        let server = start(Some(binary.clone()));
+        let mut player = Player::new(&server);
+        let differing = table.iter().find_map(|exchange| {
+            let answers = player.play(exchange, Some(exchange.answers.len()));
+            (answers != exchange.answers).then(|| format!("{}\n{answers:?}", exchange.request))
+        });
+        match differing {
+            None => return,
+            Some(text) => difference = text,
+        }
     }
+    panic!("{difference}");
 }
 
 fn record() {
