@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{compat, tidy};
+use crate::{bench_guard, compat, tidy};
 
 /// Where the output of the test run is kept for the compatibility check, below the target folder.
 const TEST_LOG: &str = "target/ci/tests.log";
@@ -28,7 +28,9 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     )?;
     tests(root)?;
     println!("==> compatibility table");
-    compat::check(root, Some(&root.join(TEST_LOG)))
+    compat::check(root, Some(&root.join(TEST_LOG)))?;
+    println!("==> bench-guard");
+    bench_guard::run(root)
 }
 
 fn step(root: &Path, arguments: &[&str]) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! Every chore of the project behind one command: `cargo xtask <chore>`.
 
+mod bench_guard;
 mod ci;
 mod compat;
 mod errors_gen;
@@ -16,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask <chore>
   tidy     the rules of the house: dependency arrows, purity, sizes
   compat   write docs/compatibility.md from docs/features.tsv
            --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
+  bench-guard [--bless]   count the instructions of the hot paths and compare with the figures in
+           xtask/bench-guard.tsv; --bless writes them anew
   sim [journal|node] [--seed N] [--count M]   run seeds of the simulator
   errors-gen LIST   write the table of JetStream API errors from a tab-separated list
 ";
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
         ["compat"] => compat::write(&root),
         ["compat", "--check"] => compat::check(&root, None),
         ["compat", "--check", "--log", log] => compat::check(&root, Some(Path::new(log))),
+        ["bench-guard"] => bench_guard::run(&root),
+        ["bench-guard", "--bless"] => bench_guard::bless(&root),
         ["sim", words @ ..] => sim::run(&root, words),
         ["errors-gen", list] => errors_gen::run(&root, Path::new(list)),
         _ => {

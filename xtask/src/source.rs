@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold Rust sources of ours.
-const SOURCE_FOLDERS: [&str; 6] = ["crates", "millrace", "bench", "tests", "fuzz", "xtask"];
+const SOURCE_FOLDERS: [&str; 7] = [
+    "crates", "millrace", "bench", "guard", "tests", "fuzz", "xtask",
+];
 /// Folders inside them that are not ours to judge.
 const SKIPPED: [&str; 2] = ["target", "corpus"];
 
