@@ -4,6 +4,7 @@ mod bench_guard;
 mod ci;
 mod compat;
 mod errors_gen;
+mod named;
 mod sim;
 mod source;
 mod tidy;

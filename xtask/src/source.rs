@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold Rust sources of ours.
-const SOURCE_FOLDERS: [&str; 7] = [
+pub(crate) const SOURCE_FOLDERS: [&str; 7] = [
     "crates", "millrace", "bench", "guard", "tests", "fuzz", "xtask",
 ];
 /// Folders inside them that are not ours to judge.

@@ -1,5 +1,6 @@
 //! The rules of the house as checks: which room may lean on which, what a pure room may not
-//! touch, and how long a file or a function may be. Exceptions stand in `xtask/tidy-exceptions.txt`
+//! touch, how long a file or a function may be, and that ARCHITECTURE.md names what there is
+//! (`named.rs`). Exceptions stand in `xtask/tidy-exceptions.txt`
 //! with their present size; the list only shrinks.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use std::path::Path;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 
+use crate::named;
 use crate::source::{Source, rust_files};
 
 /// Longest file in lines.
@@ -90,6 +92,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         manners(file, &mut problems);
     }
     sizes(root, &files, &mut problems)?;
+    named::check(root, &mut problems)?;
     if problems.is_empty() {
         println!("tidy: {} files, all in order", files.len());
         return Ok(());
