@@ -4,6 +4,8 @@
 //! `cargo +nightly fuzz run config fuzz/corpus/config fuzz/seeds/config`
 
 use bytes::Bytes;
+use millrace_auth::operator::claims::{AccountClaims, OperatorClaims, UserClaims};
+use millrace_auth::operator::token::Token;
 use millrace_jetstream::api::ApiRequest;
 use millrace_jetstream::entry;
 use millrace_jetstream::model::{ConsumerConfig, ConsumerCreateRequest, StreamConfig};
@@ -12,6 +14,14 @@ use millrace_wire::client::{Operation, ParseError, Parser, ParserLimits, Step};
 use millrace_wire::headers::{self, HeaderBuilder};
 use millrace_wire::info::ConnectOptions;
 use millrace_wire::json::{self, Strictness};
+
+/// Tokens of operators, accounts and users: whatever is shown, it is refused or was signed.
+pub fn tokens(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = Token::<OperatorClaims>::decode(&text);
+    let _ = Token::<AccountClaims>::decode(&text);
+    let _ = Token::<UserClaims>::decode(&text);
+}
 
 /// The client protocol: however the bytes are cut into reads, the same operations come out.
 pub fn client_protocol(data: &[u8]) {
@@ -221,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_seed_passes_its_target() {
-        let targets: [(&str, fn(&[u8])); 7] = [
+        let targets: [(&str, fn(&[u8])); 8] = [
             ("client_protocol", super::client_protocol),
             ("config", super::config),
             ("headers", super::headers),
@@ -229,6 +239,7 @@ mod tests {
             ("journal", super::journal),
             ("segments", super::segments),
             ("entries", super::entries),
+            ("tokens", super::tokens),
         ];
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
         for (name, target) in targets {

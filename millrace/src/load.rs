@@ -59,9 +59,16 @@ impl Program {
 pub(crate) fn file(path: &str) -> Result<(Options, Vec<Warning>), String> {
     let text = read(path)?;
     let environment = |name: &str| std::env::var(name).ok();
-    let (options, warnings) =
+    let (mut options, mut warnings) =
         parse(&text, path, &read, &environment).map_err(|errors| errors.to_string())?;
     check_tls_files(path, &options)?;
+    let inactive = millrace_auth::add_operator_accounts(&mut options)
+        .map_err(|reason| format!("{path}: {reason}"))?;
+    warnings.extend(inactive.into_iter().map(|message| Warning {
+        file: path.to_owned(),
+        position: None,
+        message,
+    }));
     Ok((options, warnings))
 }
 

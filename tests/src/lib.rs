@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod packages;
 pub mod raw;
 pub mod server;
+pub mod tokens;
 
 pub use raw::RawClient;
-pub use server::{Server, ServerBuilder, millrace_binary};
+pub use server::{Server, ServerBuilder, fresh_folder, millrace_binary};

@@ -54,6 +54,20 @@ impl RawClient {
         self.read_until(b"\n")
     }
 
+    /// Reads through the next LF, or what is left before the server closes.
+    pub fn read_line_or_end(&mut self) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.received.iter().position(|byte| *byte == b'\n') {
+                return self.received.drain(..=at).collect();
+            }
+            if !self.fill() {
+                return std::mem::take(&mut self.received);
+            }
+            assert!(Instant::now() < deadline, "no line came");
+        }
+    }
+
     /// Reads through `end` and returns all up to and with it.
     pub fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
         let deadline = Instant::now() + PATIENCE;

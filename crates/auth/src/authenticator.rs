@@ -1,11 +1,14 @@
 //! Decides who a client is from the credentials in its CONNECT (spec core/09 §9.1).
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_config::Options;
 use millrace_config::options::{ConnectionType, UserOptions};
 
+use crate::operator::OperatorMode;
+use crate::signature::is_signed;
 use crate::{Permissions, secret};
 
 /// The account of clients that belong to no other.
@@ -61,6 +64,10 @@ pub struct Facts<'a> {
     pub nonce: &'a [u8],
     /// Users the TLS certificate may stand for, best first; empty without `verify_and_map`.
     pub tls_identities: &'a [String],
+    /// Address of the peer, if it has one.
+    pub peer_ip: Option<IpAddr>,
+    /// Nanoseconds since 1970.
+    pub now_wall_ns: i64,
 }
 
 /// Who a client turned out to be.
@@ -72,6 +79,52 @@ pub struct Identity {
     pub user: Arc<str>,
     /// What it may do; `None` allows everything.
     pub permissions: Option<Arc<Permissions>>,
+    /// Limits of its own, beside those of server and account.
+    pub limits: UserLimits,
+    /// When it must leave, if ever.
+    pub expires: Option<Expiry>,
+}
+
+/// Limits of a user; negative means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Most subscriptions of a connection.
+    pub max_subscriptions: i64,
+    /// Largest header plus payload in bytes.
+    pub max_payload: i64,
+}
+
+impl UserLimits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        max_subscriptions: -1,
+        max_payload: -1,
+    };
+}
+
+/// The end of what let a client in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Nanoseconds since 1970.
+    pub at_wall_ns: i64,
+    /// It is the account that expires, with all its users.
+    pub is_account: bool,
+}
+
+impl Expiry {
+    pub(crate) const fn user(at_wall_ns: i64) -> Self {
+        Self {
+            at_wall_ns,
+            is_account: false,
+        }
+    }
+
+    pub(crate) const fn account(at_wall_ns: i64) -> Self {
+        Self {
+            at_wall_ns,
+            is_account: true,
+        }
+    }
 }
 
 impl Identity {
@@ -80,6 +133,8 @@ impl Identity {
             account: GLOBAL_ACCOUNT.into(),
             user: user.into(),
             permissions: None,
+            limits: UserLimits::NONE,
+            expires: None,
         }
     }
 }
@@ -112,10 +167,12 @@ impl std::fmt::Debug for HashCheck {
 }
 
 /// Why a client was refused. The client only learns "Authorization Violation".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rejection {
     /// How the log names the client: `User "x"`, `Nkey "x"`, `Token "[REDACTED]"`, or empty.
     pub who: String,
+    /// Why, for the log; empty where nothing is known but that the credentials do not fit.
+    pub reason: String,
 }
 
 /// The answer to a CONNECT.
@@ -148,6 +205,8 @@ impl User {
                     .permissions
                     .as_ref()
                     .map(|p| Arc::new(Permissions::new(p))),
+                limits: UserLimits::NONE,
+                expires: None,
             },
             password: options.password.clone(),
             connection_types: options.allowed_connection_types.clone(),
@@ -173,6 +232,7 @@ pub struct Authenticator {
     only_system_users: bool,
     maps_certificates: bool,
     has_plain_passwords: bool,
+    operator: Option<OperatorMode>,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -198,6 +258,14 @@ impl Authenticator {
         if block.user.is_some() || block.password.is_some() {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
             rules.single = Some((text(&block.user), text(&block.password)));
+        }
+        if options.operator.is_on() {
+            let system = options.system_account.as_deref();
+            // The options were verified before the server started; what cannot be verified after
+            // all lets nobody in.
+            rules.operator = Some(
+                OperatorMode::new(&options.operator, system).unwrap_or_else(OperatorMode::closed),
+            );
         }
         rules.add_users(&block.users, &GLOBAL_ACCOUNT.into());
         let has_block = rules.single.is_some() || rules.token.is_some() || !block.users.is_empty();
@@ -234,7 +302,8 @@ impl Authenticator {
     /// Whether clients have to say who they are at all.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        self.single.is_some()
+        self.operator.is_some()
+            || self.single.is_some()
             || self.token.is_some()
             || !self.users.is_empty()
             || !self.nkeys.is_empty()
@@ -249,7 +318,7 @@ impl Authenticator {
     /// Whether INFO must carry a nonce.
     #[must_use]
     pub fn needs_nonce(&self) -> bool {
-        !self.nkeys.is_empty()
+        !self.nkeys.is_empty() || self.operator.is_some()
     }
 
     /// Whether passwords or tokens stand in the configuration as they are, worth a warning.
@@ -265,6 +334,15 @@ impl Authenticator {
         if !self.is_required() {
             return Decision::Accept(Identity::unrestricted(""));
         }
+        if let Some(operator) = &self.operator {
+            return match operator.log_in(&credentials, facts) {
+                Ok(identity) => Decision::Accept(identity),
+                Err(reason) => Decision::Reject(Rejection {
+                    who: rejection(&credentials).who,
+                    reason,
+                }),
+            };
+        }
         self.judge(&credentials, facts)
             .unwrap_or_else(|| Decision::Reject(rejection(&credentials)))
     }
@@ -276,7 +354,7 @@ impl Authenticator {
                 .nkeys
                 .get(nkey)
                 .filter(|user| user.may_use(facts.connection_type))?;
-            let signed = secret::is_signed(nkey, credentials.signature?, facts.nonce);
+            let signed = is_signed(nkey, credentials.signature?, facts.nonce);
             return signed.then(|| Decision::Accept(user.identity.clone()));
         }
         if self.maps_certificates && !self.users.is_empty() {
@@ -352,5 +430,8 @@ fn rejection(credentials: &Credentials<'_>) -> Rejection {
         (None, None, Some(_)) => "Token \"[REDACTED]\"".to_owned(),
         (None, None, None) => String::new(),
     };
-    Rejection { who }
+    Rejection {
+        who,
+        reason: String::new(),
+    }
 }

@@ -5,12 +5,15 @@
 //! texts sent to clients are left to the broker.
 
 mod authenticator;
+pub mod operator;
 mod permissions;
 mod reply_permits;
 mod secret;
+mod signature;
 
 pub use authenticator::{
-    Authenticator, Credentials, Decision, Facts, HashCheck, Identity, Rejection,
+    Authenticator, Credentials, Decision, Expiry, Facts, HashCheck, Identity, Rejection, UserLimits,
 };
+pub use operator::add_operator_accounts;
 pub use permissions::{DenyFilter, Permissions};
 pub use reply_permits::ReplyPermits;

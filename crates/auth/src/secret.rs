@@ -1,7 +1,4 @@
-//! Comparing secrets: passwords, tokens and signatures.
-
-use data_encoding::{BASE64, BASE64URL_NOPAD};
-use ed25519_dalek::{Signature, VerifyingKey};
+//! Comparing secrets: passwords and tokens.
 
 /// Whether a stored password or token is a bcrypt hash: `$2a$NN$` and the like.
 pub(crate) fn is_bcrypt(stored: &str) -> bool {
@@ -28,30 +25,6 @@ pub(crate) fn equal(stored: &str, given: &str) -> bool {
         std::hint::black_box(difference | (a ^ b))
     });
     stored.len() == given.len() && difference == 0
-}
-
-/// Whether `signature` (base64, URL-safe or standard) is made over `nonce` with the public `nkey`.
-pub(crate) fn is_signed(nkey: &str, signature: &str, nonce: &[u8]) -> bool {
-    let decoded = BASE64URL_NOPAD
-        .decode(signature.as_bytes())
-        .or_else(|_| BASE64.decode(signature.as_bytes()));
-    let Some(signature) = decoded
-        .ok()
-        .and_then(|bytes| Signature::from_slice(&bytes).ok())
-    else {
-        return false;
-    };
-    let Ok(key) = data_encoding::BASE32_NOPAD.decode(nkey.as_bytes()) else {
-        return false;
-    };
-    // One byte for the kind of key, 32 for the key, two for the checksum.
-    let Some(Ok(key)) = key.get(1..33).map(<[u8; 32]>::try_from) else {
-        return false;
-    };
-    match VerifyingKey::from_bytes(&key) {
-        Ok(key) => key.verify_strict(nonce, &signature).is_ok(),
-        Err(_) => false,
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ fn facts() -> Facts<'static> {
         connection_type: ConnectionType::Standard,
         nonce: b"",
         tls_identities: &[],
+        peer_ip: None,
+        now_wall_ns: 0,
     }
 }
 

@@ -6,6 +6,7 @@
 mod accounts;
 mod authorization;
 mod jetstream;
+mod operator;
 mod permissions;
 mod scalar;
 mod tls;
@@ -32,6 +33,7 @@ pub fn parse(
     let tree = parse_tree(text, path, Sources { load, environment })?;
     let mut decoder = Decoder {
         tree: &tree,
+        load,
         errors: Vec::new(),
         warnings: Vec::new(),
     };
@@ -65,6 +67,8 @@ pub fn parse(
 /// Collects what is wrong while options are filled.
 struct Decoder<'a> {
     tree: &'a Tree,
+    /// Reads a file that a value names.
+    load: &'a dyn Fn(&str) -> Result<String, String>,
     errors: Vec<Issue>,
     warnings: Vec<Warning>,
 }

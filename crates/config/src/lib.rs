@@ -5,6 +5,7 @@
 mod decode;
 mod flags;
 pub mod language;
+pub mod nkey;
 pub mod options;
 mod problem;
 mod reload;

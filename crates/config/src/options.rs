@@ -5,6 +5,7 @@
 
 mod accounts;
 mod jetstream;
+mod operator;
 mod permissions;
 mod server;
 mod tls;
@@ -14,6 +15,7 @@ pub use accounts::{
     UserOptions,
 };
 pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
+pub use operator::{OperatorOptions, Resolver};
 pub use permissions::{PermissionOptions, ResponseOptions, SubjectList};
 pub use server::{
     ClientOptions, DEFAULT_HOST, DEFAULT_PORT, LameDuckOptions, LogOptions, MonitorOptions,
@@ -44,6 +46,8 @@ pub struct Options {
     pub authorization: AuthorizationOptions,
     /// Accounts in the order of the file; never contains `$G`.
     pub accounts: Vec<AccountOptions>,
+    /// Operator mode.
+    pub operator: OperatorOptions,
     /// The user that clients without credentials become.
     pub no_auth_user: Option<String>,
     /// Name of the system account; `None` means `$SYS`.

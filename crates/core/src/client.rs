@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use millrace_auth::{Identity, Permissions, ReplyPermits};
+use millrace_auth::{Expiry, Identity, Permissions, ReplyPermits};
 use millrace_wire::info::ConnectOptions;
 use rustc_hash::FxBuildHasher;
 
@@ -45,6 +45,8 @@ pub(crate) struct Client {
     /// Who it is if the password that is being compared matches.
     pub(crate) hashing: Option<Box<Hashing>>,
     pub(crate) permissions: Option<Arc<Permissions>>,
+    /// When it must leave; boxed because few clients have one.
+    pub(crate) expires: Option<Box<Expiry>>,
     pub(crate) permits: Option<Box<ReplyPermits>>,
     pub(crate) cache: Option<Box<MatchCache>>,
     pub(crate) subscriptions: SidTable,
@@ -64,6 +66,7 @@ impl Default for Client {
             options: None,
             hashing: None,
             permissions: None,
+            expires: None,
             permits: None,
             cache: None,
             subscriptions: SidTable::default(),

@@ -69,6 +69,8 @@ impl Broker {
         self.timers.cancel(slot, TimerKind::Ping, &mut timers.ping);
         self.timers
             .cancel(slot, TimerKind::Write, &mut timers.write);
+        self.timers
+            .cancel(slot, TimerKind::Expiry, &mut timers.expiry);
         self.open_sessions -= 1;
     }
 

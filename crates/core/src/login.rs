@@ -59,8 +59,8 @@ impl Broker {
             return;
         };
         let names_account = !options.account.is_empty() || options.new_account;
-        match judge(&self.authenticator, session, options) {
-            _ if names_account => self.reject(now, slot, &Rejection { who: String::new() }),
+        match judge(now, &self.authenticator, session, options) {
+            _ if names_account => self.reject(now, slot, &Rejection::default()),
             Decision::Accept(identity) => self.admit(now, slot, &identity),
             Decision::Reject(rejection) => self.reject(now, slot, &rejection),
             Decision::NeedHash(check) => self.ask_for_hash(slot, check),
@@ -105,7 +105,14 @@ impl Broker {
                 "" => String::new(),
                 user => format!("User \"{user}\""),
             };
-            self.reject(now, slot, &Rejection { who });
+            self.reject(
+                now,
+                slot,
+                &Rejection {
+                    who,
+                    ..Rejection::default()
+                },
+            );
             return;
         }
         if is_reload {
@@ -128,20 +135,23 @@ impl Broker {
         };
         let nothing = ConnectOptions::default();
         let decision = if self.authenticator.announces_required() {
-            Decision::Reject(Rejection { who: String::new() })
+            Decision::Reject(Rejection::default())
         } else {
-            judge(&self.authenticator, session, &nothing)
+            judge(now, &self.authenticator, session, &nothing)
         };
         match decision {
             Decision::Accept(identity) => self.bind_identity(now, slot, &identity),
             _ => {
-                self.reject(now, slot, &Rejection { who: String::new() });
+                self.reject(now, slot, &Rejection::default());
                 false
             }
         }
     }
 
     pub(crate) fn reject(&mut self, now: Now, slot: u32, rejection: &Rejection) {
+        if !rejection.reason.is_empty() {
+            self.log_for(slot, LogLevel::Debug, &rejection.reason);
+        }
         let line = match &*rejection.who {
             "" => "authentication error".to_owned(),
             who => format!("authentication error - {who}"),
@@ -187,9 +197,12 @@ impl Broker {
         session.client.permissions = identity.permissions.clone();
         session.client.permits = None;
         session.client.cache = None;
-        session.max_payload = self.options.client.max_payload.min(limits.payload);
+        let payload = limits.payload.min(limit(identity.limits.max_payload));
+        session.max_payload = self.options.client.max_payload.min(payload);
         let configured = crate::broker::limit_or_max(self.options.client.max_subscriptions);
-        session.max_subscriptions = configured.min(limits.subscriptions);
+        session.max_subscriptions = configured
+            .min(limits.subscriptions)
+            .min(limit(identity.limits.max_subscriptions));
         let note = &mut session.timers.authentication;
         self.timers.cancel(slot, TimerKind::Authentication, note);
         let bound = self
@@ -206,6 +219,7 @@ impl Broker {
             );
             return false;
         }
+        self.set_expiry(now, slot, identity.expires);
         true
     }
 
@@ -245,8 +259,6 @@ impl Broker {
             .accounts
             .iter()
             .find(|account| account.name == name);
-        // Negative means no limit, which is what the conversion fails on.
-        let limit = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
         configured.map_or(Limits::NONE, |account| Limits {
             connections: limit(account.limits.max_connections),
             subscriptions: limit(account.limits.max_subscriptions),
@@ -276,6 +288,11 @@ impl Broker {
     }
 }
 
+/// Negative means no limit, which is what the conversion fails on.
+fn limit(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
 /// What an account allows each of its connections, and how many of them.
 struct Limits {
     connections: usize,
@@ -293,6 +310,7 @@ impl Limits {
 
 /// What the rules say to the credentials a client has given so far.
 pub(crate) fn judge(
+    now: Now,
     authenticator: &millrace_auth::Authenticator,
     session: &Session,
     options: &ConnectOptions,
@@ -317,6 +335,8 @@ pub(crate) fn judge(
         connection_type,
         nonce: &session.nonce,
         tls_identities,
+        peer_ip: session.facts.peer_ip,
+        now_wall_ns: now.wall_ns,
     };
     authenticator.start(&credentials, &facts)
 }

@@ -50,7 +50,7 @@ impl Broker {
         session.client.cache = None;
         let nothing = ConnectOptions::default();
         let options = session.client.options.as_deref().unwrap_or(&nothing);
-        match judge(&self.authenticator, session, options) {
+        match judge(now, &self.authenticator, session, options) {
             Decision::Accept(identity) => self.readmit(now, slot, &identity),
             Decision::Reject(_) if is_removed(&self.options, options) => {
                 self.close_session(now, slot, CloseReason::ClientClosed, true);

@@ -35,6 +35,7 @@ pub(crate) struct SessionTimers {
     pub(crate) authentication: Option<u64>,
     pub(crate) ping: Option<u64>,
     pub(crate) write: Option<u64>,
+    pub(crate) expiry: Option<u64>,
 }
 
 /// PING and PONG of one connection.

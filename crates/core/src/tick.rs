@@ -1,5 +1,6 @@
 //! What happens when a deadline passes: PING and stale connections, late logins, stalled writes.
 
+use millrace_auth::Expiry;
 use millrace_clock::Now;
 use millrace_wire::encode;
 
@@ -29,6 +30,10 @@ impl Broker {
                     session.timers.write = None;
                     self.write_due(now, slot);
                 }
+                TimerKind::Expiry => {
+                    session.timers.expiry = None;
+                    self.expiry_due(now, slot);
+                }
             }
         }
         self.advance_lame_duck(now);
@@ -53,6 +58,43 @@ impl Broker {
             }
             Phase::Hashing | Phase::Open | Phase::Closed => {}
         }
+    }
+
+    /// Sets the timer of the moment at which the client must leave, or none.
+    pub(crate) fn set_expiry(&mut self, now: Now, slot: u32, expires: Option<Expiry>) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        session.client.expires = expires.map(Box::new);
+        let note = &mut session.timers.expiry;
+        match expires {
+            Some(expiry) => {
+                let left_ns = expiry.at_wall_ns.saturating_sub(now.wall_ns);
+                let deadline_ns = now.after_ns(u64::try_from(left_ns).unwrap_or(0));
+                self.timers.set(slot, TimerKind::Expiry, note, deadline_ns);
+            }
+            None => self.timers.cancel(slot, TimerKind::Expiry, note),
+        }
+    }
+
+    fn expiry_due(&mut self, now: Now, slot: u32) {
+        let Some(session) = self.sessions.get(slot as usize) else {
+            return;
+        };
+        let Some(expiry) = session.client.expires.as_deref().copied() else {
+            return;
+        };
+        if expiry.at_wall_ns > now.wall_ns {
+            // The wall clock was set back meanwhile.
+            self.set_expiry(now, slot, Some(expiry));
+            return;
+        }
+        let text: &[u8] = if expiry.is_account {
+            b"Account Authentication Expired"
+        } else {
+            b"User Authentication Expired"
+        };
+        self.fail(now, slot, text, CloseReason::AuthenticationExpired);
     }
 
     /// After a login the first PING comes early, so that the round trip is known.

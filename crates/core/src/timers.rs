@@ -11,6 +11,8 @@ pub(crate) enum TimerKind {
     Ping,
     /// The marked bytes must have been written.
     Write,
+    /// What let the client in has expired.
+    Expiry,
 }
 
 /// Timers keyed by deadline; `slot` is the place of the connection in the broker's table.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::authorization::{self, is_public_nkey};
+use super::authorization;
 use super::jetstream::{is_enabled_word, storage_size};
 use super::permissions;
 use super::unsupported::unsupported;
 use super::{Decoder, Field, field, unknown_field};
 use crate::language::{Entry, Map, Value};
+use crate::nkey::{KeyKind, PublicKey};
 use crate::options::{AccountJetStream, AccountLimits, AccountOptions, Options};
 
 /// The account of clients that belong to no other.
@@ -73,7 +74,7 @@ const FIELDS: &[Field<AccountOptions>] = &[
     field(&["users"], |d, a, e| a.users = authorization::users(d, e)),
     field(&["nkey"], |d, a, e| {
         if let Some(nkey) = d.text(e) {
-            if is_public_nkey(&nkey, 'A') {
+            if PublicKey::is_kind(&nkey, KeyKind::Account) {
                 a.nkey = Some(nkey);
             } else {
                 d.error(

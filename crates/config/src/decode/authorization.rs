@@ -4,10 +4,10 @@ use super::permissions;
 use super::unsupported::unsupported;
 use super::{Decoder, Field, field, unknown_field};
 use crate::language::{Entry, Value};
+use crate::nkey::{KeyKind, PublicKey};
 use crate::options::{AuthorizationOptions, ConnectionType, UserOptions};
 
 const HIGH_TIMEOUT_NS: u64 = 60_000_000_000;
-const NKEY_LENGTH: usize = 56;
 
 /// Reads the `authorization` block.
 pub(super) fn decode(
@@ -138,7 +138,7 @@ const USER: &[Field<UserOptions>] = &[
     }),
     field(&["nkey"], |d, u, e| {
         if let Some(nkey) = d.text(e) {
-            if is_public_nkey(&nkey, 'U') {
+            if PublicKey::is_kind(&nkey, KeyKind::User) {
                 u.nkey = Some(nkey);
             } else {
                 d.error(e, "Not a valid public nkey for a user");
@@ -163,48 +163,13 @@ const USER: &[Field<UserOptions>] = &[
 fn connection_types(decoder: &mut Decoder<'_>, entry: &Entry) -> Vec<ConnectionType> {
     let mut types = Vec::new();
     for name in decoder.texts(entry) {
-        let known = match name.to_ascii_uppercase().as_str() {
-            "STANDARD" => ConnectionType::Standard,
-            "WEBSOCKET" => ConnectionType::Websocket,
-            "LEAFNODE" => ConnectionType::Leafnode,
-            "LEAFNODE_WS" => ConnectionType::LeafnodeWebsocket,
-            "MQTT" => ConnectionType::Mqtt,
-            "MQTT_WS" => ConnectionType::MqttWebsocket,
-            "IN_PROCESS" => ConnectionType::InProcess,
-            other => {
-                decoder.error(entry, format!("invalid connection types [{other:?}]"));
-                continue;
+        match ConnectionType::from_name(&name) {
+            Some(known) => types.push(known),
+            None => {
+                let name = name.to_ascii_uppercase();
+                decoder.error(entry, format!("invalid connection types [{name:?}]"));
             }
-        };
-        types.push(known);
+        }
     }
     types
-}
-
-/// Whether a text is a public nkey of a kind: base32 of prefix, key and checksum.
-pub(super) fn is_public_nkey(text: &str, kind: char) -> bool {
-    if text.len() != NKEY_LENGTH || !text.starts_with(kind) {
-        return false;
-    }
-    let Ok(bytes) = data_encoding::BASE32_NOPAD.decode(text.as_bytes()) else {
-        return false;
-    };
-    match bytes.split_last_chunk::<2>() {
-        Some((body, checksum)) => crc16(body) == u16::from_le_bytes(*checksum),
-        None => false,
-    }
-}
-
-/// CRC-16/XMODEM.
-fn crc16(bytes: &[u8]) -> u16 {
-    const POLYNOMIAL: u16 = 0x1021;
-    bytes.iter().fold(0, |crc: u16, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ POLYNOMIAL
-            }
-        })
-    })
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::unsupported::{accept, unsupported};
-use super::{Decoder, Field, accounts, authorization, field, jetstream, tls, unknown_field};
+use super::{
+    Decoder, Field, accounts, authorization, field, jetstream, operator, tls, unknown_field,
+};
 use crate::language::{Entry, Map, Value};
 use crate::options::{Options, WriteTimeout};
 
@@ -13,7 +15,7 @@ const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
 /// Fills options from the top level of a configuration.
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Options) {
     let table: Vec<&Field<Options>> = [
-        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, BLOCKS, NOT_YET,
+        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, NOT_YET,
     ]
     .into_iter()
     .flatten()
@@ -170,6 +172,38 @@ const SECURITY: &[Field<Options>] = &[
     ),
 ];
 
+const OPERATOR: &[Field<Options>] = &[
+    field(
+        &[
+            "operator",
+            "operators",
+            "root",
+            "roots",
+            "root_operator",
+            "root_operators",
+        ],
+        |d, o, e| operator::tokens(d, &mut o.operator, e),
+    ),
+    field(&["trusted_keys", "trusted"], |d, o, e| {
+        operator::trusted_keys(d, &mut o.operator, e);
+    }),
+    field(
+        &["resolver", "account_resolver", "accounts_resolver"],
+        |d, o, e| {
+            operator::resolver(d, &mut o.operator, e);
+        },
+    ),
+    field(&["resolver_preload"], |d, o, e| {
+        operator::preload(d, &mut o.operator, e);
+    }),
+    field(&["resolver_pinned_accounts"], |d, o, e| {
+        operator::pinned_accounts(d, &mut o.operator, e);
+    }),
+    field(&["default_sentinel"], |d, o, e| {
+        d.set_text(e, &mut o.operator.default_sentinel);
+    }),
+];
+
 const BLOCKS: &[Field<Options>] = &[
     field(&["jetstream"], |d, o, e| {
         jetstream::decode(d, e, &mut o.jetstream)
@@ -197,22 +231,7 @@ const NOT_YET: &[Field<Options>] = &[
     unsupported(&["proxy_protocol"]),
     unsupported(&["proxies"]),
     unsupported(&["ocsp", "ocsp_cache"]),
-    unsupported(&["default_sentinel"]),
-    unsupported(&[
-        "operator",
-        "operators",
-        "root",
-        "roots",
-        "root_operator",
-        "root_operators",
-    ]),
-    unsupported(&["trusted_keys", "trusted"]),
-    unsupported(&["resolver", "account_resolver", "accounts_resolver"]),
-    unsupported(&[
-        "resolver_tls",
-        "resolver_preload",
-        "resolver_pinned_accounts",
-    ]),
+    unsupported(&["resolver_tls"]),
 ];
 
 fn max_subscriptions(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {

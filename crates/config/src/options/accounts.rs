@@ -23,6 +23,40 @@ pub enum ConnectionType {
     InProcess,
 }
 
+impl ConnectionType {
+    const ALL: [Self; 7] = [
+        Self::Standard,
+        Self::Websocket,
+        Self::Leafnode,
+        Self::LeafnodeWebsocket,
+        Self::Mqtt,
+        Self::MqttWebsocket,
+        Self::InProcess,
+    ];
+
+    /// The name in configurations and tokens.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "STANDARD",
+            Self::Websocket => "WEBSOCKET",
+            Self::Leafnode => "LEAFNODE",
+            Self::LeafnodeWebsocket => "LEAFNODE_WS",
+            Self::Mqtt => "MQTT",
+            Self::MqttWebsocket => "MQTT_WS",
+            Self::InProcess => "IN_PROCESS",
+        }
+    }
+
+    /// The type of this name, in any case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+}
+
 /// The top-level `authorization` block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthorizationOptions {

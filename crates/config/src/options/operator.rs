@@ -1,0 +1,39 @@
+//! Operator mode: who is trusted to sign accounts, and where account tokens come from.
+
+use std::collections::BTreeMap;
+
+/// Where account tokens are looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolver {
+    /// Nowhere: there is no operator.
+    #[default]
+    None,
+    /// Only what `resolver_preload` lists.
+    Memory,
+}
+
+/// Operator mode; off without operators and trusted keys. Tokens are as they were written, not
+/// verified here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorOptions {
+    /// Tokens of operators.
+    pub tokens: Vec<String>,
+    /// Public keys that may sign accounts, without an operator's token.
+    pub trusted_keys: Vec<String>,
+    /// Where account tokens are.
+    pub resolver: Resolver,
+    /// Account tokens by public account key.
+    pub preload: BTreeMap<String, String>,
+    /// The token of clients that bring none.
+    pub default_sentinel: Option<String>,
+    /// If not empty: the only accounts, besides the system account, that users may be of.
+    pub pinned_accounts: Vec<String>,
+}
+
+impl OperatorOptions {
+    /// Whether users are known by tokens and not by the configuration.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.tokens.is_empty() || !self.trusted_keys.is_empty()
+    }
+}
