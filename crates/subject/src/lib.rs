@@ -19,4 +19,4 @@ pub use token::{
     matches, overlaps, token_count, tokens,
 };
 pub use transform::{Transform, TransformError};
-pub use tree::SubjectTree;
+pub use tree::{FilterWalk, SubjectTree, WalkStep, token_order};

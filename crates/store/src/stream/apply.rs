@@ -4,14 +4,10 @@ use super::flush::Candidate;
 use super::index::{BodyLength, TakenRow};
 use super::segment::record::record_length;
 use super::tail::Body;
-use super::{
-    Filter, JournaledMessage, Purge, Purged, Removed, Storage, StoredMessage, StreamStore,
-};
+use super::{JournaledMessage, Removed, Storage, StoredMessage, StreamStore};
 use crate::journal::JournalPosition;
 use std::ops::ControlFlow;
 
-/// Messages looked at in one step of a purge.
-const PURGE_STEP: usize = 1024;
 /// A memory store takes its own copy of bodies up to this size, so that a small message does not
 /// keep the large buffer alive that it arrived in.
 const OWN_BYTES: usize = 16 << 10;
@@ -88,58 +84,27 @@ impl StreamStore {
         })
     }
 
-    /// Takes out what `purge` says and tells of every message. Without filter and `keep`, a
-    /// `below` beyond the end also moves `last_sequence` to `below - 1`.
-    pub fn purge(&mut self, purge: Purge<'_>, mut visit: impl FnMut(&Removed)) -> Purged {
-        let all = Filter::all();
-        let filter = purge.filter.unwrap_or(&all);
-        let mut below = purge.below.unwrap_or(u64::MAX);
-        if purge.keep > 0 {
-            match self.keep_from(filter, below, purge.keep) {
-                Some(oldest_kept) => below = oldest_kept,
-                None => return Purged::default(),
-            }
-        }
-        let mut purged = Purged::default();
-        let mut from = 0;
-        loop {
-            let batch = self.matching_below(filter, from, below);
-            let Some(last) = batch.last() else {
-                break;
-            };
-            from = last + 1;
-            for sequence in batch {
-                if let Some(removed) = self.remove(sequence) {
-                    purged.messages += 1;
-                    purged.bytes += removed.size;
-                    visit(&removed);
-                }
-            }
-        }
-        if filter.is_all() && purge.keep == 0 {
-            match purge.below {
-                Some(below) => self.index.skip(below.saturating_sub(1), 0),
-                None => self.index.note_purged(),
-            }
-        }
-        purged
-    }
-
     /// Lets bodies go to the journal, oldest first, until the tail is within its share.
     pub(super) fn enforce_share(&mut self) {
-        if self.settings.storage == Storage::Memory {
-            return;
-        }
+        let memory = self.settings.storage == Storage::Memory;
         let limit = self.settings.share.tail_bytes;
-        if self.tail.memory_bytes() <= limit {
-            return;
+        if !memory && self.tail.memory_bytes() > limit {
+            self.evict_tail(limit, usize::MAX, u64::MAX);
         }
+    }
+
+    /// Lets bodies go to the journal, oldest first, until `limit` bytes are left in memory, so many
+    /// are looked at, or so many bytes are let go.
+    pub(super) fn evict_tail(&mut self, limit: u64, bodies: usize, bytes: u64) {
         let tail = &mut self.tail;
+        let least = tail.memory_bytes().saturating_sub(bytes).max(limit);
+        let mut left = bodies;
         let mut next = self.evicted_below.max(self.flushed_through + 1);
         let _ = self.index.rows.scan_rows(next, |sequence, row| {
-            if tail.memory_bytes() <= limit {
+            if tail.memory_bytes() <= least || left == 0 {
                 return ControlFlow::Break(());
             }
+            left -= 1;
             tail.evict(row.location);
             next = sequence + 1;
             ControlFlow::Continue(())
@@ -190,35 +155,5 @@ impl StreamStore {
             };
             flush.retained.insert(sequence, candidate);
         }
-    }
-
-    /// The oldest of the newest `keep` matching messages below `below`; `None` when there are not
-    /// more than `keep`.
-    fn keep_from(&self, filter: &Filter, below: u64, keep: u64) -> Option<u64> {
-        let end = below.checked_sub(1)?;
-        let later = if below == u64::MAX {
-            0
-        } else {
-            self.count_from(filter, below)
-        };
-        let matching = self.count_from(filter, 0) - later;
-        let mut kept = self.last_match(filter, end).filter(|_| matching > keep)?;
-        for _ in 1..keep {
-            kept = self.last_match(filter, kept.checked_sub(1)?)?;
-        }
-        Some(kept)
-    }
-
-    fn matching_below(&self, filter: &Filter, from: u64, below: u64) -> Vec<u64> {
-        let mut batch = Vec::new();
-        let mut from = from;
-        while batch.len() < PURGE_STEP
-            && let Some(sequence) = self.next_match(filter, from)
-            && sequence < below
-        {
-            batch.push(sequence);
-            from = sequence + 1;
-        }
-        batch
     }
 }

@@ -106,6 +106,20 @@ impl Blocks {
         }
     }
 
+    /// Lets go of up to `blocks` blocks, unread ones too, until only `keep_bytes` are held: for a
+    /// store that had nothing to do for a while, whose readers are gone.
+    pub(super) fn release(&mut self, keep_bytes: u64, blocks: usize) {
+        for _ in 0..blocks {
+            let oldest = self.by_use.first_key_value();
+            let oldest = oldest.or_else(|| self.fresh.first_key_value());
+            let Some((_, key)) = oldest.filter(|_| self.bytes > keep_bytes) else {
+                return;
+            };
+            let key = *key;
+            self.remove(key);
+        }
+    }
+
     /// Bytes held.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes

@@ -15,6 +15,7 @@
 
 mod apply;
 mod blocks;
+mod budget;
 #[cfg(test)]
 mod disk_tests;
 mod erase;
@@ -29,6 +30,7 @@ mod io;
 mod load;
 #[cfg(test)]
 mod model;
+mod purge;
 mod query;
 mod read;
 mod rewrite;
@@ -36,7 +38,9 @@ mod segment;
 mod tail;
 mod types;
 
+pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, MemoryBudget};
 pub use filter::Filter;
+pub use purge::PurgeCursor;
 pub use types::{
     Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError,
     Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
@@ -49,6 +53,12 @@ use io::{Io, Purpose};
 use millrace_subject::SequenceSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tail::Tail;
+
+/// Blocks let go in one step.
+const RELEASE_BLOCKS: usize = 64;
+/// Bodies let go in one step, and their bytes, which are checksummed on the way.
+const RELEASE_BODIES: usize = 1000;
+const RELEASE_BYTES: u64 = 2 << 20;
 
 /// The messages of one stream.
 #[derive(Debug)]
@@ -84,6 +94,8 @@ pub struct StreamStore {
     /// Failed a check once; the second time it counts.
     suspects: BTreeSet<u64>,
     events: Vec<StoreEvent>,
+    /// What was purged at once and is not freed yet.
+    leftovers: Vec<purge::Leftovers>,
 }
 
 /// A manifest that this build cannot read.
@@ -127,14 +139,35 @@ impl StreamStore {
             damaged: SequenceSet::new(),
             suspects: BTreeSet::new(),
             events: Vec::new(),
+            leftovers: Vec::new(),
         }
     }
 
-    /// Changes the store's share of the memory.
+    /// Changes what the store may keep in memory at most.
     pub fn set_share(&mut self, share: MemoryShare) {
         self.settings.share = share;
         self.enforce_share();
         self.blocks.shrink(share.block_bytes);
+    }
+
+    /// Lets go of blocks, then of the oldest bodies that the journal has, until only `keep_bytes`
+    /// of both are held; a bounded part of it. True if something was let go.
+    pub fn release(&mut self, keep_bytes: u64) -> bool {
+        let before = self.cache_bytes();
+        let tail = self.tail.memory_bytes();
+        self.blocks
+            .release(keep_bytes.saturating_sub(tail), RELEASE_BLOCKS);
+        if self.blocks.bytes() == 0 && self.settings.storage != Storage::Memory {
+            self.evict_tail(keep_bytes, RELEASE_BODIES, RELEASE_BYTES);
+        }
+        self.cache_bytes() < before
+    }
+
+    fn cache_bytes(&self) -> u64 {
+        match self.settings.storage {
+            Storage::Memory => 0,
+            Storage::File { .. } => self.tail.memory_bytes() + self.blocks.bytes(),
+        }
     }
 }
 
@@ -156,6 +189,7 @@ impl StreamStore {
             deleted: deleted as u64,
             tail: self.tail.memory_bytes() + self.tail.overhead() as u64,
             blocks: self.blocks.bytes(),
+            cache: self.cache_bytes(),
         }
     }
 

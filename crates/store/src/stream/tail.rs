@@ -19,6 +19,17 @@ pub(super) struct Tail {
     total_bytes: u64,
 }
 
+/// The bodies of a tail that nobody needs any more.
+#[derive(Debug)]
+pub(super) struct Bodies(slab::IntoIter<Slot>);
+
+impl Bodies {
+    /// Frees up to so many; true when none is left.
+    pub(super) fn free(&mut self, bodies: usize) -> bool {
+        self.0.by_ref().take(bodies).count() < bodies
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     body: Body,
@@ -182,6 +193,11 @@ impl Tail {
         };
         self.memory_bytes -= length;
         true
+    }
+
+    /// All bodies, for who frees them in steps.
+    pub(super) fn into_bodies(self) -> Bodies {
+        Bodies(self.slots.into_iter())
     }
 
     /// Payload bytes in memory.

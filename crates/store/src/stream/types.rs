@@ -59,8 +59,8 @@ pub enum Storage {
     Memory,
 }
 
-/// How many bytes of payload one store may keep in memory. The owner of all stores divides what
-/// the server has and may change a store's share at any time ([`super::StreamStore::set_share`]).
+/// How many bytes of payload one store may keep in memory at most. Below that,
+/// [`super::MemoryBudget`] decides from what all stores of the server hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryShare {
     /// For messages not yet in segments; beyond it they are read back from the journal.
@@ -74,19 +74,6 @@ impl Default for MemoryShare {
         Self {
             tail_bytes: 32 << 20,
             block_bytes: 8 << 20,
-        }
-    }
-}
-
-impl MemoryShare {
-    /// An equal part of `total` for each of `stores`, never below 256 KiB of blocks and 64 KiB of
-    /// tail, so that a store can always serve one message after the other.
-    #[must_use]
-    pub fn split(total: Self, stores: u64) -> Self {
-        let stores = stores.max(1);
-        Self {
-            tail_bytes: (total.tail_bytes / stores).max(64 << 10),
-            block_bytes: (total.block_bytes / stores).max(256 << 10),
         }
     }
 }
@@ -280,6 +267,16 @@ pub struct Resident {
     pub tail: u64,
     /// Blocks read from disk.
     pub blocks: u64,
+    /// What of all this can be let go, because it can be read again.
+    pub cache: u64,
+}
+
+impl Resident {
+    /// All bytes together.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.rows + self.subjects + self.deleted + self.tail + self.blocks
+    }
 }
 
 /// The accounting size of a message in bytes (spec jetstream/01 §4).

@@ -138,6 +138,20 @@ impl Chunk {
         }
     }
 
+    /// The row number of the first row whose time is at or after `time_ns`, gone or not.
+    pub(super) fn lower_time(&self, time_ns: i64) -> usize {
+        let (mut low, mut high) = (0, self.rows());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.time(middle) < time_ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
     pub(super) fn sequence(&self, index: usize) -> u64 {
         let offset = self
             .offsets

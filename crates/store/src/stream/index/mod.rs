@@ -3,14 +3,17 @@
 //! segments.
 
 mod chunk;
+mod order;
 mod postings;
+mod ranks;
 mod rows;
 mod search;
 mod subjects;
+mod touched;
 
 pub(crate) use chunk::{BodyLength, Row};
 pub(crate) use rows::Rows;
-pub(crate) use subjects::{Entry, Subjects};
+pub(crate) use subjects::{Entry, NextSubject, Subjects};
 
 use super::segment::index_block::IndexedMessage;
 use super::types::{StreamState, overhead};
@@ -141,6 +144,23 @@ impl Index {
             subject_gone,
             size,
         })
+    }
+
+    /// Takes everything out at once; the old index is to be freed in steps.
+    pub(crate) fn clear(&mut self) -> Self {
+        let fresh = Self {
+            first_sequence: self.last_sequence.saturating_add(1),
+            last_sequence: self.last_sequence,
+            last_time_ns: self.last_time_ns,
+            ..Self::new(self.file)
+        };
+        std::mem::replace(self, fresh)
+    }
+
+    /// Frees some of an index that nobody needs any more; true when nothing is left of it.
+    pub(crate) fn free(&mut self, items: usize) -> bool {
+        let rows = self.rows.free(items.div_ceil(chunk::CHUNK_ROWS));
+        rows && self.subjects.free(items)
     }
 
     /// Everything was purged: also a stream that never held a message begins at `last + 1` now.

@@ -14,6 +14,8 @@ use std::ops::ControlFlow;
 const FIRST_SCAN: usize = 128;
 /// A subject costs about as much as this many messages.
 const SUBJECT_COST: usize = 4;
+/// So few messages that a purge keeps are found one by one.
+const KEPT_SINGLY: u64 = 64;
 
 impl Index {
     /// The first matching message at or after `from`.
@@ -24,7 +26,7 @@ impl Index {
         filter
             .members()
             .iter()
-            .filter_map(|one| self.next_of(one, from))
+            .filter_map(|one| self.nearest(one, from, Direction::Up))
             .min()
     }
 
@@ -39,7 +41,7 @@ impl Index {
         filter
             .members()
             .iter()
-            .filter_map(|one| self.previous_of(one, up_to))
+            .filter_map(|one| self.nearest(one, up_to, Direction::Down))
             .max()
     }
 
@@ -66,6 +68,34 @@ impl Index {
         let mut count = 0;
         self.for_each_entry(filter, |entry| count += entry.count_from(from));
         count
+    }
+
+    /// The oldest of the newest `keep` matching messages below `below`; `None` when there are not
+    /// more than `keep`.
+    pub(crate) fn keep_from(&self, filter: &Filter, below: u64, keep: u64) -> Option<u64> {
+        let end = below.checked_sub(1)?.min(self.last_sequence);
+        let later = self.count_from(filter, end.saturating_add(1));
+        if self.count_from(filter, 0) - later <= keep {
+            return None;
+        }
+        if keep <= KEPT_SINGLY {
+            let mut kept = self.last_match(filter, end)?;
+            for _ in 1..keep {
+                kept = self.last_match(filter, kept.checked_sub(1)?)?;
+            }
+            return Some(kept);
+        }
+        // The highest sequence that `keep` of them are not before.
+        let (mut low, mut high) = (self.first_sequence, end);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if self.count_from(filter, middle) - later >= keep {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        Some(low)
     }
 
     /// Visits every matching subject once, in token order.
@@ -101,7 +131,7 @@ impl Index {
         let members = filter.subjects().chain(filter.is_all().then_some(all));
         for (position, member) in members.enumerate() {
             let earlier = filter.members().get(..position).unwrap_or_default();
-            let walked = self.subjects.walk(member, |entry| {
+            let walked = self.subjects.walk(member, None, |entry| {
                 let newest = entry.previous(up_to);
                 if let Some(newest) = newest.filter(|_| !any(earlier, entry.name())) {
                     found.push(newest);
@@ -138,7 +168,7 @@ impl Index {
             }
             let _ = self
                 .subjects
-                .walk(&one.subject, |entry| -> ControlFlow<()> {
+                .walk(&one.subject, None, |entry| -> ControlFlow<()> {
                     if !any(&members[..position], entry.name()) {
                         visit(entry);
                     }
@@ -153,74 +183,45 @@ impl Index {
             .is_some_and(|entry| matches(entry.name()))
     }
 
-    fn next_of(&self, one: &One, from: u64) -> Option<u64> {
+    fn nearest(&self, one: &One, from: u64, direction: Direction) -> Option<u64> {
         if one.literal {
-            return self
-                .subjects
-                .by_name(&one.subject)
-                .and_then(|entry| entry.next(from));
+            let entry = self.subjects.by_name(&one.subject)?;
+            return direction.of_entry(entry, from);
         }
         let mut from = from;
         let mut budget = FIRST_SCAN;
         loop {
-            let mut left = budget;
-            let scanned = self.rows.scan(from, |sequence, subject| {
-                if self.subject_matches(subject, |name| one.matches(name)) {
-                    return ControlFlow::Break(Some(sequence));
-                }
-                from = sequence + 1;
-                left -= 1;
-                if left == 0 {
-                    ControlFlow::Break(None)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            match scanned {
-                ControlFlow::Break(Some(sequence)) => return Some(sequence),
-                ControlFlow::Continue(()) => return None,
-                ControlFlow::Break(None) => {}
+            match self.scan_for(one, from, direction, budget) {
+                Scanned::Found(sequence) => return Some(sequence),
+                Scanned::End => return None,
+                Scanned::Until(next) => from = next,
             }
-            if let Some(best) = self.best_of(one, budget, u64::min, |entry| entry.next(from)) {
+            if let Some(best) = self.best_of(one, from, direction, budget) {
                 return best;
             }
             budget *= 2;
         }
     }
 
-    fn previous_of(&self, one: &One, up_to: u64) -> Option<u64> {
-        if one.literal {
-            return self
-                .subjects
-                .by_name(&one.subject)
-                .and_then(|entry| entry.previous(up_to));
-        }
-        let mut up_to = up_to;
-        let mut budget = FIRST_SCAN;
-        loop {
-            let mut left = budget;
-            let scanned = self.rows.scan_back(up_to, |sequence, subject| {
-                if self.subject_matches(subject, |name| one.matches(name)) {
-                    return ControlFlow::Break(Some(sequence));
-                }
-                up_to = sequence.saturating_sub(1);
-                left -= 1;
-                if left == 0 {
-                    ControlFlow::Break(None)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            match scanned {
-                ControlFlow::Break(Some(sequence)) => return Some(sequence),
-                ControlFlow::Continue(()) => return None,
-                ControlFlow::Break(None) => {}
+    /// Looks at so many messages one after the other.
+    fn scan_for(&self, one: &One, from: u64, direction: Direction, budget: usize) -> Scanned {
+        let mut left = budget;
+        let visit = |sequence: u64, subject| {
+            if self.subject_matches(subject, |name| one.matches(name)) {
+                return ControlFlow::Break(Scanned::Found(sequence));
             }
-            if let Some(best) = self.best_of(one, budget, u64::max, |entry| entry.previous(up_to)) {
-                return best;
+            left -= 1;
+            match direction.behind(sequence) {
+                None => ControlFlow::Break(Scanned::End),
+                Some(next) if left == 0 => ControlFlow::Break(Scanned::Until(next)),
+                Some(_) => ControlFlow::Continue(()),
             }
-            budget *= 2;
-        }
+        };
+        let scanned = match direction {
+            Direction::Up => self.rows.scan(from, visit),
+            Direction::Down => self.rows.scan_back(from, visit),
+        };
+        scanned.break_value().unwrap_or(Scanned::End)
     }
 
     /// The best answer over all matching subjects, or `None` when there are too many to look at
@@ -228,15 +229,15 @@ impl Index {
     fn best_of(
         &self,
         one: &One,
+        from: u64,
+        direction: Direction,
         budget: usize,
-        better: fn(u64, u64) -> u64,
-        ask: impl Fn(&Entry) -> Option<u64>,
     ) -> Option<Option<u64>> {
         let mut left = budget / SUBJECT_COST;
         let mut best: Option<u64> = None;
-        let walked = self.subjects.walk(&one.subject, |entry| {
-            if let Some(answer) = ask(entry) {
-                best = Some(best.map_or(answer, |so_far| better(so_far, answer)));
+        let walked = self.subjects.walk(&one.subject, None, |entry| {
+            if let Some(answer) = direction.of_entry(entry, from) {
+                best = Some(best.map_or(answer, |so_far| direction.nearer(so_far, answer)));
             }
             left = left.saturating_sub(1);
             if left == 0 {
@@ -246,6 +247,45 @@ impl Index {
             }
         });
         walked.is_continue().then_some(best)
+    }
+}
+
+/// Which way a search goes through the stream.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// How a scan ended.
+enum Scanned {
+    Found(u64),
+    /// There is nothing more.
+    End,
+    /// Nothing before this one.
+    Until(u64),
+}
+
+impl Direction {
+    fn of_entry(self, entry: &Entry, from: u64) -> Option<u64> {
+        match self {
+            Self::Up => entry.next(from),
+            Self::Down => entry.previous(from),
+        }
+    }
+
+    fn nearer(self, one: u64, other: u64) -> u64 {
+        match self {
+            Self::Up => one.min(other),
+            Self::Down => one.max(other),
+        }
+    }
+
+    const fn behind(self, sequence: u64) -> Option<u64> {
+        match self {
+            Self::Up => sequence.checked_add(1),
+            Self::Down => sequence.checked_sub(1),
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The subjects of a stream: name to number and back, and where each one's messages are.
 
+use super::order::Order;
 use super::postings::Postings;
+use super::touched::Touched;
 use crate::stream::types::SubjectState;
 use bytes::Bytes;
 use hashbrown::HashTable;
-use millrace_subject::SubjectTree;
-use std::ops::ControlFlow;
+use millrace_subject::{FilterWalk, WalkStep, is_literal};
+use std::ops::{Bound, ControlFlow};
 use twox_hash::XxHash3_64;
 
 /// The number of a subject while it has messages; used again afterwards.
@@ -19,8 +21,14 @@ pub(crate) struct Subjects {
     /// Name to number for the hot path; order never leaves it.
     table: HashTable<SubjectId>,
     /// The same, in order, for wildcards.
-    tree: SubjectTree<SubjectId>,
+    order: Order,
+    /// Heap bytes of names and lists, estimated.
+    heap_bytes: usize,
+    touched: Touched,
 }
+
+/// What a name costs beside its own bytes: a shared buffer's bookkeeping, an allocator's rounding.
+const PER_NAME_BYTES: usize = 32 + 16;
 
 /// One subject. Up to two messages it needs no list: first and last say it all.
 #[derive(Debug, Default)]
@@ -85,10 +93,7 @@ impl Entry {
         if self.count == 0 {
             self.first = sequence;
         } else if self.count == 2 {
-            let mut postings = Postings::default();
-            postings.push(self.first);
-            postings.push(self.last);
-            self.postings = Some(Box::new(postings));
+            self.postings = Some(Box::new(Postings::pair(self.first, self.last)));
         }
         if let Some(postings) = &mut self.postings {
             postings.push(sequence);
@@ -111,6 +116,22 @@ impl Entry {
         } else {
             self.last = self.first;
         }
+    }
+}
+
+/// What a bounded search for a subject found.
+pub(crate) enum NextSubject<'a> {
+    Found(&'a Entry),
+    /// Nothing up to this one; go on after it.
+    Pause(&'a Bytes),
+    End,
+}
+
+impl Entry {
+    fn list_bytes(&self) -> usize {
+        self.postings
+            .as_ref()
+            .map_or(0, |postings| postings.memory())
     }
 }
 
@@ -147,7 +168,9 @@ impl Subjects {
     pub(crate) fn add(&mut self, name: &[u8], sequence: u64) -> SubjectId {
         let id = self.find(name).unwrap_or_else(|| self.insert(name));
         if let Some(entry) = self.entries.get_mut(id as usize) {
+            let before = entry.list_bytes();
             entry.add(sequence);
+            self.heap_bytes = self.heap_bytes + entry.list_bytes() - before;
         }
         id
     }
@@ -158,60 +181,132 @@ impl Subjects {
             return (Bytes::new(), false);
         };
         if entry.count > 1 {
+            let before = entry.list_bytes();
             entry.take(sequence);
+            self.heap_bytes = self.heap_bytes + entry.list_bytes() - before;
             return (entry.name.clone(), false);
         }
-        let name = std::mem::take(entry).name;
+        self.heap_bytes -= entry.list_bytes() + entry.name.len() + PER_NAME_BYTES;
+        if let Some(entry) = self.entries.get(id as usize) {
+            self.order.remove(&entry.name, &self.entries);
+        }
+        let entry = self.entries.get_mut(id as usize);
+        let name = entry.map(std::mem::take).unwrap_or_default().name;
         if let Ok(found) = self.table.find_entry(hash(&name), |other| *other == id) {
             found.remove();
         }
-        self.tree.remove(&name);
         self.free.push(id);
         (name, true)
     }
 
-    /// Visits the subjects that match, in token order, until `visit` breaks.
+    /// Visits the subjects that match and come after `after`, in token order, until `visit` breaks.
     pub(crate) fn walk<'a, B>(
         &'a self,
         filter: &[u8],
+        after: Option<&[u8]>,
         mut visit: impl FnMut(&'a Entry) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        self.tree.walk(filter, None, |_, id| match self.entry(*id) {
-            Some(entry) => visit(entry),
-            None => ControlFlow::Continue(()),
-        })
+        if is_literal(filter) {
+            let wanted =
+                after.is_none_or(|after| millrace_subject::token_order(after, filter).is_lt());
+            self.touched.add(1);
+            return match self.by_name(filter).filter(|_| wanted) {
+                Some(entry) => visit(entry),
+                None => ControlFlow::Continue(()),
+            };
+        }
+        let mut walk = FilterWalk::new(filter);
+        let mut cursor = self.order.lower(walk.start(after), &self.entries);
+        while let Some((id, next)) = self.order.at(cursor) {
+            cursor = next;
+            self.touched.add(1);
+            let Some(entry) = self.entry(id) else {
+                continue;
+            };
+            match walk.step(&entry.name) {
+                WalkStep::Match => visit(entry)?,
+                WalkStep::Next => {}
+                WalkStep::Jump => {
+                    let target = Bound::Included(walk.target());
+                    cursor = self.order.lower(target, &self.entries);
+                }
+                WalkStep::End => break,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The first subject that matches a filter and comes after `after`, found in at most `steps`
+    /// looks; what is left of them stays in `steps`.
+    pub(crate) fn next_match(
+        &self,
+        filter: &[u8],
+        after: Option<&[u8]>,
+        steps: &mut usize,
+    ) -> NextSubject<'_> {
+        let mut walk = FilterWalk::new(filter);
+        let mut cursor = self.order.lower(walk.start(after), &self.entries);
+        while let Some((id, next)) = self.order.at(cursor) {
+            cursor = next;
+            let Some(entry) = self.entry(id) else {
+                continue;
+            };
+            self.touched.add(1);
+            *steps = steps.saturating_sub(1);
+            match walk.step(&entry.name) {
+                WalkStep::Match => return NextSubject::Found(entry),
+                WalkStep::End => return NextSubject::End,
+                WalkStep::Next | WalkStep::Jump if *steps == 0 => {
+                    return NextSubject::Pause(&entry.name);
+                }
+                WalkStep::Next => {}
+                WalkStep::Jump => {
+                    let target = Bound::Included(walk.target());
+                    cursor = self.order.lower(target, &self.entries);
+                }
+            }
+        }
+        NextSubject::End
     }
 
     /// Visits all subjects in token order.
     pub(crate) fn for_each<'a>(&'a self, mut visit: impl FnMut(&'a Entry)) {
-        for (_, id) in self.tree.iter() {
-            if let Some(entry) = self.entry(*id) {
+        let mut cursor = self.order.lower(Bound::Unbounded, &self.entries);
+        while let Some((id, next)) = self.order.at(cursor) {
+            cursor = next;
+            self.touched.add(1);
+            if let Some(entry) = self.entry(id) {
                 visit(entry);
             }
         }
     }
 
-    /// Heap bytes, estimated for the tree (its key, its number, and a B-tree's slack).
+    /// Heap bytes.
     pub(crate) fn memory(&self) -> usize {
-        /// A shared buffer's bookkeeping, an allocator's rounding, a B-tree slot at 2/3 filling.
-        const PER_SUBJECT: usize = 32 + 32 + 36;
-        let lists: usize = self
-            .entries
-            .iter()
-            .map(|entry| {
-                let postings = entry.postings.as_ref();
-                let names = if entry.count > 0 {
-                    2 * entry.name.len() + PER_SUBJECT
-                } else {
-                    0
-                };
-                names + postings.map_or(0, |postings| postings.memory() + size_of::<Postings>())
-            })
-            .sum();
-        lists + self.entries.capacity() * size_of::<Entry>() + self.table.capacity() * 5
+        /// A number and a byte of hash, at the fillings of a hash table.
+        const PER_PLACE: usize = 5;
+        self.heap_bytes
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.free.capacity() * size_of::<SubjectId>()
+            + self.table.capacity() * PER_PLACE
+            + self.order.memory()
+    }
+
+    /// Frees up to so many entries of subjects that nobody needs any more; true when none is left.
+    pub(crate) fn free(&mut self, entries: usize) -> bool {
+        self.entries
+            .truncate(self.entries.len().saturating_sub(entries));
+        self.entries.is_empty()
+    }
+
+    /// Subjects looked at so far; tests show with it what does not grow.
+    #[cfg(test)]
+    pub(crate) fn touched(&self) -> u64 {
+        self.touched.count()
     }
 
     fn insert(&mut self, name: &[u8]) -> SubjectId {
+        // Not cloned here: a name that nobody asked for needs no shared buffer.
         let entry = Entry {
             name: Bytes::copy_from_slice(name),
             ..Entry::default()
@@ -231,7 +326,8 @@ impl Subjects {
                 .get(*other as usize)
                 .map_or(0, |entry| hash(&entry.name))
         });
-        self.tree.insert(name, id);
+        self.order.insert(id, &self.entries);
+        self.heap_bytes += name.len() + PER_NAME_BYTES;
         id
     }
 }

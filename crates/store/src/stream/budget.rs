@@ -1,0 +1,264 @@
+//! One budget for what all stores of a server keep in memory.
+//!
+//! What can be read again (bodies of the tail that the journal has, blocks read from segments) is
+//! one pool: whoever is active takes from it, and when it is used up the stores that had nothing
+//! to do for longest give theirs back, oldest first. Indexes count, so that the pool is smaller
+//! the larger they are, but they cannot be given back. All work is a logarithm per store touched,
+//! and a bounded step per store that gives back.
+
+use super::{MemoryShare, Resident};
+use std::collections::BTreeMap;
+
+/// What all stores of a server may keep in memory unless the owner says otherwise, in bytes.
+pub const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
+/// However large the indexes are, this part of the budget is left for the pool.
+const LEAST_POOL_DIVISOR: u64 = 4;
+/// The stores used last keep at least so much each: they could not serve a reader otherwise.
+const FLOOR_BYTES: u64 = 320 << 10;
+const FLOOR_STORES: usize = 8;
+
+/// Who holds what, and who must give back.
+#[derive(Clone, Debug)]
+pub struct MemoryBudget {
+    total_bytes: u64,
+    holders: BTreeMap<u64, Holder>,
+    /// Stores that can give back, by the number of their last use.
+    by_use: BTreeMap<u64, u64>,
+    uses: u64,
+    cache_bytes: u64,
+    fixed_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    used: u64,
+    cache_bytes: u64,
+    fixed_bytes: u64,
+}
+
+/// A store that must give something back ([`super::StreamStore::release`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debtor {
+    pub store: u64,
+    /// What it may keep.
+    pub keep_bytes: u64,
+}
+
+impl MemoryBudget {
+    /// A budget of so many bytes for all stores.
+    #[must_use]
+    pub const fn new(total_bytes: u64) -> Self {
+        Self {
+            total_bytes,
+            holders: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+            cache_bytes: 0,
+            fixed_bytes: 0,
+        }
+    }
+
+    /// What a single store may keep at most: half of the budget for its tail, and no more blocks
+    /// than a reader that goes through cold data needs, so that it does not drive out all others.
+    #[must_use]
+    pub fn share(&self) -> MemoryShare {
+        MemoryShare {
+            tail_bytes: (self.total_bytes / 2).max(FLOOR_BYTES),
+            block_bytes: (self.total_bytes / 8).clamp(FLOOR_BYTES, 8 << 20),
+        }
+    }
+
+    /// A store was used and holds this now.
+    pub fn used(&mut self, store: u64, resident: &Resident) {
+        self.forget(store);
+        self.uses += 1;
+        let holder = Holder {
+            used: self.uses,
+            cache_bytes: resident.cache,
+            fixed_bytes: resident.total().saturating_sub(resident.cache),
+        };
+        self.add(store, holder);
+    }
+
+    /// A store gave back what it could in one step. One that could not give anything is not asked
+    /// again before it is used.
+    pub fn released(&mut self, store: u64, resident: &Resident, gave: bool) {
+        let Some(before) = self.holders.get(&store).copied() else {
+            return;
+        };
+        self.forget(store);
+        let holder = Holder {
+            cache_bytes: resident.cache,
+            ..before
+        };
+        self.add(store, holder);
+        if !gave {
+            self.by_use.remove(&holder.used);
+        }
+    }
+
+    /// A store is gone.
+    pub fn forget(&mut self, store: u64) {
+        if let Some(holder) = self.holders.remove(&store) {
+            self.by_use.remove(&holder.used);
+            self.cache_bytes -= holder.cache_bytes;
+            self.fixed_bytes -= holder.fixed_bytes;
+        }
+    }
+
+    /// Who must give back next; `None` when the budget holds, or nobody can.
+    #[must_use]
+    pub fn debtor(&self) -> Option<Debtor> {
+        let over = self.cache_bytes.saturating_sub(self.pool_bytes());
+        if over == 0 {
+            return None;
+        }
+        let idle = self.by_use.len().saturating_sub(FLOOR_STORES);
+        // Beyond the idle ones only the few used last are looked at.
+        let candidates = self.by_use.values().take(idle.min(1) + FLOOR_STORES);
+        candidates.enumerate().find_map(|(place, store)| {
+            let held = self.holders.get(store)?.cache_bytes;
+            let floor = if place < idle { 0 } else { FLOOR_BYTES };
+            let keep_bytes = held.saturating_sub(over).max(floor);
+            (keep_bytes < held).then_some(Debtor {
+                store: *store,
+                keep_bytes,
+            })
+        })
+    }
+
+    /// Bytes that all stores hold: what can be given back, and the rest.
+    #[must_use]
+    pub const fn held(&self) -> (u64, u64) {
+        (self.cache_bytes, self.fixed_bytes)
+    }
+
+    fn pool_bytes(&self) -> u64 {
+        let left = self.total_bytes.saturating_sub(self.fixed_bytes);
+        left.max(self.total_bytes / LEAST_POOL_DIVISOR)
+    }
+
+    fn add(&mut self, store: u64, holder: Holder) {
+        self.cache_bytes += holder.cache_bytes;
+        self.fixed_bytes += holder.fixed_bytes;
+        if holder.cache_bytes > 0 {
+            self.by_use.insert(holder.used, store);
+        }
+        self.holders.insert(store, holder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{StoreSettings, StoredMessage, StreamStore};
+    use super::*;
+    use crate::ids::IdSpace;
+    use crate::journal::JournalPosition;
+    use bytes::Bytes;
+
+    const KIB: u64 = 1 << 10;
+
+    fn store(number: u64, budget: &MemoryBudget) -> StreamStore {
+        let ids = IdSpace::new(number as u32 + 1);
+        let mut settings = StoreSettings::file(&format!("streams/{number}"), ids, number);
+        settings.share = budget.share();
+        StreamStore::new(settings)
+    }
+
+    fn publish(store: &mut StreamStore, payload_bytes: u64) {
+        let sequence = store.state().last_sequence + 1;
+        let message = StoredMessage {
+            sequence,
+            time_ns: sequence as i64,
+            subject: Bytes::from_static(b"a.b"),
+            headers: Bytes::new(),
+            payload: Bytes::from(vec![7; payload_bytes as usize]),
+        };
+        let position = JournalPosition {
+            file: 1,
+            offset: sequence * payload_bytes,
+        };
+        store.append(message, Some(position));
+    }
+
+    /// Until nobody owes anything; gives the number of steps.
+    fn settle(stores: &mut [StreamStore], budget: &mut MemoryBudget) -> usize {
+        let mut steps = 0;
+        while let Some(debtor) = budget.debtor() {
+            let store = &mut stores[debtor.store as usize];
+            let gave = store.release(debtor.keep_bytes);
+            budget.released(debtor.store, &store.resident(), gave);
+            steps += 1;
+        }
+        steps
+    }
+
+    #[test]
+    fn many_streams_stay_within_a_small_budget_and_the_active_one_has_most_of_it() {
+        const TOTAL: u64 = 8 << 20;
+        let mut budget = MemoryBudget::new(TOTAL);
+        let mut stores: Vec<_> = (0..500).map(|number| store(number, &budget)).collect();
+        for round in 0..4 {
+            for number in 0..stores.len() {
+                for _ in 0..10 {
+                    publish(&mut stores[number], 4 * KIB);
+                }
+                budget.used(number as u64, &stores[number].resident());
+                let steps = settle(&mut stores, &mut budget);
+                assert!(steps <= 8, "{steps} stores gave back for one that was used");
+                let held: u64 = stores.iter().map(|store| store.resident().cache).sum();
+                let floor = FLOOR_STORES as u64 * FLOOR_BYTES;
+                assert!(held <= TOTAL + floor, "round {round}: {held} bytes");
+                assert_eq!(held, budget.held().0);
+            }
+        }
+        // One stream alone goes on: the others give way to it.
+        let pool = budget.pool_bytes();
+        for _ in 0..3000 {
+            publish(&mut stores[3], 4 * KIB);
+            budget.used(3, &stores[3].resident());
+            settle(&mut stores, &mut budget);
+        }
+        let held = stores[3].resident().cache;
+        assert!(held >= budget.share().tail_bytes * 9 / 10, "{held} bytes");
+        let others: u64 = stores.iter().map(|store| store.resident().cache).sum();
+        assert!(others - held <= pool, "{others}");
+        assert!(
+            stores
+                .iter()
+                .take(3)
+                .all(|store| store.resident().cache <= FLOOR_BYTES)
+        );
+        // What was let go is still there: the journal has it.
+        let total: u64 = stores.iter().map(|store| store.state().messages).sum();
+        assert_eq!(total, 500 * 40 + 3000);
+    }
+
+    #[test]
+    fn a_store_that_cannot_give_back_is_asked_once_and_a_removed_one_never() {
+        let mut budget = MemoryBudget::new(1 << 20);
+        let mut stores: Vec<_> = (0..20).map(|number| store(number, &budget)).collect();
+        for (number, store) in stores.iter_mut().enumerate() {
+            for sequence in 1..=100u64 {
+                // Not in the journal: must stay in memory.
+                let payload = Bytes::from(vec![1; 4096]);
+                let subject = Bytes::from_static(b"a");
+                let message = StoredMessage {
+                    sequence,
+                    subject,
+                    payload,
+                    ..StoredMessage::default()
+                };
+                store.append(message, None);
+            }
+            budget.used(number as u64, &store.resident());
+        }
+        let steps = settle(&mut stores, &mut budget);
+        assert!(steps <= 20, "{steps}");
+        assert_eq!(budget.debtor(), None);
+        for number in 0..20 {
+            budget.forget(number);
+        }
+        assert_eq!(budget.held(), (0, 0));
+    }
+}
