@@ -209,6 +209,7 @@ impl JetStreamOptions {
         same("JetStream", &self.enabled, &new.enabled)?;
         same("StoreDir", &self.store_dir, &new.store_dir)?;
         same("JetStreamDomain", &self.domain, &new.domain)?;
+        same("JetStreamMaxCache", &self.max_cache, &new.max_cache)?;
         same("SyncInterval", &self.sync_interval, &new.sync_interval)?;
         same("JetStreamStrict", &self.strict, &new.strict)?;
         same("JetStreamLimits", &self.limits, &new.limits)?;

@@ -183,7 +183,7 @@ fn a_whole_file_arrives_in_the_options() {
         accounts { SYS { users [ { user: s, pass: s } ] }, JS { jetstream { max_mem 1GB, streams 3 } } }
         system_account: SYS
         jetstream {
-            store_dir: "/data", max_file: 10GB, max_mem: "64M", sync: always, domain: hub
+            store_dir: "/data", max_file: 10GB, max_mem: "64M", max_cache: 32MB, sync: always, domain: hub
             limits { batch { max_msgs: 5, timeout: "3s" }, max_ack_pending: 7 }
         }
     "#;
@@ -212,6 +212,7 @@ fn a_whole_file_arrives_in_the_options() {
     let limits = options.accounts[1].jetstream.as_ref().expect("set");
     assert_eq!((limits.max_memory, limits.max_streams), (1 << 30, 3));
     assert_eq!(options.jetstream.max_memory, Some(64 << 20));
+    assert_eq!(options.jetstream.max_cache, Some(32 << 20));
     assert_eq!(options.jetstream.limits.batch.max_messages, 5);
     assert_eq!(options.jetstream.limits.max_ack_pending, Some(7));
     assert_eq!(options.system_account.as_deref(), Some("SYS"));

@@ -43,6 +43,9 @@ const API_FILTERS: &[&str] = &[
     "ACCOUNT.>",
 ];
 
+/// Streams that give memory back in one turn.
+const RELEASES_PER_TURN: usize = 4;
+
 /// An account with JetStream and the names of its streams.
 #[derive(Debug)]
 pub struct Account {
@@ -171,6 +174,7 @@ impl JetStream {
                 text,
             });
         }
+        stream.store.set_share(self.shared.memory.share());
         stream.begin_load(effects);
         // The end of the turn passes on what this asks of the disk.
         let _ = stream.store.ensure_loaded();
@@ -455,6 +459,7 @@ impl JetStream {
             stream.remove_files(&mut self.shared, effects);
             self.spaces.remove(&stream.store_space);
             self.forget_timer(id);
+            self.shared.memory.forget(id.0);
             self.touched.remove(&id);
             api::stream_gone(self, now, id, out, effects);
             if let Some(account) = self.accounts.get_mut(&stream.account) {
@@ -628,6 +633,7 @@ impl JetStream {
             stream.wake_all(&mut turn);
             stream.end_of_turn(&mut turn);
             stream.refresh_consumer_deadlines();
+            self.shared.memory.used(id.0, &stream.store.resident());
             let deadline_ns = stream.next_deadline(now);
             self.forget_timer(id);
             if let Some(deadline_ns) = deadline_ns {
@@ -635,13 +641,31 @@ impl JetStream {
                 self.timer_of.insert(id, deadline_ns);
             }
         }
+        self.keep_memory_budget();
         self.finish_requests(now, out, effects);
+    }
+
+    /// Streams that had nothing to do for longest give back what can be read again; a bounded part
+    /// of it in one turn.
+    fn keep_memory_budget(&mut self) {
+        for _ in 0..RELEASES_PER_TURN {
+            let Some(debtor) = self.shared.memory.debtor() else {
+                return;
+            };
+            let Some(stream) = self.streams.get_mut(&StreamId(debtor.store)) else {
+                self.shared.memory.forget(debtor.store);
+                continue;
+            };
+            let gave = stream.store.release(debtor.keep_bytes);
+            let resident = stream.store.resident();
+            self.shared.memory.released(debtor.store, &resident, gave);
+        }
     }
 
     /// Monotonic time at which [`Input::Tick`] is due; `None`: nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.waiting.is_busy() {
+        if self.waiting.is_busy() || self.shared.memory.debtor().is_some() {
             return Some(0);
         }
         self.timers.first().map(|(deadline_ns, _)| *deadline_ns)

@@ -1,5 +1,7 @@
 //! What the server's configuration says about JetStream (spec jetstream/07 §1).
 
+use millrace_store::stream::DEFAULT_MEMORY_BYTES;
+
 use crate::ids::AccountRef;
 
 /// Limits of atomic batches: `jetstream { limits { batch { … } } }` (spec jetstream/03 §2).
@@ -89,6 +91,8 @@ pub struct Settings {
     /// Cap of a pull request's batch; 0: none.
     pub max_request_batch: i64,
     pub batch: BatchLimits,
+    /// What all streams together keep in memory of messages that are also on disk, and of indexes.
+    pub store_memory_bytes: u64,
     /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
     pub batch_memory_bytes: u64,
     pub accounts: Vec<AccountSettings>,
@@ -112,6 +116,7 @@ impl Default for Settings {
             max_ack_pending: 0,
             max_request_batch: 0,
             batch: BatchLimits::default(),
+            store_memory_bytes: DEFAULT_MEMORY_BYTES,
             batch_memory_bytes: 64 * 1024 * 1024,
             accounts: Vec::new(),
             seed: 0,

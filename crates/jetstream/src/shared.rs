@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use millrace_clock::{Now, Random};
 use millrace_store::ids::IdSpace;
 use millrace_store::staging::Staging;
+use millrace_store::stream::MemoryBudget;
 
 use crate::consumer::ConsumerEvent;
 use crate::ids::{AccountRef, StreamId};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub staging: Staging,
     /// The id space of `staging`: completions of it go there.
     pub staging_space: u32,
+    /// What all streams keep in memory.
+    pub memory: MemoryBudget,
     /// Batches in flight on this server; every batch is counted once and uncounted once.
     pub batches_in_flight: usize,
     pub usage: Usage,
@@ -89,6 +92,7 @@ impl Shared {
             max_file_bytes: settings.max_file_bytes,
             staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes),
             staging_space: first_space,
+            memory: MemoryBudget::new(settings.store_memory_bytes),
             batches_in_flight: 0,
             usage: Usage::default(),
             account_usage: BTreeMap::new(),

@@ -8,6 +8,7 @@ use millrace_core::{Broker, BrokerSettings};
 use millrace_jetstream::AccountRef;
 use millrace_jetstream::settings::{AccountLimits, AccountSettings, BatchLimits, Settings};
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
+use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
 /// Share of `max_file` that the journal may take (hard-parts 4), as a divisor.
 const JOURNAL_SHARE: u64 = 20;
@@ -82,6 +83,7 @@ pub(crate) fn engine_settings(
             max_messages: limits.batch.max_messages,
             timeout_ns: limits.batch.timeout_ns,
         },
+        store_memory_bytes: jetstream.max_cache.unwrap_or(DEFAULT_MEMORY_BYTES),
         batch_memory_bytes: BATCH_MEMORY_BYTES,
         accounts: accounts(options, broker),
         seed,

@@ -65,6 +65,10 @@ const FIELDS: &[Field<JetStreamOptions>] = &[
             server_size(d, e, "max_mem_store", &mut j.max_memory);
         },
     ),
+    // Ours alone: what streams keep in memory of messages on disk, and of indexes.
+    field(&["max_cache"], |d, j, e| {
+        server_size(d, e, "max_cache", &mut j.max_cache);
+    }),
     field(&["max_file_store", "max_file"], |d, j, e| {
         server_size(d, e, "max_file_store", &mut j.max_file);
     }),

@@ -52,6 +52,9 @@ pub struct JetStreamOptions {
     pub unique_tag: Option<String>,
     /// Most bytes in flight while a replica catches up; 0 means the default.
     pub max_outstanding_catchup: u64,
+    /// What streams keep in memory of messages that are on disk too, and of indexes, in bytes;
+    /// `None` is the default. Not a key of the reference.
+    pub max_cache: Option<u64>,
     /// Most bytes waiting in front of one stream.
     pub max_buffered_size: u64,
     /// Most messages waiting in front of one stream.
@@ -83,6 +86,7 @@ impl Default for JetStreamOptions {
             extension_hint: None,
             unique_tag: None,
             max_outstanding_catchup: 0,
+            max_cache: None,
             max_buffered_size: MAX_BUFFERED_SIZE,
             max_buffered_messages: MAX_BUFFERED_MESSAGES,
             request_queue_limit: REQUEST_QUEUE_LIMIT,

@@ -96,7 +96,8 @@ impl Stream {
     ) -> Self {
         let ids = shared.id_space();
         let store_space = ids.space();
-        let settings = Self::store_settings(id, &config, ids);
+        let mut settings = Self::store_settings(id, &config, ids);
+        settings.share = shared.memory.share();
         let mut store = StreamStore::new(settings);
         if config.first_seq > 1 {
             store.skip(config.first_seq - 1, 0);

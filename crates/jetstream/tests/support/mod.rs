@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use millrace_clock::Now;
 use millrace_jetstream::{
-    AccountRef, AccountSettings, Effect, Endpoint, GroupId, Input, JetStream, Message, Outbound,
-    Settings, StreamId,
+    AccountRef, AccountSettings, Effect, Endpoint, GroupId, Input, JetStream, JournalPosition,
+    Message, Outbound, Settings, StreamId,
 };
 
 pub const ACCOUNT: AccountRef = AccountRef(1);
@@ -86,6 +86,8 @@ pub struct Harness {
     pub hold: bool,
     pub binds: BTreeSet<Bytes>,
     pub log_lines: Vec<String>,
+    /// Entries count as lying in a journal.
+    pub journaled: bool,
     next_reply: u64,
 }
 
@@ -118,6 +120,7 @@ impl Harness {
             hold: false,
             binds: BTreeSet::new(),
             log_lines: Vec::new(),
+            journaled: false,
             next_reply: 0,
         };
         let mut effects = Vec::new();
@@ -221,12 +224,16 @@ impl Harness {
         let index = log.entries.len() as u64 + 1;
         let term = log.term;
         log.entries.push((index, term, data.clone()));
+        let position = self.journaled.then_some(JournalPosition {
+            file: 1,
+            offset: index << 20,
+        });
         self.stage(Input::Committed {
             group,
             index,
             term,
             data,
-            position: None,
+            position,
         });
         true
     }
@@ -374,6 +381,7 @@ impl Harness {
             hold: false,
             binds: BTreeSet::new(),
             log_lines: Vec::new(),
+            journaled: false,
             next_reply: 0,
         };
         let meta = self.logs.get(&GroupId(0)).expect("a meta group");

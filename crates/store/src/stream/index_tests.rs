@@ -205,7 +205,7 @@ fn the_index_keeps_what_the_documents_say_per_message_subject_and_deleted_range(
     }
     let per_subject = store.resident().subjects as f64 / SUBJECTS as f64;
     assert!(
-        per_subject < 190.0 + 2.0 * 21.0,
+        per_subject < 155.0 + 21.0,
         "{per_subject} bytes per subject of 21 bytes"
     );
 }

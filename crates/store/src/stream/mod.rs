@@ -17,6 +17,8 @@ mod apply;
 mod blocks;
 mod budget;
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod disk_tests;
 mod erase;
 mod filter;

@@ -88,11 +88,6 @@ impl Rows {
         Some(row)
     }
 
-    /// How many rows are live.
-    pub(crate) const fn len(&self) -> u64 {
-        self.live
-    }
-
     /// The first live sequence at or after `from`, with its subject number.
     pub(crate) fn next(&self, from: u64) -> Option<(u64, u32)> {
         let found = self.scan(from, |sequence, subject| {
