@@ -13,9 +13,12 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::account::{Accounts, SubscriptionKey};
+use crate::blocks::BlockPool;
+use crate::chunks::ChunkPool;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivery, LogLevel};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
 use crate::lame_duck::LameDuck;
+use crate::limits::PAYLOAD_BLOCKS_BYTES;
 use crate::match_cache::MatchCache;
 use crate::monitor::{ConnectionInfo, ServerCounters};
 use crate::outbound::Outbound;
@@ -63,6 +66,10 @@ pub struct Broker {
     pub(crate) internal_cache: MatchCache,
     pub(crate) internal_cache_account: AccountId,
     pub(crate) match_scratch: Matched<SubscriptionKey>,
+    /// Memory that outbound queues have done with.
+    pub(crate) chunks: ChunkPool,
+    /// Memory that big payloads come in through.
+    pub(crate) blocks: BlockPool,
     nothing: Outbound,
 }
 
@@ -100,6 +107,8 @@ impl Broker {
             internal_cache: MatchCache::default(),
             internal_cache_account: AccountId::GLOBAL,
             match_scratch: Matched::default(),
+            chunks: ChunkPool::default(),
+            blocks: BlockPool::new(PAYLOAD_BLOCKS_BYTES),
             nothing: Outbound::default(),
         }
     }
@@ -225,6 +234,15 @@ impl Broker {
             .get(&id)
             .and_then(|slot| self.sessions.get_mut(*slot as usize));
         session.map_or(&mut self.nothing, |session| &mut session.outbound)
+    }
+
+    /// The first `count` bytes of what waited are written. As [`Outbound::consumed`], and keeps
+    /// memory for the next messages.
+    pub fn written(&mut self, id: ConnectionId, count: usize) {
+        let slot = self.slots.get(&id);
+        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(*slot as usize)) {
+            session.outbound.consumed_into(count, &mut self.chunks);
+        }
     }
 
     /// The socket took no more bytes although some wait: `write_deadline` runs from now, unless it

@@ -62,6 +62,7 @@ impl Broker {
         session.phase = Phase::Closed;
         session.close_reason = Some(reason);
         session.partial = bytes::BytesMut::new();
+        session.incoming = None;
         session.client = crate::client::Client::default();
         let timers = &mut session.timers;
         self.timers

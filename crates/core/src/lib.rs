@@ -5,7 +5,9 @@
 //! Sockets, TLS, password hashing and logs are left to the host; streams to `jetstream`.
 
 mod account;
+mod blocks;
 mod broker;
+mod chunks;
 mod client;
 mod close;
 mod connect;
@@ -34,6 +36,7 @@ mod timers;
 mod trace;
 mod verbs;
 
+pub use blocks::BlockPool;
 pub use broker::Broker;
 pub use effects::{
     BrokerEffect, CloseReason, ConnectionFacts, ConnectionKind, Delivered, Delivery, LogLevel,

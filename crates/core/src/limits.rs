@@ -20,10 +20,20 @@ pub(crate) const NONCE_BYTES: usize = 11;
 
 /// Smallest chunk of an outbound buffer, in bytes.
 pub(crate) const OUTBOUND_CHUNK_MIN: usize = 1024;
-/// Largest chunk of an outbound buffer, in bytes; also the size above which payloads are shared.
+/// Largest chunk of an outbound buffer, in bytes.
 pub(crate) const OUTBOUND_CHUNK_MAX: usize = 64 * 1024;
+/// Written chunks of the largest size that are kept to be filled again: 4 MiB.
+pub(crate) const FREE_CHUNKS_MAX: usize = 64;
 /// Payloads above this many bytes are kept once and shared by all recipients (hard-parts 1).
 pub(crate) const SHARED_PAYLOAD_MIN: usize = 64 * 1024;
+
+/// Payloads of at least this many bytes leave as slices of the block they were read into. Below it
+/// a copy is cheaper than one more piece in a system call.
+pub(crate) const SHARED_SLICE_MIN: usize = 4 * 1024;
+/// A big payload that lacks at least this many bytes is read straight into its place.
+pub(crate) const DIRECT_READ_MIN: usize = 16 * 1024;
+/// Memory of big payloads that is kept to be used again, in bytes.
+pub(crate) const PAYLOAD_BLOCKS_BYTES: usize = 8 * 1024 * 1024;
 
 /// Cached match results per connection; the cache is emptied when it is full.
 pub(crate) const MATCH_CACHE_ENTRIES: usize = 1024;

@@ -11,6 +11,7 @@ use crate::client::Hashing;
 use crate::connect;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts};
 use crate::ids::{AccountId, ConnectionId};
+use crate::publish::Source;
 use crate::session::{Phase, Session};
 use crate::timers::TimerKind;
 
@@ -124,7 +125,7 @@ impl Broker {
             return;
         };
         let waiting = std::mem::take(&mut session.partial);
-        self.consume(now, slot, &waiting);
+        self.consume(now, slot, &waiting, Source::Borrowed);
     }
 
     /// An operation came before CONNECT although logins are required: `no_auth_user` may stand in.

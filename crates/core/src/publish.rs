@@ -5,14 +5,15 @@
 
 use bytes::{Bytes, BytesMut};
 use millrace_clock::Now;
-use smallvec::SmallVec;
 
 use crate::account::SubscriptionKey;
 use crate::broker::Broker;
+use crate::chunks::ChunkPool;
 use crate::effects::{Delivered, Delivery};
 use crate::ids::{AccountId, EndpointId};
 use crate::limits::{
-    SHARED_PAYLOAD_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS, STALL_MAX_NS, STALL_QUARTERS,
+    SHARED_PAYLOAD_MIN, SHARED_SLICE_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS, STALL_MAX_NS,
+    STALL_QUARTERS,
 };
 use crate::match_cache::MatchCache;
 use crate::reserved;
@@ -28,8 +29,21 @@ pub(crate) struct Message<'a> {
     /// Whole block through its blank line; empty for none.
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
-    /// The buffer that all of the above lie in, if it can be shared.
-    pub(crate) buffer: Option<&'a Bytes>,
+    /// The payload with the line end behind it, if that is how it lies in memory; else empty.
+    pub(crate) body: &'a [u8],
+    /// What all of the above lie in.
+    pub(crate) source: Source<'a>,
+}
+
+/// The memory that a message lies in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// Somebody's who needs it back.
+    Borrowed,
+    /// The message's own: slices may be kept for as long as anybody likes.
+    Own(&'a Bytes),
+    /// A block with other messages in it: slices may be kept only until they are written.
+    Block(&'a Bytes),
 }
 
 impl Message<'_> {
@@ -37,17 +51,78 @@ impl Message<'_> {
         self.headers.len() + self.payload.len()
     }
 
-    /// `part` of the message as shared bytes: without a copy when the buffer can be shared.
-    fn shared(&self, part: &[u8]) -> Bytes {
-        match self.buffer {
-            Some(buffer) if !part.is_empty() => buffer.slice_ref(part),
-            _ => Bytes::copy_from_slice(part),
+    /// Whether recipients share the payload instead of each getting a copy.
+    const fn is_shared(&self) -> bool {
+        match self.source {
+            Source::Block(_) => self.payload.len() >= SHARED_SLICE_MIN,
+            Source::Own(_) | Source::Borrowed => self.payload.len() > SHARED_PAYLOAD_MIN,
+        }
+    }
+
+    /// The payload, with its line end where that follows, for a short time.
+    fn lent(&self) -> Bytes {
+        let body = if self.body.is_empty() {
+            self.payload
+        } else {
+            self.body
+        };
+        match self.source {
+            Source::Own(buffer) | Source::Block(buffer) => buffer.slice_ref(body),
+            Source::Borrowed => Bytes::copy_from_slice(body),
+        }
+    }
+
+    /// The payload for as long as the receiver likes.
+    fn kept(&self) -> Bytes {
+        match self.source {
+            Source::Own(buffer) => buffer.slice_ref(self.payload),
+            Source::Block(_) | Source::Borrowed => Bytes::copy_from_slice(self.payload),
         }
     }
 }
 
-/// The end of a control line; longer ones than this leave the stack.
-type Tail = SmallVec<[u8; 128]>;
+/// `[hdrlen ]size CRLF`: how every control line of a message ends. Empty until it is needed.
+#[derive(Clone, Copy)]
+struct Sizes {
+    text: [u8; SIZES_MAX],
+    length: usize,
+}
+
+/// Two numbers of up to 20 digits, a blank and a line end.
+const SIZES_MAX: usize = 48;
+
+impl Sizes {
+    const fn empty() -> Self {
+        Self {
+            text: [0; SIZES_MAX],
+            length: 0,
+        }
+    }
+
+    /// The text, written on first use.
+    fn text(&mut self, message: &Message<'_>, with_headers: bool) -> &[u8] {
+        if self.length == 0 {
+            let mut number = itoa::Buffer::new();
+            if with_headers {
+                self.add(number.format(message.headers.len()).as_bytes());
+                self.add(b" ");
+                self.add(number.format(message.size()).as_bytes());
+            } else {
+                self.add(number.format(message.payload.len()).as_bytes());
+            }
+            self.add(b"\r\n");
+        }
+        self.text.get(..self.length).unwrap_or_default()
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        let end = self.length + part.len();
+        if let Some(place) = self.text.get_mut(self.length..end) {
+            place.copy_from_slice(part);
+            self.length = end;
+        }
+    }
+}
 
 /// A message on its way out, with the pieces that are the same for all recipients.
 struct Outgoing<'a> {
@@ -55,12 +130,14 @@ struct Outgoing<'a> {
     /// The subject that recipients are found by; usually the one they see.
     destination: &'a [u8],
     publisher: Option<u32>,
-    /// Everything after the sid in a MSG line, made on first use.
-    plain_tail: Tail,
-    /// Everything after the sid in an HMSG line, made on first use.
-    header_tail: Tail,
-    /// The payload as shared bytes, made on first use for big payloads.
-    big_payload: Option<Bytes>,
+    /// The end of a MSG line.
+    plain_sizes: Sizes,
+    /// The end of an HMSG line.
+    header_sizes: Sizes,
+    /// The payload as its owner gave it, to be kept by anybody.
+    given: Option<Bytes>,
+    /// A big payload as recipients share it, made on first use.
+    lent: Option<Bytes>,
     /// One allocation with all parts for receivers inside the server, made on first use.
     parts: Option<Parts>,
     delivered: Delivered,
@@ -176,7 +253,8 @@ impl Broker {
                 reply,
                 headers,
                 payload,
-                buffer: None,
+                body: &[],
+                source: Source::Borrowed,
             },
         )
     }
@@ -199,7 +277,8 @@ impl Broker {
             reply,
             headers,
             payload,
-            buffer: None,
+            body: &[],
+            source: Source::Borrowed,
         };
         let mut outgoing = Outgoing::new(message, None);
         outgoing.destination = destination;
@@ -221,11 +300,12 @@ impl Broker {
             reply,
             headers,
             payload,
-            buffer: None,
+            body: &[],
+            source: Source::Borrowed,
         };
         let mut outgoing = Outgoing::new(message, None);
         if payload.len() > SHARED_PAYLOAD_MIN {
-            outgoing.big_payload = Some(payload.clone());
+            outgoing.given = Some(payload.clone());
         }
         self.publish_outgoing(now, account, outgoing)
     }
@@ -343,7 +423,7 @@ impl Broker {
         };
         record.delivered += 1;
         let is_last = record.max > 0 && record.delivered >= record.max;
-        let size = outgoing.append_to(session, record.sid());
+        let size = outgoing.append_to(session, record.sid(), &mut self.chunks);
         session.last_activity = now;
         session.counters.out_msgs += 1;
         session.counters.out_bytes += size;
@@ -434,10 +514,10 @@ impl Broker {
                 b" ",
                 size,
             ] {
-                out.push(part);
+                out.push(part, &mut self.chunks);
             }
             for part in [b"\r\n", &start[..], message.subject, b"\r\n\r\n\r\n"] {
-                out.push(part);
+                out.push(part, &mut self.chunks);
             }
             self.mark_dirty(slot);
         }
@@ -451,9 +531,10 @@ impl<'a> Outgoing<'a> {
             message,
             destination: message.subject,
             publisher,
-            plain_tail: Tail::new(),
-            header_tail: Tail::new(),
-            big_payload: None,
+            plain_sizes: Sizes::empty(),
+            header_sizes: Sizes::empty(),
+            given: None,
+            lent: None,
             parts: None,
             delivered: Delivered::default(),
             delivered_bytes: 0,
@@ -461,52 +542,51 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Appends the message to a client's queue; returns the bytes of headers and payload.
-    fn append_to(&mut self, session: &mut Session, sid: &[u8]) -> u64 {
-        let message = self.message;
+    fn append_to(&mut self, session: &mut Session, sid: &[u8], chunks: &mut ChunkPool) -> u64 {
+        let message = &self.message;
         let with_headers = session.client.headers && !message.headers.is_empty();
-        let (verb, headers): (&[u8], &[u8]) = if with_headers {
-            (b"HMSG ", message.headers)
+        let (verb, headers, sizes): (&[u8], _, _) = if with_headers {
+            (b"HMSG ", message.headers, &mut self.header_sizes)
         } else {
-            (b"MSG ", b"")
+            (b"MSG ", &[][..], &mut self.plain_sizes)
         };
-        let tail = if with_headers {
-            &mut self.header_tail
-        } else {
-            &mut self.plain_tail
+        let sizes = sizes.text(message, with_headers);
+        let is_shared = message.is_shared();
+        let (body, line_end): (&[u8], &[u8]) = match (is_shared, message.body.is_empty()) {
+            (true, _) => (b"", b""),
+            (false, true) => (message.payload, b"\r\n"),
+            (false, false) => (message.body, b""),
         };
-        if tail.is_empty() {
-            write_tail(tail, message, with_headers);
-        }
         let out = &mut session.outbound;
-        if message.payload.len() > SHARED_PAYLOAD_MIN {
-            let payload = self
-                .big_payload
-                .get_or_insert_with(|| message.shared(message.payload));
-            out.push_parts([verb, message.subject, b" ", sid, tail, headers, b""]);
-            out.push_shared(payload.clone());
-            out.push(b"\r\n");
+        let (subject, reply) = (message.subject, message.reply);
+        if !reply.is_empty() || with_headers || !line_end.is_empty() {
+            let blank: &[u8] = if reply.is_empty() { b"" } else { b" " };
+            let start = [verb, subject, b" ", sid, b" ", reply, blank, sizes];
+            let [p1, p2, p3, p4, p5, p6, p7, p8] = start;
+            let all = [p1, p2, p3, p4, p5, p6, p7, p8, headers, body, line_end];
+            out.push_parts(all, chunks);
         } else {
-            out.push_parts([
-                verb,
-                message.subject,
-                b" ",
-                sid,
-                tail,
-                headers,
-                message.payload,
-            ]);
-            out.push(b"\r\n");
+            out.push_parts([verb, subject, b" ", sid, b" ", sizes, body], chunks);
+        }
+        if is_shared {
+            let given = self.given.as_ref();
+            let shared = self
+                .lent
+                .get_or_insert_with(|| given.cloned().unwrap_or_else(|| message.lent()));
+            out.push_shared(shared.clone());
+            if given.is_some() || message.body.is_empty() {
+                out.push(b"\r\n", chunks);
+            }
         }
         (headers.len() + message.payload.len()) as u64
     }
 
     fn parts(&mut self) -> &Parts {
-        let (message, big) = (self.message, self.big_payload.take());
-        let parts = self.parts.get_or_insert_with(|| {
-            let payload = (message.payload.len() > SHARED_PAYLOAD_MIN).then(|| {
-                big.clone()
-                    .unwrap_or_else(|| message.shared(message.payload))
-            });
+        let message = self.message;
+        let given = self.given.as_ref();
+        self.parts.get_or_insert_with(|| {
+            let payload = (message.payload.len() > SHARED_PAYLOAD_MIN)
+                .then(|| given.cloned().unwrap_or_else(|| message.kept()));
             let copied = if payload.is_some() {
                 &[][..]
             } else {
@@ -531,26 +611,6 @@ impl<'a> Outgoing<'a> {
                 headers,
                 payload: payload.unwrap_or(all),
             }
-        });
-        self.big_payload = big;
-        parts
+        })
     }
-}
-
-/// ` [reply ][hdrlen ]size CRLF`: what follows the sid.
-fn write_tail(tail: &mut Tail, message: Message<'_>, with_headers: bool) {
-    let mut number = itoa::Buffer::new();
-    tail.push(b' ');
-    if !message.reply.is_empty() {
-        tail.extend_from_slice(message.reply);
-        tail.push(b' ');
-    }
-    let mut size = message.payload.len();
-    if with_headers {
-        size += message.headers.len();
-        tail.extend_from_slice(number.format(message.headers.len()).as_bytes());
-        tail.push(b' ');
-    }
-    tail.extend_from_slice(number.format(size).as_bytes());
-    tail.extend_from_slice(b"\r\n");
 }

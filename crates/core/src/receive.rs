@@ -8,9 +8,9 @@ use millrace_wire::client::{Operation, ParseError, ParserLimits, Step};
 use crate::broker::Broker;
 use crate::effects::{BrokerEffect, CloseReason, LogLevel};
 use crate::ids::ConnectionId;
-use crate::limits::{SHARED_PAYLOAD_MIN, STALL_MAX_NS};
-use crate::publish::Message;
-use crate::session::{Phase, Session};
+use crate::limits::{DIRECT_READ_MIN, SHARED_PAYLOAD_MIN, STALL_MAX_NS};
+use crate::publish::{Message, Source};
+use crate::session::{Incoming, Phase, Session};
 
 /// Bytes of the line end behind a payload; when only they lack, the parser must see what is there.
 const LINE_END: usize = 2;
@@ -21,6 +21,29 @@ impl Broker {
     /// Handles bytes from a connection; returns how many were taken. What is not taken belongs to
     /// a TLS handshake that was just asked for; in every other case all of `data` is taken.
     pub fn receive(&mut self, now: Now, id: ConnectionId, data: &[u8]) -> usize {
+        self.receive_from(now, id, data, Source::Borrowed)
+    }
+
+    /// As [`Self::receive`] for the first `length` bytes of `block`. Payloads of some size are not
+    /// copied: slices of the block stay with those they are on their way to.
+    pub fn receive_block(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        block: &Bytes,
+        length: usize,
+    ) -> usize {
+        let data = block.get(..length).unwrap_or(block);
+        self.receive_from(now, id, data, Source::Block(block))
+    }
+
+    fn receive_from(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        data: &[u8],
+        source: Source<'_>,
+    ) -> usize {
         let Some(slot) = self.slot_of(id) else {
             return data.len();
         };
@@ -41,13 +64,42 @@ impl Broker {
         }
         self.batch_stall_ns = 0;
         self.batch_stalls = 0;
-        self.consume(now, slot, data);
+        self.consume(now, slot, data, source);
         self.hold_back(now, slot);
         data.len()
     }
 
+    /// Where the next bytes of a connection belong if it is sending a big payload: the caller may
+    /// read straight into this instead of handing bytes to [`Self::receive`], and says with
+    /// [`Self::incoming_filled`] how many came.
+    pub fn incoming(&mut self, id: ConnectionId) -> Option<&mut [u8]> {
+        let slot = self.slot_of(id)?;
+        let session = self.sessions.get_mut(slot as usize)?;
+        if matches!(session.phase, Phase::Closed | Phase::Hashing) {
+            return None;
+        }
+        let lacking = session.incoming.as_mut()?.lacking();
+        (lacking.len() >= DIRECT_READ_MIN).then_some(lacking)
+    }
+
+    /// The first `count` bytes of what [`Self::incoming`] returned are there.
+    pub fn incoming_filled(&mut self, now: Now, id: ConnectionId, count: usize) {
+        let Some(slot) = self.slot_of(id) else {
+            return;
+        };
+        self.batch_stall_ns = 0;
+        self.batch_stalls = 0;
+        if let Some(session) = self.sessions.get_mut(slot as usize)
+            && let Some(incoming) = &mut session.incoming
+        {
+            incoming.filled = (incoming.filled + count).min(incoming.wanted);
+        }
+        self.incoming_grew(now, slot);
+        self.hold_back(now, slot);
+    }
+
     /// Parses and handles `data` behind what the session has kept.
-    pub(crate) fn consume(&mut self, now: Now, slot: u32, data: &[u8]) {
+    pub(crate) fn consume(&mut self, now: Now, slot: u32, data: &[u8], source: Source<'_>) {
         let mut rest = data;
         while !rest.is_empty() {
             let Some(session) = self.sessions.get_mut(slot as usize) else {
@@ -61,8 +113,10 @@ impl Broker {
                 }
                 _ => {}
             }
-            rest = if session.partial.is_empty() {
-                self.parse_in_place(now, slot, rest)
+            rest = if session.incoming.is_some() {
+                self.fill_incoming(now, slot, rest)
+            } else if session.partial.is_empty() {
+                self.parse_in_place(now, slot, rest, source)
             } else {
                 self.parse_kept(now, slot, rest)
             };
@@ -70,7 +124,13 @@ impl Broker {
     }
 
     /// Handles operations as they lie in the input; keeps an incomplete last one.
-    fn parse_in_place<'a>(&mut self, now: Now, slot: u32, input: &'a [u8]) -> &'a [u8] {
+    fn parse_in_place<'a>(
+        &mut self,
+        now: Now,
+        slot: u32,
+        input: &'a [u8],
+        source: Source<'_>,
+    ) -> &'a [u8] {
         let mut rest = input;
         while !rest.is_empty() {
             if !self.may_begin_operation(now, slot, rest) {
@@ -88,13 +148,16 @@ impl Broker {
                     operation,
                     consumed,
                 }) => {
-                    rest = rest.get(consumed..).unwrap_or_default();
-                    self.operation(now, slot, operation, None);
+                    let (whole, behind) = rest.split_at(consumed);
+                    rest = behind;
+                    self.operation(now, slot, operation, whole, source);
                 }
                 Ok(Step::NeedMore { consumed, hint }) => {
                     let kept = rest.get(consumed..).unwrap_or_default();
                     session.needed = hint;
-                    if !kept.is_empty() {
+                    if hint > SHARED_PAYLOAD_MIN {
+                        self.begin_incoming(slot, kept, hint);
+                    } else if !kept.is_empty() {
                         session.partial = BytesMut::with_capacity(kept.len() + hint);
                         session.partial.extend_from_slice(kept);
                     }
@@ -129,16 +192,82 @@ impl Broker {
             return rest;
         }
         let mut kept = std::mem::take(&mut session.partial);
-        if is_payload && lacking == 0 && kept.len() > SHARED_PAYLOAD_MIN {
-            let whole = kept.freeze();
-            if let Some(left) = self.parse_one(now, slot, &whole, Some(&whole), &limits) {
-                self.keep(slot, BytesMut::from(&whole[left.min(whole.len())..]));
-            }
-        } else if let Some(left) = self.parse_one(now, slot, &kept, None, &limits) {
+        if let Some(left) = self.parse_one(now, slot, &kept, Source::Borrowed, &limits) {
             kept.advance(left.min(kept.len()));
             self.keep(slot, kept);
         }
         rest
+    }
+
+    /// The rest of a big payload is awaited: it gets memory of its own, which is shared later.
+    fn begin_incoming(&mut self, slot: u32, kept: &[u8], lacking: usize) {
+        let wanted = kept.len() + lacking;
+        let mut block = self.blocks.take(wanted);
+        if let (Some(start), Some(session)) = (
+            block.get_mut(..kept.len()),
+            self.sessions.get_mut(slot as usize),
+        ) {
+            start.copy_from_slice(kept);
+            session.incoming = Some(Box::new(Incoming {
+                block,
+                filled: kept.len(),
+                wanted,
+            }));
+        }
+    }
+
+    /// Adds `input` to a big payload; returns what is behind it.
+    fn fill_incoming<'a>(&mut self, now: Now, slot: u32, input: &'a [u8]) -> &'a [u8] {
+        let session = self.sessions.get_mut(slot as usize);
+        let Some(incoming) = session.and_then(|session| session.incoming.as_mut()) else {
+            return input;
+        };
+        let lacking = incoming.lacking();
+        let (taken, rest) = input.split_at(lacking.len().min(input.len()));
+        if let Some(place) = lacking.get_mut(..taken.len()) {
+            place.copy_from_slice(taken);
+        }
+        incoming.filled += taken.len();
+        self.incoming_grew(now, slot);
+        rest
+    }
+
+    /// Handles a big payload's message once it is whole, or its line end is seen to be wrong.
+    fn incoming_grew(&mut self, now: Now, slot: u32) {
+        let limits = self.parser_limits(slot);
+        let Some(session) = self.sessions.get_mut(slot as usize) else {
+            return;
+        };
+        let is_near = |incoming: &mut Box<Incoming>| incoming.wanted - incoming.filled <= LINE_END;
+        let Some(incoming) = session.incoming.take_if(is_near) else {
+            return;
+        };
+        let Incoming {
+            block,
+            filled,
+            wanted,
+        } = *incoming;
+        let whole = block.freeze();
+        let message = whole.get(..filled).unwrap_or_default();
+        if filled == wanted {
+            self.parse_one(now, slot, message, Source::Own(&whole), &limits);
+            self.blocks.give(whole);
+            return;
+        }
+        let is_waiting = self
+            .parse_one(now, slot, message, Source::Borrowed, &limits)
+            .is_some();
+        if let (true, Ok(block), Some(session)) = (
+            is_waiting,
+            whole.try_into_mut(),
+            self.sessions.get_mut(slot as usize),
+        ) {
+            session.incoming = Some(Box::new(Incoming {
+                block,
+                filled,
+                wanted,
+            }));
+        }
     }
 
     /// Handles the operation at the start of `kept`. Some(n): all but the first n bytes stay kept.
@@ -147,7 +276,7 @@ impl Broker {
         now: Now,
         slot: u32,
         kept: &[u8],
-        buffer: Option<&Bytes>,
+        source: Source<'_>,
         limits: &ParserLimits,
     ) -> Option<usize> {
         let session = self.sessions.get_mut(slot as usize)?;
@@ -156,7 +285,8 @@ impl Broker {
                 operation,
                 consumed,
             }) => {
-                self.operation(now, slot, operation, buffer);
+                let whole = kept.get(..consumed).unwrap_or_default();
+                self.operation(now, slot, operation, whole, source);
                 (consumed < kept.len()).then_some(consumed)
             }
             Ok(Step::NeedMore { consumed, hint }) => {
@@ -175,6 +305,11 @@ impl Broker {
             return;
         };
         if session.is_closed() || kept.is_empty() {
+            return;
+        }
+        if session.needed > SHARED_PAYLOAD_MIN {
+            let lacking = session.needed;
+            self.begin_incoming(slot, &kept, lacking);
             return;
         }
         kept.reserve(session.needed);
@@ -205,7 +340,15 @@ impl Broker {
         self.login_without_connect(now, slot)
     }
 
-    fn operation(&mut self, now: Now, slot: u32, operation: Operation<'_>, buffer: Option<&Bytes>) {
+    /// `whole` are the operation's bytes through their line end, which lie in `source`.
+    fn operation(
+        &mut self,
+        now: Now,
+        slot: u32,
+        operation: Operation<'_>,
+        whole: &[u8],
+        source: Source<'_>,
+    ) {
         let counts = matches!(
             operation,
             Operation::Publish { .. } | Operation::Subscribe { .. } | Operation::Unsubscribe { .. }
@@ -231,7 +374,10 @@ impl Broker {
                     reply,
                     headers,
                     payload,
-                    buffer,
+                    body: whole
+                        .get(whole.len().saturating_sub(payload.len() + LINE_END)..)
+                        .unwrap_or_default(),
+                    source,
                 };
                 self.publish_from_client(now, slot, message);
             }

@@ -63,6 +63,25 @@ pub(crate) struct SessionCounters {
     pub(crate) stalls: u64,
 }
 
+/// A message with a big payload that is not whole yet, in memory of its own.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Initialised and at least as long as the message.
+    pub(crate) block: BytesMut,
+    pub(crate) filled: usize,
+    /// Length of the whole message with its control line and line end.
+    pub(crate) wanted: usize,
+}
+
+impl Incoming {
+    /// Where the bytes that lack belong.
+    pub(crate) fn lacking(&mut self) -> &mut [u8] {
+        self.block
+            .get_mut(self.filled..self.wanted)
+            .unwrap_or_default()
+    }
+}
+
 /// One connection.
 pub(crate) struct Session {
     pub(crate) id: ConnectionId,
@@ -74,6 +93,8 @@ pub(crate) struct Session {
     pub(crate) outbound: Outbound,
     /// The beginning of an operation whose end has not come yet. Empty between operations.
     pub(crate) partial: BytesMut,
+    /// The beginning of a message with a big payload; then `partial` is empty.
+    pub(crate) incoming: Option<Box<Incoming>>,
     /// Bytes that `partial` lacks at least, as the parser said.
     pub(crate) needed: usize,
     pub(crate) parser: Parser,
@@ -106,6 +127,7 @@ impl Session {
             is_dirty: false,
             outbound: Outbound::default(),
             partial: BytesMut::new(),
+            incoming: None,
             needed: 0,
             parser: Parser::new(),
             timers: SessionTimers::default(),

@@ -26,7 +26,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && !session.is_closed()
         {
-            session.outbound.push(bytes);
+            session.outbound.push(bytes, &mut self.chunks);
             self.mark_dirty(slot);
         }
     }

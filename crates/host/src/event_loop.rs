@@ -9,7 +9,9 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::disk::DiskLanes;
 use crate::files::{PortsFile, PortsWriter};
-use crate::limits::{READ_BUFFER_MIN, SETTLED_TURNS, STOPPING_WAIT_NS, TURN_EVENTS, TURN_INPUTS};
+use crate::limits::{
+    READ_BLOCKS_BYTES, READ_BUFFER_MIN, SETTLED_TURNS, STOPPING_WAIT_NS, TURN_EVENTS, TURN_INPUTS,
+};
 use crate::logger::{Level, Logger};
 use crate::machine;
 use crate::monitor::MonitorRequest;
@@ -17,8 +19,9 @@ use crate::passwords::PasswordPool;
 use crate::run::Reload;
 use crate::signals::Signal;
 use crate::store_folder::StoreFolder;
+use bytes::BytesMut;
 use millrace_clock::Now;
-use millrace_core::{BrokerEffect, CloseReason, ConnectionId, LogLevel};
+use millrace_core::{BlockPool, BrokerEffect, CloseReason, ConnectionId, LogLevel};
 use millrace_node::{HostFacts, LogLine, LogSeverity, Node};
 use millrace_replica::GroupHandle;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
@@ -172,7 +175,10 @@ pub(crate) struct EventLoop {
     pub(crate) unflushed: Vec<usize>,
     /// `(monotonic time, slot, serial)`.
     pub(crate) timers: BinaryHeap<Reverse<(u64, usize, u64)>>,
-    pub(crate) read_buffer: Vec<u8>,
+    /// What the next read fills; one block serves all connections.
+    pub(crate) read_block: BytesMut,
+    /// Earlier blocks, slices of which may still wait to be written.
+    pub(crate) read_blocks: BlockPool,
     pub(crate) plain_buffer: Vec<u8>,
     /// Something happened behind the end of the turn: make another at once.
     pub(crate) again: bool,
@@ -226,7 +232,8 @@ impl EventLoop {
             ready: VecDeque::new(),
             unflushed: Vec::new(),
             timers: BinaryHeap::new(),
-            read_buffer: vec![0; READ_BUFFER_MIN],
+            read_block: BytesMut::zeroed(READ_BUFFER_MIN),
+            read_blocks: BlockPool::new(READ_BLOCKS_BYTES),
             plain_buffer: Vec::new(),
             again: true,
             handshakes: (0, 0),

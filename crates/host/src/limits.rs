@@ -4,6 +4,9 @@
 pub(crate) const READ_BUFFER_MIN: usize = 64 * 1024;
 /// Read buffer at most, in bytes: what one read takes from a connection that has more.
 pub(crate) const READ_BUFFER_MAX: usize = 1024 * 1024;
+/// Read blocks, slices of which wait to be written or that wait to be used again, in bytes. When
+/// slow readers hold on to so much, what comes next is copied.
+pub(crate) const READ_BLOCKS_BYTES: usize = 8 * 1024 * 1024;
 /// Share of `max_pending` that one read may take at most: what one batch adds to a receiver before
 /// its producer can be held back.
 pub(crate) const READ_SHARE_OF_PENDING: u64 = 64;
@@ -14,7 +17,9 @@ pub(crate) const CONNECTION_READ_BYTES: usize = READ_BUFFER_MAX;
 /// Bytes written to one connection before the others have their turn.
 pub(crate) const CONNECTION_WRITE_BYTES: usize = 8 * 1024 * 1024;
 /// Slices handed to one `writev`.
-pub(crate) const WRITE_SLICES: usize = 64;
+pub(crate) const WRITE_SLICES: usize = 256;
+/// Slices of a queue that is short, as most are.
+pub(crate) const WRITE_SLICES_FEW: usize = 8;
 /// Plain bytes given to TLS before what it made of them is written.
 pub(crate) const TLS_WRITE_BYTES: usize = 64 * 1024;
 /// Connections accepted in one turn.

@@ -8,6 +8,7 @@ use crate::limits::{
 };
 use crate::logger::Level;
 use crate::tls::Session;
+use bytes::BytesMut;
 use millrace_clock::Now;
 use millrace_config::options::HandshakeMode;
 use millrace_core::{CloseReason, ConnectionFacts, ConnectionId, ConnectionKind};
@@ -183,9 +184,9 @@ impl EventLoop {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.queued = false;
             }
-            let mut buffer = std::mem::take(&mut self.read_buffer);
-            let taken = self.read(now, key, &mut buffer);
-            self.read_buffer = buffer;
+            let mut block = std::mem::take(&mut self.read_block);
+            let taken = self.read(now, key, &mut block);
+            self.read_block = block;
             budget = budget.saturating_sub(taken);
             if budget == 0 {
                 return;
@@ -194,7 +195,7 @@ impl EventLoop {
     }
 
     /// Reads one socket until it has no more or had its share; returns the bytes taken.
-    fn read(&mut self, now: Now, key: usize, buffer: &mut Vec<u8>) -> usize {
+    fn read(&mut self, now: Now, key: usize, block: &mut BytesMut) -> usize {
         let mut taken = 0;
         loop {
             let Some(connection) = self.connections.get_mut(key) else {
@@ -210,7 +211,14 @@ impl EventLoop {
                 return taken;
             }
             let lingering = connection.phase == Phase::Lingering;
-            match connection.socket.read(buffer) {
+            let id = connection.id.filter(|_| connection.tls.is_none());
+            let incoming = id.and_then(|id| self.node.broker().incoming(id));
+            let (is_direct, place) = match incoming {
+                Some(place) => (true, place),
+                None => (false, &mut block[..]),
+            };
+            let length = place.len();
+            match connection.socket.read(place) {
                 Ok(0) => {
                     let mut reason = CloseReason::ClientClosed;
                     if connection.is_handshaking() {
@@ -223,13 +231,18 @@ impl EventLoop {
                 }
                 Ok(count) => {
                     taken += count;
-                    let filled = count == buffer.len();
+                    let filled = count == length;
                     let more = filled || connection.peer_closing;
-                    if !lingering {
-                        self.feed(now, key, &buffer[..count]);
+                    match id {
+                        Some(id) if is_direct => {
+                            self.node.broker().incoming_filled(now, id, count);
+                            self.apply_effects(now);
+                        }
+                        _ if lingering => {}
+                        _ => self.feed_block(now, key, block, count),
                     }
-                    if filled && buffer.len() < self.read_bytes_max() {
-                        buffer.resize(buffer.len() * 2, 0);
+                    if filled && !is_direct && block.len() < self.read_bytes_max() {
+                        *block = self.read_blocks.take(block.len() * 2);
                     }
                     if !more {
                         return taken;
@@ -249,6 +262,32 @@ impl EventLoop {
                 },
             }
         }
+    }
+
+    /// Hands the first `count` bytes of `block` on; if slices of it stay with somebody, another
+    /// block takes its place.
+    fn feed_block(&mut self, now: Now, key: usize, block: &mut BytesMut, count: usize) {
+        let plain_id = self
+            .connections
+            .get(key)
+            .and_then(|connection| connection.id.filter(|_| connection.tls.is_none()));
+        let Some(id) = plain_id.filter(|_| self.read_blocks.has_room(block.len())) else {
+            self.feed(now, key, block.get(..count).unwrap_or_default());
+            return;
+        };
+        let size = block.len();
+        let whole = std::mem::take(block).freeze();
+        let consumed = self.node.broker().receive_block(now, id, &whole, count);
+        self.apply_effects(now);
+        if consumed < count {
+            // Left over only when a handshake begins with these bytes.
+            let rest = whole.get(consumed..count).unwrap_or_default();
+            self.feed_tls(now, key, id, rest);
+        }
+        *block = whole.try_into_mut().unwrap_or_else(|lent| {
+            self.read_blocks.give(lent);
+            self.read_blocks.take(size)
+        });
     }
 
     /// How far the read buffer may grow: large reads are cheap, but what one brings must be little

@@ -3,10 +3,11 @@
 use crate::connection::Phase;
 use crate::event_loop::EventLoop;
 use crate::limits::{
-    CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, LINGER_NS, LINGERING_MAX, TLS_WRITE_BYTES, WRITE_SLICES,
+    CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, LINGER_NS, LINGERING_MAX, TLS_WRITE_BYTES,
+    WRITE_SLICES, WRITE_SLICES_FEW,
 };
 use millrace_clock::Now;
-use millrace_core::{CloseReason, ConnectionId, Outbound};
+use millrace_core::{Broker, CloseReason, ConnectionId, Outbound};
 use mio::net::TcpStream;
 use std::cmp::Reverse;
 use std::io::{self, ErrorKind, IoSlice, Write as _};
@@ -36,10 +37,10 @@ impl EventLoop {
         if connection.write_blocked || connection.phase == Phase::Lingering {
             return;
         }
-        let outbound = self.node.broker().outbound(id);
+        let broker = self.node.broker();
         let result = match &mut connection.tls {
-            None => flush_plain(&mut connection.socket, outbound),
-            Some(session) => flush_tls(&mut connection.socket, session, outbound),
+            None => flush_plain(&mut connection.socket, broker, id),
+            Some(session) => flush_tls(&mut connection.socket, session, broker, id),
         };
         match result {
             Ok(Flushed::All) => {
@@ -117,32 +118,59 @@ impl EventLoop {
     }
 }
 
-fn flush_plain(socket: &mut TcpStream, outbound: &mut Outbound) -> io::Result<Flushed> {
+fn flush_plain(
+    socket: &mut TcpStream,
+    broker: &mut Broker,
+    id: ConnectionId,
+) -> io::Result<Flushed> {
     let mut share = CONNECTION_WRITE_BYTES;
-    while !outbound.is_empty() {
+    loop {
+        let outbound = broker.outbound(id);
+        if outbound.is_empty() {
+            return Ok(Flushed::All);
+        }
         if share == 0 {
             return Ok(Flushed::Share);
         }
-        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-        let filled = outbound.io_slices(&mut slices);
-        match socket.write_vectored(&slices[..filled]) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                outbound.consumed(count);
+        let written = if outbound.chunk_count() <= WRITE_SLICES_FEW {
+            write_once::<WRITE_SLICES_FEW>(socket, outbound)
+        } else {
+            write_once::<WRITE_SLICES>(socket, outbound)
+        };
+        match written {
+            Ok((0, _)) => return Err(ErrorKind::WriteZero.into()),
+            Ok((count, wanted)) => {
+                broker.written(id, count);
                 share = share.saturating_sub(count);
+                if count < wanted {
+                    // The socket is full: asking again would only say so.
+                    return Ok(Flushed::Blocked);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Flushed::All)
+}
+
+/// One `writev` of up to `N` slices: how many bytes the socket took, of how many.
+fn write_once<const N: usize>(
+    socket: &mut TcpStream,
+    outbound: &Outbound,
+) -> io::Result<(usize, usize)> {
+    let mut slices = [IoSlice::new(&[]); N];
+    let filled = outbound.io_slices(&mut slices);
+    let slices = slices.get(..filled).unwrap_or_default();
+    let wanted = slices.iter().map(|slice| slice.len()).sum();
+    Ok((socket.write_vectored(slices)?, wanted))
 }
 
 fn flush_tls(
     socket: &mut TcpStream,
     session: &mut Session,
-    outbound: &mut Outbound,
+    broker: &mut Broker,
+    id: ConnectionId,
 ) -> io::Result<Flushed> {
     let mut share = CONNECTION_WRITE_BYTES;
     loop {
@@ -156,6 +184,7 @@ fn flush_tls(
             }
         }
         // Before the handshake is done nothing of ours may be written: it waits in the broker.
+        let outbound = broker.outbound(id);
         if outbound.is_empty() || !session.is_established() {
             return Ok(Flushed::All);
         }
@@ -168,6 +197,6 @@ fn flush_tls(
         }
         let length = slices[0].len().min(TLS_WRITE_BYTES);
         let count = session.send(&slices[0][..length])?;
-        outbound.consumed(count);
+        broker.written(id, count);
     }
 }

@@ -1,0 +1,125 @@
+//! Blocks of memory that bytes from sockets are read into and that leave as shared slices. A block
+//! is used again once the last slice of it is gone; what is kept for that is bounded.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Blocks that are looked at when one is asked for: the oldest ones are the likeliest to be free.
+const LOOKED_AT: usize = 4;
+/// Sizes are multiples of this many bytes, so that blocks of about one size fit each other.
+const GRAIN_BYTES: usize = 4 * 1024;
+/// A block is used for what needs at least this share of it, in quarters.
+const USED_QUARTERS: usize = 3;
+
+/// Blocks that were lent out as [`Bytes`], in the order in which they came back.
+#[derive(Debug)]
+pub struct BlockPool {
+    blocks: VecDeque<Bytes>,
+    held_bytes: usize,
+    limit_bytes: usize,
+}
+
+impl BlockPool {
+    /// A pool that holds on to at most `limit_bytes`.
+    #[must_use]
+    pub const fn new(limit_bytes: usize) -> Self {
+        Self {
+            blocks: VecDeque::new(),
+            held_bytes: 0,
+            limit_bytes,
+        }
+    }
+
+    /// A block of at least `length` bytes, all of them initialised (with anything).
+    pub fn take(&mut self, length: usize) -> BytesMut {
+        let size = length.max(1).div_ceil(GRAIN_BYTES) * GRAIN_BYTES;
+        for _ in 0..self.blocks.len().min(LOOKED_AT) {
+            let Some(block) = self.blocks.pop_front() else {
+                break;
+            };
+            self.held_bytes -= block.len();
+            let fits = block.len() >= size && block.len() / 4 * USED_QUARTERS <= size;
+            if !fits {
+                // Another size than what is in use now: let it go when nobody reads it.
+                if !block.is_unique() {
+                    self.hold(block);
+                }
+                continue;
+            }
+            match block.try_into_mut() {
+                Ok(block) => return block,
+                Err(block) => self.hold(block),
+            }
+        }
+        BytesMut::zeroed(size)
+    }
+
+    /// Takes a whole block back, though slices of it may still be on their way.
+    pub fn give(&mut self, block: Bytes) {
+        while self.held_bytes + block.len() > self.limit_bytes {
+            let Some(oldest) = self.blocks.pop_front() else {
+                return;
+            };
+            self.held_bytes -= oldest.len();
+        }
+        self.hold(block);
+    }
+
+    /// Whether a block of `length` bytes can be given back without letting go of another: if not,
+    /// slow readers hold on to so much that what comes next should be copied.
+    #[must_use]
+    pub fn has_room(&self, length: usize) -> bool {
+        self.held_bytes + length <= self.limit_bytes
+    }
+
+    fn hold(&mut self, block: Bytes) {
+        self.held_bytes += block.len();
+        self.blocks.push_back(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_used_again_once_its_last_slice_is_gone() {
+        let mut pool = BlockPool::new(4 * GRAIN_BYTES);
+        let block = pool.take(1000);
+        assert_eq!(block.len(), GRAIN_BYTES);
+        let place = block.as_ptr();
+        let shared = block.freeze();
+        let slice = shared.slice(10..20);
+        pool.give(shared);
+        let other = pool.take(1000);
+        assert_ne!(other.as_ptr(), place, "still read by somebody");
+        drop(slice);
+        assert_eq!(pool.take(1000).as_ptr(), place);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_said() {
+        let mut pool = BlockPool::new(2 * GRAIN_BYTES);
+        let lent: Vec<Bytes> = (0..5).map(|_| pool.take(1).freeze()).collect();
+        for block in &lent {
+            pool.give(block.clone());
+            assert!(pool.held_bytes <= 2 * GRAIN_BYTES);
+        }
+        assert!(!pool.has_room(1));
+        drop(lent);
+        let free = pool.take(1);
+        assert!(pool.has_room(free.len()));
+        pool.give(Bytes::from(vec![0; 3 * GRAIN_BYTES]));
+        assert_eq!(pool.held_bytes, 0, "greater than all that may be held");
+    }
+
+    #[test]
+    fn blocks_of_another_size_make_way() {
+        let mut pool = BlockPool::new(8 * GRAIN_BYTES);
+        let big = pool.take(4 * GRAIN_BYTES);
+        pool.give(big.freeze());
+        assert_eq!(pool.take(2 * GRAIN_BYTES).len(), 2 * GRAIN_BYTES);
+        assert_eq!(pool.held_bytes, 0);
+    }
+}
