@@ -1,373 +1,390 @@
-//! What is measured. Each scenario drives one running server and returns how many messages it
-//! moved in what time, and what that cost the server.
+//! What a scenario is: a name, a target, and a function that drives one running server and says
+//! how many messages it moved in what time and what that cost.
 
-use std::io::Read;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, READ_BYTES, publish_block, text};
-use crate::server::Server;
+use rustix::time::{ClockId, clock_gettime};
 
-/// Messages per write of a publisher.
-const BLOCK_MESSAGES: usize = 500;
-/// Unacknowledged publishes of an asynchronous JetStream publisher.
-const WINDOW: u64 = 1_000;
+use crate::control::Client;
+use crate::server::{Launch, Server, Side, Syncing};
+use crate::statistics::Latency;
 
-/// What a scenario must reach for the row to pass.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Target {
-    /// Throughput at least this multiple of the reference's.
-    Throughput(f64),
-    /// Memory at most this many bytes.
-    MemoryBytes(u64),
-    None,
+/// How long a measured phase lasts at scale 1.
+const PHASE_SECONDS: f64 = 1.0;
+const PHASE_SECONDS_LEAST: f64 = 0.03;
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Metric {
+    Rate,
+    ServerCpu,
+    LatencyP50,
+    LatencyP99,
+    Memory,
+    /// Time of the whole run.
+    Seconds,
+}
+
+impl Metric {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::ServerCpu => "CPU",
+            Self::LatencyP50 => "p50",
+            Self::LatencyP99 => "p99",
+            Self::Memory => "memory",
+            Self::Seconds => "time",
+        }
+    }
+}
+
+/// What a ratio of ours to another side must reach.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Check {
+    pub(crate) metric: Metric,
+    pub(crate) against: Side,
+    pub(crate) bound: Bound,
+}
+
+impl Check {
+    pub(crate) const fn least(metric: Metric, ratio: f64) -> Self {
+        Self {
+            metric,
+            against: Side::Reference,
+            bound: Bound::AtLeast(ratio),
+        }
+    }
+
+    pub(crate) const fn most(metric: Metric, ratio: f64) -> Self {
+        Self {
+            metric,
+            against: Side::Reference,
+            bound: Bound::AtMost(ratio),
+        }
+    }
+
+    pub(crate) const fn of_relay(ratio: f64) -> Self {
+        Self {
+            metric: Metric::Rate,
+            against: Side::Relay,
+            bound: Bound::AtLeast(ratio),
+        }
+    }
+}
+
+/// What a row's main figure is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unit {
+    MessagesPerSecond,
+    /// MiB a second, of payloads of so many bytes.
+    MebibytesPerSecond(usize),
+    /// Bytes of memory for each of something.
+    BytesEach,
+    /// Milliseconds of the whole run.
+    Milliseconds,
 }
 
 /// The result of one run.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Run {
     pub(crate) messages: u64,
     pub(crate) seconds: f64,
-    pub(crate) server_cpu_seconds: f64,
-    /// Latencies in microseconds, where measured: p50 and p99.
-    pub(crate) latency_us: Option<(f64, f64)>,
+    pub(crate) server_cpu_seconds: Option<f64>,
+    pub(crate) generator_cpu_seconds: f64,
+    pub(crate) latency: Option<Latency>,
     /// Memory in bytes, where that is what is measured.
-    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<f64>,
+    pub(crate) peak_memory_bytes: Option<f64>,
+    /// A second figure and its name.
+    pub(crate) aside: Option<(&'static str, f64)>,
 }
+
+type RunFunction = Box<dyn Fn(&mut Context<'_>) -> Result<Vec<Run>, String>>;
 
 pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) target: Target,
-    pub(crate) run: fn(&Server, f64) -> Result<Run, String>,
+    pub(crate) name: String,
+    pub(crate) syncing: Syncing,
+    pub(crate) unit: Unit,
+    pub(crate) checks: Vec<Check>,
+    /// Whether the server must be one that this program may stop and start.
+    pub(crate) restarts: bool,
+    /// Whether the stream is filled with the server's own syncing before that of the scenario
+    /// takes over; or a reference that syncs every message would need minutes.
+    pub(crate) is_filled_first: bool,
+    /// Runs of one call are the rounds (used where the preparation takes long).
+    pub(crate) is_one_call: bool,
+    pub(crate) run: RunFunction,
 }
 
-pub(crate) fn all() -> Vec<Scenario> {
-    let scenario = |name, target, run| Scenario { name, target, run };
-    vec![
-        scenario("idle memory", Target::MemoryBytes(20 << 20), idle_memory),
-        scenario("core publish only, 128 B", Target::None, |server, scale| {
-            publish_only(server, 128, count(4e6, scale))
-        }),
-        scenario(
-            "core 1:1, 16 B",
-            Target::Throughput(1.0),
-            |server, scale| fan_out(server, 1, 16, count(3e6, scale)),
-        ),
-        scenario(
-            "core 1:1, 128 B",
-            Target::Throughput(1.0),
-            |server, scale| fan_out(server, 1, 128, count(3e6, scale)),
-        ),
-        scenario(
-            "core 1:1, 1 KiB",
-            Target::Throughput(1.0),
-            |server, scale| fan_out(server, 1, 1024, count(1e6, scale)),
-        ),
-        scenario("core 1:8, 128 B", Target::None, |server, scale| {
-            fan_out(server, 8, 128, count(5e5, scale))
-        }),
-        scenario(
-            "core request/reply, 1 client",
-            Target::None,
-            |server, scale| request_reply(server, count(2e4, scale)),
-        ),
-        scenario(
-            "jetstream async publish, 128 B",
-            Target::Throughput(0.5),
-            |server, scale| async_publish(server, 128, count(3e5, scale)),
-        ),
-        scenario(
-            "jetstream async publish, 1 KiB",
-            Target::Throughput(0.5),
-            |server, scale| async_publish(server, 1024, count(2e5, scale)),
-        ),
-        scenario(
-            "jetstream sync publish, 1 client, 128 B",
-            Target::None,
-            |server, scale| sync_publish(server, 128, count(5e3, scale)),
-        ),
-        scenario(
-            "jetstream atomic batches of 100, 128 B",
-            Target::None,
-            |server, scale| atomic_batches(server, 100, count(1e3, scale)),
-        ),
-        scenario(
-            "jetstream atomic batches of 1000, 128 B",
-            Target::None,
-            |server, scale| atomic_batches(server, 1000, count(1e2, scale)),
-        ),
-    ]
-}
-
-fn count(base: f64, scale: f64) -> u64 {
-    (base * scale).max(1.0) as u64
-}
-
-/// Times `work` and the processor time that the server spends on it.
-fn timed(
-    server: &Server,
-    messages: u64,
-    work: impl FnOnce() -> Result<(), String>,
-) -> Result<Run, String> {
-    let (cpu, start) = (server.cpu_seconds(), Instant::now());
-    work()?;
-    let seconds = start.elapsed().as_secs_f64();
-    let server_cpu_seconds = server.cpu_seconds() - cpu;
-    Ok(Run {
-        messages,
-        seconds,
-        server_cpu_seconds,
-        ..Run::default()
-    })
-}
-
-fn idle_memory(server: &Server, _scale: f64) -> Result<Run, String> {
-    let mut client = Client::connect(&server.address)?;
-    client.flush()?;
-    // A moment for background work of the start to be over; the figure is a state, not a time.
-    thread::sleep(Duration::from_millis(500));
-    Ok(Run {
-        messages: 1,
-        seconds: 1.0,
-        memory_bytes: Some(server.memory_bytes()),
-        ..Run::default()
-    })
-}
-
-fn publish_all(client: &mut Client, payload: usize, messages: u64) -> Result<(), String> {
-    let block = publish_block("bench", "", payload, BLOCK_MESSAGES);
-    let size = block.len() / BLOCK_MESSAGES;
-    let mut left = messages as usize;
-    while left > 0 {
-        let now = left.min(BLOCK_MESSAGES);
-        client.send(&block[..now * size])?;
-        left -= now;
+impl Scenario {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        run: impl Fn(&mut Context<'_>) -> Result<Run, String> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            syncing: Syncing::Shipped,
+            unit: Unit::MessagesPerSecond,
+            checks: Vec::new(),
+            restarts: false,
+            is_filled_first: false,
+            is_one_call: false,
+            run: Box::new(move |context| Ok(vec![run(context)?])),
+        }
     }
-    Ok(())
-}
 
-fn publish_only(server: &Server, payload: usize, messages: u64) -> Result<Run, String> {
-    let mut client = Client::connect(&server.address)?;
-    timed(server, messages, || {
-        publish_all(&mut client, payload, messages)?;
-        client.flush().map(|_| ())
-    })
-}
-
-/// One publisher, `receivers` subscribers; counts what all receive.
-fn fan_out(server: &Server, receivers: u64, payload: usize, messages: u64) -> Result<Run, String> {
-    let message_bytes = format!("MSG bench 1 {payload}\r\n").len() + payload + 2;
-    let mut subscribers = Vec::new();
-    for _ in 0..receivers {
-        let mut client = Client::connect(&server.address)?;
-        client.send(b"SUB bench 1\r\n")?;
-        client.flush()?;
-        subscribers.push(client);
+    /// A scenario whose one call returns a run for each round.
+    pub(crate) fn of_one_call(
+        name: impl Into<String>,
+        run: impl Fn(&mut Context<'_>) -> Result<Vec<Run>, String> + 'static,
+    ) -> Self {
+        Self {
+            is_one_call: true,
+            run: Box::new(run),
+            ..Self::new(name, |_| Ok(Run::default()))
+        }
     }
-    let mut publisher = Client::connect(&server.address)?;
-    timed(server, messages * receivers, || {
-        thread::scope(|scope| {
-            let readers: Vec<_> = subscribers
-                .iter_mut()
-                .map(|client| {
-                    scope.spawn(move || read_bytes(client, message_bytes as u64 * messages))
-                })
-                .collect();
-            publish_all(&mut publisher, payload, messages)?;
-            for reader in readers {
-                reader
-                    .join()
-                    .map_err(|_| "a reader panicked".to_owned())??;
-            }
-            Ok(())
+
+    pub(crate) fn syncing(mut self, syncing: Syncing) -> Self {
+        self.syncing = syncing;
+        self.name = format!("{} [{}]", self.name, syncing.name());
+        self
+    }
+
+    /// Needs a server that this program may stop and start.
+    pub(crate) fn restarting(mut self) -> Self {
+        self.restarts = true;
+        self
+    }
+
+    pub(crate) fn filled_first(mut self) -> Self {
+        self.is_filled_first = true;
+        self
+    }
+
+    pub(crate) fn unit(mut self, unit: Unit) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    pub(crate) fn check(mut self, check: Check) -> Self {
+        self.checks.push(check);
+        self
+    }
+
+    pub(crate) fn has_relay(&self) -> bool {
+        self.checks.iter().any(|check| check.against == Side::Relay)
+    }
+}
+
+/// What a scenario works with.
+pub(crate) struct Context<'a> {
+    pub(crate) server: &'a mut Server,
+    /// How the server was started; none of one that was there before.
+    pub(crate) launch: Option<&'a Launch<'a>>,
+    pub(crate) scale: f64,
+    /// How often a scenario of one call repeats.
+    pub(crate) rounds: usize,
+    /// Streams to delete at the end, if the server stays.
+    pub(crate) streams: Vec<String>,
+}
+
+impl Context<'_> {
+    pub(crate) fn connect(&self) -> Result<Client, String> {
+        Client::connect(&self.server.endpoint)
+    }
+
+    /// A number of things at this scale.
+    pub(crate) fn count(&self, base: u64) -> u64 {
+        ((base as f64 * self.scale) as u64).max(base.min(20))
+    }
+
+    /// How long to publish at this scale.
+    pub(crate) fn phase(&self) -> Duration {
+        Duration::from_secs_f64((PHASE_SECONDS * self.scale).max(PHASE_SECONDS_LEAST))
+    }
+
+    /// Stops the server in order and starts it on the same data.
+    pub(crate) fn restart(&mut self) -> Result<Instant, String> {
+        let launch = self.launch.ok_or("this server cannot be restarted")?;
+        self.server.restart(launch)
+    }
+
+    /// To be called when the stream is filled: from now on the scenario's syncing holds.
+    pub(crate) fn filled(&mut self) -> Result<(), String> {
+        match self.launch {
+            Some(launch) if launch.syncing != Syncing::Shipped => self.restart().map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection without protocol, to the relay.
+    pub(crate) fn connect_raw(&self) -> Result<Client, String> {
+        Client::connect_raw(&self.server.endpoint)
+    }
+
+    /// Times `work`, which returns the number of messages, and what both sides spend on it.
+    pub(crate) fn timed(&self, work: impl FnOnce() -> Result<u64, String>) -> Result<Run, String> {
+        let cpu = (self.server.cpu_seconds(), own_cpu_seconds());
+        let start = Instant::now();
+        let messages = work()?;
+        let seconds = start.elapsed().as_secs_f64();
+        let spent = self.server.cpu_seconds().zip(cpu.0);
+        Ok(Run {
+            messages,
+            seconds,
+            server_cpu_seconds: spent.map(|(after, before)| after - before),
+            generator_cpu_seconds: own_cpu_seconds() - cpu.1,
+            ..Run::default()
         })
-    })
-}
-
-fn read_bytes(client: &mut Client, mut left: u64) -> Result<(), String> {
-    let mut block = vec![0; READ_BYTES];
-    while left > 0 {
-        let count = client.stream.read(&mut block).map_err(text)? as u64;
-        if count == 0 {
-            return Err("the server closed a subscriber".to_owned());
-        }
-        left = left.saturating_sub(count);
     }
-    Ok(())
 }
 
-fn request_reply(server: &Server, requests: u64) -> Result<Run, String> {
-    let mut service = Client::connect(&server.address)?;
-    service.send(b"SUB service 1\r\n")?;
-    service.flush()?;
-    let mut asking = Client::connect(&server.address)?;
-    asking.send(b"SUB answers 1\r\n")?;
-    asking.flush()?;
-    let mut latencies = Vec::with_capacity(requests as usize);
-    let mut run = thread::scope(|scope| {
-        let answering = scope.spawn(move || answer(&mut service, requests));
-        let run = timed(server, requests, || {
-            for _ in 0..requests {
-                let start = Instant::now();
-                asking.send(b"PUB service answers 16\r\n0123456789abcdef\r\n")?;
-                asking.read_until(b"fedcba9876543210\r\n")?;
-                latencies.push(start.elapsed().as_secs_f64() * 1e6);
-            }
-            Ok(())
-        });
-        answering
-            .join()
-            .map_err(|_| "the service panicked".to_owned())??;
-        run
-    })?;
-    run.latency_us = Some(percentiles(&mut latencies));
-    Ok(run)
+fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn answer(service: &mut Client, requests: u64) -> Result<(), String> {
-    for _ in 0..requests {
-        service.read_until(b"0123456789abcdef\r\n")?;
-        service.send(b"PUB answers 16\r\nfedcba9876543210\r\n")?;
+/// Messages on their way, shared by the connections of a run.
+pub(crate) struct Traffic {
+    /// No more are sent after this many, or this moment.
+    most: u64,
+    until: Instant,
+    time: Duration,
+    /// Receptions of each message.
+    fan: u64,
+    /// Receptions that may be outstanding.
+    window: u64,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+    is_closed: Cell<bool>,
+}
+
+impl Traffic {
+    /// Ends after a time.
+    pub(crate) fn lasting(time: Duration) -> Self {
+        Self {
+            most: u64::MAX,
+            until: Instant::now() + time,
+            time,
+            fan: 1,
+            window: u64::MAX / 2,
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            is_closed: Cell::new(false),
+        }
     }
-    Ok(())
-}
 
-fn percentiles(latencies: &mut [f64]) -> (f64, f64) {
-    latencies.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = (latencies.len() as f64 * share) as usize;
-        latencies
-            .get(index)
-            .or_else(|| latencies.last())
-            .copied()
-            .unwrap_or(0.0)
-    };
-    (at(0.5), at(0.99))
-}
-
-fn create_stream(server: &Server) -> Result<Client, String> {
-    let mut client = Client::connect(&server.address)?;
-    client.request(
-        "$JS.API.STREAM.CREATE.bench",
-        r#"{"name":"bench","subjects":["bench"],"storage":"file","allow_atomic":true}"#,
-    )?;
-    Ok(client)
-}
-
-/// Publishes with at most [`WINDOW`] acknowledgements outstanding.
-fn async_publish(server: &Server, payload: usize, messages: u64) -> Result<Run, String> {
-    let mut publisher = create_stream(server)?;
-    publisher.send(b"SUB acks 1\r\n")?;
-    publisher.flush()?;
-    let mut reader = Client {
-        stream: publisher.stream.try_clone().map_err(text)?,
-    };
-    let acked = AtomicU64::new(0);
-    let block = publish_block("bench", "acks", payload, WINDOW as usize);
-    let size = block.len() / WINDOW as usize;
-    timed(server, messages, || {
-        let this = thread::current();
-        thread::scope(|scope| {
-            let reading = scope.spawn(|| count_acks(&mut reader, messages, &acked, &this));
-            let mut sent = 0;
-            while sent < messages {
-                let room = (acked.load(Ordering::Acquire) + WINDOW - sent).min(messages - sent);
-                if room == 0 {
-                    if reading.is_finished() {
-                        break;
-                    }
-                    thread::park_timeout(Duration::from_millis(1));
-                    continue;
-                }
-                publisher.send(&block[..room as usize * size])?;
-                sent += room;
-            }
-            reading
-                .join()
-                .map_err(|_| "the reader panicked".to_owned())?
-        })
-    })
-}
-
-/// Every acknowledgement is a MSG line and a payload line.
-fn count_acks(
-    reader: &mut Client,
-    messages: u64,
-    acked: &AtomicU64,
-    waiting: &thread::Thread,
-) -> Result<(), String> {
-    let mut block = vec![0; READ_BYTES];
-    let mut lines = 0;
-    while lines < messages * 2 {
-        let count = reader.stream.read(&mut block).map_err(text)?;
-        if count == 0 {
-            return Err("the server closed the publisher".to_owned());
+    /// Ends after a number of messages.
+    pub(crate) fn counting(most: u64) -> Self {
+        Self {
+            most,
+            ..Self::lasting(Duration::from_secs(3600))
         }
-        let received = &block[..count];
-        if memchr::memmem::find(received, b"\"error\"").is_some() {
-            return Err(String::from_utf8_lossy(received).into_owned());
-        }
-        lines += memchr::memchr_iter(b'\n', received).count() as u64;
-        acked.store(lines / 2, Ordering::Release);
-        waiting.unpark();
     }
-    Ok(())
+
+    /// The time counts from now.
+    pub(crate) fn starting_now(mut self) -> Self {
+        self.until = Instant::now() + self.time;
+        self
+    }
+
+    pub(crate) fn with_most(mut self, most: u64) -> Self {
+        self.most = most;
+        self
+    }
+
+    pub(crate) fn with_fan(mut self, fan: u64) -> Self {
+        self.fan = fan;
+        self
+    }
+
+    pub(crate) fn with_window(mut self, window: u64) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// How many messages may be sent now.
+    pub(crate) fn room(&self) -> u64 {
+        if self.is_closed.get() {
+            return 0;
+        }
+        if Instant::now() >= self.until || self.sent.get() >= self.most {
+            self.is_closed.set(true);
+            return 0;
+        }
+        let outstanding = (self.sent.get() * self.fan).saturating_sub(self.received.get());
+        let free = self.window.saturating_sub(outstanding);
+        if self.window / 4 > free {
+            // Few and large writes rather than one for every reception.
+            return 0;
+        }
+        (free / self.fan).min(self.most - self.sent.get())
+    }
+
+    pub(crate) fn sent(&self, count: u64) {
+        self.sent.set(self.sent.get() + count);
+    }
+
+    pub(crate) fn received(&self, count: u64) {
+        self.received.set(self.received.get() + count);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
+    pub(crate) fn sent_count(&self) -> u64 {
+        self.sent.get()
+    }
+
+    pub(crate) fn received_count(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Nothing more is sent and everything has arrived.
+    pub(crate) fn is_finished(&self) -> bool {
+        let is_sent = self.is_closed.get() || self.sent.get() >= self.most;
+        is_sent && self.received.get() >= self.sent.get() * self.fan
+    }
 }
 
-fn sync_publish(server: &Server, payload: usize, messages: u64) -> Result<Run, String> {
-    let mut publisher = create_stream(server)?;
-    publisher.send(b"SUB acks 1\r\n")?;
-    publisher.flush()?;
-    let one = publish_block("bench", "acks", payload, 1);
-    let mut latencies = Vec::with_capacity(messages as usize);
-    let mut run = timed(server, messages, || {
-        for _ in 0..messages {
-            let start = Instant::now();
-            publisher.send(&one)?;
-            publisher.read_until(b"}\r\n")?;
-            latencies.push(start.elapsed().as_secs_f64() * 1e6);
-        }
-        Ok(())
-    })?;
-    run.latency_us = Some(percentiles(&mut latencies));
-    Ok(run)
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// Batches one after the other: only the commit waits for its answer.
-fn atomic_batches(server: &Server, size: u64, batches: u64) -> Result<Run, String> {
-    let mut publisher = create_stream(server)?;
-    publisher.send(b"SUB acks 1\r\n")?;
-    publisher.flush()?;
-    timed(server, size * batches, || {
-        for batch in 0..batches {
-            let mut block = Vec::new();
-            for sequence in 1..=size {
-                let commit = if sequence == size {
-                    "Nats-Batch-Commit: 1\r\n"
-                } else {
-                    ""
-                };
-                let reply = if sequence == size { "acks " } else { "" };
-                let headers = format!(
-                    "NATS/1.0\r\nNats-Batch-Id: b{batch}\r\nNats-Batch-Sequence: {sequence}\r\n{commit}\r\n"
-                );
-                let head = format!(
-                    "HPUB bench {reply}{} {}\r\n",
-                    headers.len(),
-                    headers.len() + 128
-                );
-                block.extend_from_slice(head.as_bytes());
-                block.extend_from_slice(headers.as_bytes());
-                block.resize(block.len() + 128, b'x');
-                block.extend_from_slice(b"\r\n");
-            }
-            publisher.send(&block)?;
-            let answer = publisher.read_until(b"}\r\n")?;
-            if memchr::memmem::find(&answer, b"\"error\"").is_some() {
-                return Err(String::from_utf8_lossy(&answer).into_owned());
-            }
-        }
-        Ok(())
-    })
+    use super::Traffic;
+
+    #[test]
+    fn a_window_counts_receptions_and_opens_by_quarters() {
+        let traffic = Traffic::counting(1000).with_fan(2).with_window(80);
+        assert_eq!(traffic.room(), 40);
+        traffic.sent(40);
+        assert_eq!(traffic.room(), 0);
+        traffic.received(19);
+        assert_eq!(traffic.room(), 0);
+        traffic.received(1);
+        assert_eq!(traffic.room(), 10);
+        assert!(!traffic.is_finished());
+    }
+
+    #[test]
+    fn traffic_is_finished_when_all_that_was_sent_has_arrived() {
+        let traffic = Traffic::counting(5);
+        traffic.sent(5);
+        assert_eq!(traffic.room(), 0);
+        assert!(!traffic.is_finished());
+        traffic.received(5);
+        assert!(traffic.is_finished());
+        let traffic = Traffic::lasting(Duration::ZERO);
+        assert_eq!(traffic.room(), 0);
+        assert!(traffic.is_finished());
+    }
 }
