@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod packages;
 pub mod raw;
 pub mod server;
+pub mod shape;
 pub mod tokens;
 
 pub use raw::RawClient;

@@ -20,7 +20,7 @@ use crate::ids::{AccountId, ConnectionId, EndpointId};
 use crate::lame_duck::LameDuck;
 use crate::limits::PAYLOAD_BLOCKS_BYTES;
 use crate::match_cache::MatchCache;
-use crate::monitor::{ConnectionInfo, ServerCounters};
+use crate::monitor::{ConnectionInfo, ServerCounters, SessionEvent};
 use crate::outbound::Outbound;
 use crate::session::{Phase, Session};
 use crate::settings::{BrokerSettings, ServerIdentity};
@@ -54,6 +54,7 @@ pub struct Broker {
     pub(crate) dirty: Vec<ConnectionId>,
     pub(crate) counters: ServerCounters,
     pub(crate) closed: VecDeque<ConnectionInfo>,
+    pub(crate) session_events: Vec<SessionEvent>,
     pub(crate) lame_duck: Option<LameDuck>,
     pub(crate) is_stopping: bool,
     pub(crate) max_pending: usize,
@@ -100,6 +101,7 @@ impl Broker {
             dirty: Vec::new(),
             counters: ServerCounters::default(),
             closed: VecDeque::new(),
+            session_events: Vec::new(),
             lame_duck: None,
             is_stopping: false,
             batch_stall_ns: 0,
@@ -292,6 +294,17 @@ impl Broker {
     /// Appends the watched subjects for which a matching subscription came or went.
     pub fn take_interest_changes(&mut self, out: &mut Vec<(AccountId, Vec<u8>)>) {
         out.append(&mut self.interest_changes);
+    }
+
+    /// Appends what happened to clients since the last call, in order.
+    pub fn take_session_events(&mut self, out: &mut Vec<SessionEvent>) {
+        out.append(&mut self.session_events);
+    }
+
+    /// Whether a client of the system account is there to hear of others.
+    pub(crate) fn is_watched(&self) -> bool {
+        let system = self.accounts.get(AccountId::SYSTEM);
+        system.is_some_and(|account| account.counters.connections > 0)
     }
 
     /// Monotonic time at which [`Self::tick`] has something to do.

@@ -5,6 +5,8 @@ use millrace_clock::Now;
 
 use crate::broker::Broker;
 use crate::effects::{BrokerEffect, CloseReason, LogLevel};
+use crate::ids::ConnectionId;
+use crate::monitor::SessionEvent;
 use crate::session::Phase;
 use crate::timers::TimerKind;
 
@@ -46,6 +48,14 @@ impl Broker {
         );
         if let Some(mut info) = self.connection_info(slot) {
             info.stopped = Some((now, reason));
+            if self.is_watched() {
+                let boxed = Box::new(info.clone());
+                if reason == CloseReason::AuthenticationViolation {
+                    self.session_events
+                        .push(SessionEvent::Refused(boxed.clone()));
+                }
+                self.session_events.push(SessionEvent::Disconnected(boxed));
+            }
             let limit = self.options.client.max_closed_clients;
             while self.closed.len() >= limit.max(1) {
                 self.closed.pop_front();
@@ -101,6 +111,15 @@ impl Broker {
     pub(crate) fn fail(&mut self, now: Now, slot: u32, text: &[u8], reason: CloseReason) {
         self.send_error(slot, text);
         self.close_session(now, slot, reason, true);
+    }
+
+    /// Closes a client's connection on an operator's request. False if there is none of this id.
+    pub fn kick(&mut self, now: Now, id: ConnectionId, reason: CloseReason) -> bool {
+        let Some(slot) = self.slot_of(id) else {
+            return false;
+        };
+        self.close_session(now, slot, reason, true);
+        true
     }
 
     /// Closes every connection with the reason `Server Shutdown`, after a flush.

@@ -50,6 +50,15 @@ impl Broker {
         }
     }
 
+    /// Tells one client what lame duck mode tells all. False if there is none of this id.
+    pub fn tell_lame_duck(&mut self, id: ConnectionId) -> bool {
+        let Some(slot) = self.slot_of(id) else {
+            return false;
+        };
+        self.send_lame_duck_info(slot);
+        true
+    }
+
     pub(crate) fn advance_lame_duck(&mut self, now: Now) {
         let due = self.lame_duck.as_ref().and_then(|state| state.deadline_ns);
         if due.is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {

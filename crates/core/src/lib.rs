@@ -44,6 +44,6 @@ pub use effects::{
 };
 pub use ids::{AccountId, ConnectionId, EndpointId};
 pub use limits::{COMPATIBLE_VERSION, MILLRACE_VERSION, RUNTIME};
-pub use monitor::{AccountInfo, ConnectionInfo, ServerCounters, SubscriptionInfo};
+pub use monitor::{AccountInfo, ConnectionInfo, ServerCounters, SessionEvent, SubscriptionInfo};
 pub use outbound::Outbound;
 pub use settings::{BrokerSettings, ServerIdentity};

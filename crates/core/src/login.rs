@@ -11,6 +11,7 @@ use crate::client::Hashing;
 use crate::connect;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts};
 use crate::ids::{AccountId, ConnectionId};
+use crate::monitor::SessionEvent;
 use crate::publish::Source;
 use crate::session::{Phase, Session};
 use crate::timers::TimerKind;
@@ -183,6 +184,12 @@ impl Broker {
         }
         self.send_ok(slot);
         self.set_first_ping(now, slot);
+        if self.is_watched()
+            && let Some(info) = self.connection_info(slot)
+        {
+            self.session_events
+                .push(SessionEvent::Connected(Box::new(info)));
+        }
     }
 
     /// Gives the session its account, permissions and limits. False if that closed it.

@@ -120,3 +120,14 @@ pub struct AccountInfo {
     /// Clients of it that were cut as slow consumers.
     pub slow_consumers: u64,
 }
+
+/// What happened to a client, for the system account.
+#[derive(Clone, Debug)]
+pub enum SessionEvent {
+    /// It logged in.
+    Connected(Box<ConnectionInfo>),
+    /// It is gone.
+    Disconnected(Box<ConnectionInfo>),
+    /// It did not get in.
+    Refused(Box<ConnectionInfo>),
+}

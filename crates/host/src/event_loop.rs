@@ -160,7 +160,7 @@ pub(crate) struct EventLoop {
     _store: Option<StoreFolder>,
     passwords: PasswordPool,
     pub(crate) reload: Option<Reload>,
-    facts: HostFacts,
+    pub(crate) facts: HostFacts,
     processor: (u64, u64),
     ports: PortsWriter,
     ports_file: Option<PortsFile>,
@@ -271,6 +271,7 @@ impl EventLoop {
             self.accept(now);
             self.read_ready(now);
             self.node.end_of_turn(now);
+            self.answer_system_requests(now);
             self.settle(now);
             if self.advance_stage(now)? {
                 self.ports_file = None;
@@ -370,13 +371,18 @@ impl EventLoop {
         self.again = true;
     }
 
-    fn monitor(&mut self, now: Now, request: MonitorRequest) {
+    /// What only the host knows and monitoring shows, as of now.
+    pub(crate) fn update_facts(&mut self, now: Now) {
         let used = machine::processor_ns();
         let (used_before, at) = self.processor;
         let passed = now.monotonic_ns.saturating_sub(at).max(1);
         self.facts.memory_bytes = machine::resident_bytes();
         self.facts.cpu_percent = used.saturating_sub(used_before) as f64 * 100.0 / passed as f64;
         self.processor = (used, now.monotonic_ns);
+    }
+
+    fn monitor(&mut self, now: Now, request: MonitorRequest) {
+        self.update_facts(now);
         let answer = self
             .node
             .monitor(now, &self.facts, &request.path, &request.query);

@@ -20,7 +20,8 @@ impl EventLoop {
             // A supervisor that grows impatient must not cut lame duck mode short.
             Signal::Terminate if self.stage == Stage::LameDuck => {}
             Signal::Terminate => self.begin_shutdown(now),
-            Signal::Hangup => self.reload_options(now),
+            // A failure stands in the log.
+            Signal::Hangup => drop(self.reload_options(now)),
             Signal::User1 => self.logger.reopen(),
             Signal::User2 => self.begin_lame_duck(now),
         }
@@ -51,7 +52,19 @@ impl EventLoop {
         self.again = true;
     }
 
-    fn reload_options(&mut self, now: Now) {
+    /// Answers requests of the system account; some ask for a reload.
+    pub(crate) fn answer_system_requests(&mut self, now: Now) {
+        if !self.node.has_system_requests() {
+            return;
+        }
+        self.update_facts(now);
+        for request in self.node.answer_system_requests(now, &self.facts) {
+            let result = self.reload_options(now);
+            self.node.reloaded(now, &request, result);
+        }
+    }
+
+    fn reload_options(&mut self, now: Now) -> Result<(), String> {
         let result = self.reload.as_mut().map_or_else(
             || {
                 Err(
@@ -67,10 +80,14 @@ impl EventLoop {
             Ok((reloaded, tls))
         });
         match result {
-            Ok((reloaded, tls)) => self.take_over(now, reloaded, tls),
+            Ok((reloaded, tls)) => {
+                self.take_over(now, reloaded, tls);
+                Ok(())
+            }
             Err(reason) => {
                 let text = format!("Failed to reload server configuration: {reason}");
                 self.logger.line(Level::Error, &text);
+                Err(reason)
             }
         }
     }

@@ -12,7 +12,9 @@ mod monitor;
 mod node;
 mod outbound;
 mod settings;
+mod system;
 
 pub use monitor::{HostFacts, MonitorAnswer};
 pub use node::{LogLine, LogSeverity, Node};
 pub use settings::{JetStreamHostSettings, NodeSettings};
+pub use system::ReloadRequest;

@@ -4,6 +4,7 @@
 mod connz;
 mod healthz;
 mod jsz;
+mod others;
 mod query;
 mod varz;
 
@@ -11,7 +12,7 @@ use millrace_clock::Now;
 use serde_json::Value;
 
 use crate::node::Node;
-use query::Query;
+pub(crate) use query::Query;
 
 /// What only the host knows and monitoring shows.
 #[derive(Clone, Debug, Default)]
@@ -77,24 +78,41 @@ impl Node {
     ) -> MonitorAnswer {
         *self.http_requests.entry(path.to_owned()).or_default() += u64::from(KNOWN.contains(&path));
         let query = Query::parse(query);
-        let answer = match path {
-            "/varz" => Ok(self.varz(now, facts)),
-            "/healthz" => self.healthz(&query),
-            "/jsz" => self.jsz(now, &query),
-            "/connz" => self.connz(now, &query),
-            "/subsz" | "/subscriptionsz" => self.subsz(now, &query),
-            "/" => Ok(index()),
-            _ => Err(MonitorAnswer::text(404, "404 page not found\n")),
-        };
         if !KNOWN.contains(&path) {
             self.http_requests.remove(path);
         }
-        answer.unwrap_or_else(|refusal| refusal)
+        self.show(now, facts, path, &query)
+            .unwrap_or_else(|| MonitorAnswer::text(404, "404 page not found\n"))
+    }
+
+    /// What an endpoint shows; `None` if there is no such endpoint.
+    pub(crate) fn show(
+        &self,
+        now: Now,
+        facts: &HostFacts,
+        path: &str,
+        query: &Query,
+    ) -> Option<MonitorAnswer> {
+        let answer = match path {
+            "/varz" => Ok(self.varz(now, facts)),
+            "/healthz" => self.healthz(query),
+            "/jsz" => self.jsz(now, query),
+            "/connz" => self.connz(now, query),
+            "/subsz" | "/subscriptionsz" => self.subsz(now, query),
+            "/routez" => Ok(self.routez(now)),
+            "/gatewayz" => Ok(self.gatewayz(now)),
+            "/leafz" => Ok(self.leafz(now)),
+            "/accountz" => self.accountz(now, query),
+            "/accstatz" => self.accstatz(now, query),
+            "/" => Ok(index()),
+            _ => return None,
+        };
+        Some(answer.unwrap_or_else(|refusal| refusal))
     }
 }
 
 /// Paths that are counted in `http_req_stats`.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 12] = [
     "/",
     "/varz",
     "/healthz",
@@ -102,6 +120,11 @@ const KNOWN: [&str; 7] = [
     "/connz",
     "/subsz",
     "/subscriptionsz",
+    "/routez",
+    "/gatewayz",
+    "/leafz",
+    "/accountz",
+    "/accstatz",
 ];
 
 fn index() -> MonitorAnswer {
@@ -140,7 +163,7 @@ fn uptime_text(now: Now, started: Now) -> String {
     text
 }
 
-fn time_text(wall_ns: i64) -> String {
+pub(crate) fn time_text(wall_ns: i64) -> String {
     millrace_clock::rfc3339::format(wall_ns)
 }
 

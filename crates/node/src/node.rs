@@ -12,6 +12,7 @@ use millrace_store::journal::JournalSettings;
 
 use crate::engine::{Engine, EngineSettings, TurnContext};
 use crate::settings::{JetStreamHostSettings, NodeSettings, engine_settings, journal_settings};
+use crate::system::System;
 
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Node {
     pub(crate) started: Now,
     /// Monitoring requests by path.
     pub(crate) http_requests: BTreeMap<String, u64>,
+    pub(crate) system: System,
     deliveries: Vec<Delivery>,
     requests: Vec<DiskRequest>,
     log: Vec<LogLine>,
@@ -79,17 +81,20 @@ impl Node {
             };
             Engine::start(now, settings, &mut requests)
         });
-        Self {
+        let mut node = Self {
             broker,
             engine,
             jetstream_host: settings.jetstream,
             options,
             started: now,
             http_requests: BTreeMap::new(),
+            system: System::new(random.stream(3)),
             deliveries: Vec::new(),
             requests,
             log: Vec::new(),
-        }
+        };
+        node.bind_system();
+        node
     }
 
     /// The broker: connections are accepted, fed, flushed and closed on it directly.
@@ -119,7 +124,11 @@ impl Node {
 
     /// Ends a batch of inputs: JetStream takes what reached it, groups and journal move on.
     pub fn end_of_turn(&mut self, now: Now) {
+        self.publish_session_events(now);
         self.broker.take_deliveries(&mut self.deliveries);
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.take_system_requests(&mut deliveries);
+        self.deliveries = deliveries;
         let Some(engine) = &mut self.engine else {
             self.deliveries.clear();
             return;
@@ -193,5 +202,6 @@ impl Node {
     pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
         self.options = Arc::clone(&options);
         self.broker.apply_options(now, options);
+        self.bind_system();
     }
 }

@@ -43,18 +43,20 @@ impl Node {
                 return Err(MonitorAnswer::text(400, &text));
             }
         };
-        if query.text("cid").is_some() {
-            let id = query.number("cid", 0)? as u64;
-            found.retain(|connection| connection.id == ConnectionId(id));
-        }
-        if let Some(user) = query.text("user") {
-            found.retain(|connection| connection.authorized_user == user);
-        }
         if let Some(account) = query.text("acc") {
             found.retain(|connection| connection.account_name == account);
         }
         sort(&mut found, now, query)?;
+        // What one asks for by name does not change how many there are.
         let total = found.len();
+        if let Some(user) = query.text("user") {
+            found.retain(|connection| connection.authorized_user == user);
+        }
+        let only = query.connection()?;
+        if let Some(id) = only {
+            found.retain(|connection| connection.id == ConnectionId(id));
+        }
+        let limit = if only.is_some() { 1 } else { limit };
         let shown: Vec<Value> = found
             .iter()
             .skip(offset)
@@ -151,19 +153,20 @@ impl Node {
         } else {
             let details: Vec<Value> = list
                 .iter()
-                .map(|one| self.subscription_value(one))
+                .map(|one| self.subscription_value(one, false))
                 .collect();
             fields.insert("subscriptions_list_detail".to_owned(), json!(details));
         }
     }
 
-    fn subscription_value(&self, subscription: &SubscriptionInfo) -> Value {
+    /// Beside its connection a subscription does not name its account again.
+    fn subscription_value(&self, subscription: &SubscriptionInfo, with_account: bool) -> Value {
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        put(
-            "account",
-            json!(self.broker.account_name(subscription.account)),
-        );
+        if with_account {
+            let name = self.broker.account_name(subscription.account);
+            put("account", json!(name));
+        }
         put(
             "subject",
             json!(String::from_utf8_lossy(&subscription.subject)),
@@ -208,7 +211,11 @@ impl Node {
             let mut list: Vec<Value> = Vec::new();
             for connection in self.broker.connections() {
                 let subscriptions = self.broker.subscriptions_of(connection.id);
-                list.extend(subscriptions.iter().map(|one| self.subscription_value(one)));
+                list.extend(
+                    subscriptions
+                        .iter()
+                        .map(|one| self.subscription_value(one, true)),
+                );
             }
             answer["total"] = json!(list.len());
             let shown: Vec<Value> = list.into_iter().skip(offset).take(limit).collect();
@@ -236,6 +243,10 @@ fn sort(found: &mut [ConnectionInfo], now: Now, query: &Query) -> Result<(), Mon
         Some("rtt") => found.sort_by_key(|one| Reverse(one.round_trip_ns)),
         Some("stop" | "reason") if query.text("state") == Some("closed") => {
             found.sort_by_key(|one| one.stopped);
+        }
+        Some(by @ ("stop" | "reason")) => {
+            let text = format!("sort by {by} only valid on closed connections");
+            return Err(MonitorAnswer::text(400, &text));
         }
         Some(other) => {
             return Err(MonitorAnswer::text(

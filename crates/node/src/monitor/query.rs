@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::MonitorAnswer;
 
 /// Parameters by name; the first of a name counts.
-pub(super) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(super) fn parse(text: &str) -> Self {
@@ -17,6 +19,53 @@ impl Query {
                 .or_insert_with(|| decode(value));
         }
         Self(parameters)
+    }
+
+    /// Options of a system request. `account`, if given, is the only one it may see.
+    pub(crate) fn from_json(options: &Value, account: Option<&str>) -> Self {
+        let mut query = Self(BTreeMap::new());
+        for (name, value) in options.as_object().into_iter().flatten() {
+            let text = match value {
+                Value::Bool(flag) => flag.to_string(),
+                Value::Number(number) => number.to_string(),
+                Value::String(text) => text.clone(),
+                Value::Array(elements) => {
+                    let texts = elements.iter().filter_map(Value::as_str);
+                    texts.collect::<Vec<_>>().join(",")
+                }
+                Value::Null | Value::Object(_) => continue,
+            };
+            match (name.as_str(), text.as_str()) {
+                ("subscriptions_detail", "true") => query.set("subs", "detail"),
+                ("subscriptions_detail", _) => {}
+                // Detail says more than names.
+                ("subscriptions", _) => {
+                    query.0.entry("subs".to_owned()).or_insert(text);
+                }
+                ("account", _) => query.set("acc", &text),
+                ("consumer", _) => query.set("consumers", &text),
+                ("include_unused", _) => query.set("unused", &text),
+                ("state", "0") => query.set("state", "open"),
+                ("state", "1") => query.set("state", "closed"),
+                ("state", "2") => query.set("state", "all"),
+                _ => query.set(name, &text),
+            }
+        }
+        if let Some(account) = account {
+            query.set("acc", account);
+        }
+        query
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The parts of a parameter between commas.
+    pub(super) fn list(&self, name: &str) -> Vec<&str> {
+        self.text(name)
+            .map(|text| text.split(',').collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
@@ -40,6 +89,20 @@ impl Query {
                 ),
             )),
         }
+    }
+
+    /// The id of a connection, if one is asked for.
+    pub(super) fn connection(&self) -> Result<Option<u64>, MonitorAnswer> {
+        let Some(text) = self.text("cid") else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| {
+            let text = format!(
+                "Error decoding uint64 for 'cid': strconv.ParseUint: parsing \"{text}\": invalid \
+                 syntax"
+            );
+            MonitorAnswer::text(400, &text)
+        })
     }
 
     pub(super) fn number(&self, name: &str, default: usize) -> Result<usize, MonitorAnswer> {

@@ -9,12 +9,16 @@ use crate::node::Node;
 
 impl Node {
     pub(super) fn varz(&self, now: Now, facts: &HostFacts) -> MonitorAnswer {
+        MonitorAnswer::json(&self.varz_value(now, facts))
+    }
+
+    pub(crate) fn varz_value(&self, now: Now, facts: &HostFacts) -> Value {
         let mut fields = Map::new();
         self.put_identity(&mut fields);
         self.put_limits(facts, &mut fields);
         fields.insert("jetstream".to_owned(), self.varz_jetstream());
         self.put_counters(now, facts, &mut fields);
-        MonitorAnswer::json(&Value::Object(fields))
+        Value::Object(fields)
     }
 
     fn put_identity(&self, fields: &mut Map<String, Value>) {
@@ -121,9 +125,10 @@ impl Node {
         {
             put("system_account", json!(name));
         }
+        put("slow_consumer_stats", by_kind(counters.slow_consumers));
         put(
-            "slow_consumer_stats",
-            json!({"clients": counters.slow_consumers, "routes": 0, "gateways": 0, "leafs": 0}),
+            "stale_connection_stats",
+            by_kind(counters.stale_connections),
         );
     }
 
@@ -167,4 +172,9 @@ impl Node {
             "limits": {},
         })
     }
+}
+
+/// A counter of clients beside those of peers that this server does not have.
+fn by_kind(clients: u64) -> Value {
+    json!({"clients": clients, "routes": 0, "gateways": 0, "leafs": 0})
 }

@@ -1,0 +1,147 @@
+//! Monitoring over HTTP: the same questions to the reference and to ours, status and JSON compared.
+
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use millrace_tests::packages::{reference_binary, skip};
+use millrace_tests::raw::RawClient;
+use millrace_tests::shape::shape_of;
+use millrace_tests::{Server, ServerBuilder};
+use serde_json::Value;
+
+const CONFIG: &str = "accounts {\n  A { users [{user a, password a}] }\n  SYS { users [{user s, password s}] }\n}\nsystem_account: SYS\n";
+
+/// Status and body of a GET.
+fn get(server: &Server, path: &str) -> (u16, String) {
+    let address = server.monitor.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    (status, body.to_owned())
+}
+
+/// The JSON in a body, which may be sent in chunks.
+fn json(body: &str) -> Option<Value> {
+    let start = body.find(['{', '['])?;
+    let mut values = serde_json::Deserializer::from_str(&body[start..]).into_iter();
+    values.next()?.ok()
+}
+
+fn log_in(server: &Server, user: &str) -> RawClient {
+    let mut client = server.connect();
+    client.read_line();
+    let options = format!(
+        "CONNECT {{\"verbose\":false,\"user\":\"{user}\",\"pass\":\"{user}\",\"name\":\"n\",\
+         \"lang\":\"l\",\"version\":\"v\"}}\r\nSUB a.* 1\r\nSUB b q 2\r\n"
+    );
+    client.send(options.as_bytes());
+    assert_eq!(client.flush(), b"");
+    client
+}
+
+fn compare(servers: &[Server; 2], path: &str) -> Option<Value> {
+    let [expected, found] = [0, 1].map(|place| get(&servers[place], path));
+    assert_eq!(
+        found.0, expected.0,
+        "{path}: {} and {}",
+        found.1, expected.1
+    );
+    match (json(&expected.1), json(&found.1)) {
+        (Some(expected), Some(found)) => {
+            let (wanted, shapes) = (shape_of(&expected), shape_of(&found));
+            let differing: Vec<_> = shapes.symmetric_difference(&wanted).collect();
+            assert!(differing.is_empty(), "{path}: {differing:?}");
+            for name in ["total", "num_connections", "offset", "limit", "leafnodes"] {
+                assert_eq!(found.get(name), expected.get(name), "{path}: {name}");
+            }
+            Some(found)
+        }
+        (None, None) => {
+            assert_eq!(found.1.trim(), expected.1.trim(), "{path}");
+            None
+        }
+        (expected, found) => panic!("{path}: {found:?} instead of {expected:?}"),
+    }
+}
+
+// proves: MON-01, MON-02, MON-03, MON-04, MON-05, MON-06, MON-07, MON-08, MON-09, MON-11, MON-20
+#[test]
+fn endpoints_answer_as_those_of_the_reference() {
+    let Some(reference) = reference_binary() else {
+        skip("monitoring", "the reference binary is not to be had");
+        return;
+    };
+    let servers = [
+        ServerBuilder::binary(reference).config(CONFIG).start(),
+        ServerBuilder::millrace().config(CONFIG).start(),
+    ];
+    let _clients = servers.each_ref().map(|server| {
+        drop(log_in(server, "a"));
+        [
+            log_in(server, "a"),
+            log_in(server, "a"),
+            log_in(server, "s"),
+        ]
+    });
+    // The client that left is among the closed ones once the server has seen it go.
+    for server in &servers {
+        millrace_tests::server::wait_for("a closed connection", || {
+            let closed = json(&get(server, "/connz?state=closed").1)?;
+            (closed["total"] == 1).then_some(())
+        });
+    }
+    for path in [
+        "/varz",
+        "/routez",
+        "/gatewayz",
+        "/leafz",
+        "/accountz",
+        "/accountz?acc=A",
+        "/accstatz",
+        "/accstatz?unused=1",
+        "/healthz",
+        "/connz",
+        "/connz?subs=1",
+        "/connz?subs=detail",
+        "/connz?auth=1",
+        "/connz?limit=1&offset=1",
+        "/connz?acc=A",
+        "/connz?user=s&auth=1",
+        "/connz?cid=99",
+        "/connz?limit=2",
+        "/connz?offset=9",
+        "/connz?state=closed",
+        "/connz?state=any",
+        "/connz?sort=subs",
+        "/connz?sort=msgs_to",
+        "/connz?sort=stop&state=closed",
+        "/subsz",
+    ] {
+        assert!(compare(&servers, path).is_some(), "{path}");
+    }
+    for path in [
+        "/connz?sort=zzz",
+        "/connz?limit=x",
+        "/connz?subs=maybe",
+        "/connz?state=zzz",
+        "/connz?cid=x",
+        "/connz?sort=stop",
+        "/subsz?limit=x",
+        "/accountz?acc=nope",
+        "/accstatz?unused=x",
+        "/healthz?js-enabled-only=x",
+        "/healthz?js-enabled-only=1",
+        "/healthz?account=A",
+        "/healthz?stream=S",
+        "/healthz?account=A&consumer=C",
+        "/nothing",
+    ] {
+        compare(&servers, path);
+    }
+}

@@ -1,0 +1,293 @@
+//! What the system account may ask and hears: the same actions on the reference and on ours, the
+//! JSON compared by structure, and by value where it is the same every time.
+
+#![allow(clippy::unwrap_used)] // a failed step is a failed test
+
+use std::collections::BTreeSet;
+
+use millrace_tests::packages::{reference_binary, skip};
+use millrace_tests::raw::RawClient;
+use millrace_tests::shape::shape_of;
+use millrace_tests::{Server, ServerBuilder};
+use serde_json::{Value, json};
+
+const CONFIG: &str = "accounts {\n  A { users [{user a, password a}] }\n  SYS { users [{user s, password s}] }\n}\nsystem_account: SYS\n";
+
+fn both(test: &str) -> Option<[Server; 2]> {
+    let Some(reference) = reference_binary() else {
+        skip(test, "the reference binary is not to be had");
+        return None;
+    };
+    Some([
+        ServerBuilder::binary(reference).config(CONFIG).start(),
+        ServerBuilder::millrace().config(CONFIG).start(),
+    ])
+}
+
+fn log_in(server: &Server, user: &str) -> RawClient {
+    let mut client = server.connect();
+    client.read_line();
+    let options = json!({
+        "verbose": false, "user": user, "pass": user, "headers": true, "no_responders": true,
+        "name": "tester", "lang": "raw", "version": "1",
+    });
+    client.send(format!("CONNECT {options}\r\n").as_bytes());
+    assert_eq!(client.flush(), b"");
+    client
+}
+
+fn server_id(server: &Server) -> String {
+    let info = String::from_utf8(server.connect().read_line()).unwrap();
+    let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap();
+    info["server_id"].as_str().unwrap().to_owned()
+}
+
+/// A request as the user; `<id>` in the subject becomes the server's id.
+fn ask(server: &Server, user: &str, subject: &str, options: &str) -> Option<Value> {
+    let mut client = log_in(server, user);
+    let subject = subject.replace("<id>", &server_id(server));
+    let answer = client.request(&subject, options.as_bytes());
+    (!answer.payload.is_empty()).then(|| answer.json())
+}
+
+fn compare(servers: &[Server; 2], user: &str, subject: &str, options: &str) -> Option<Value> {
+    let [expected, found] = [0, 1].map(|place| ask(&servers[place], user, subject, options));
+    let shapes = [&expected, &found].map(|value| value.as_ref().map(shape_of));
+    let [expected_shape, found_shape] = shapes;
+    assert_eq!(
+        found_shape.is_some(),
+        expected_shape.is_some(),
+        "{user} {subject} {options}"
+    );
+    let (found_shape, expected_shape) = (
+        found_shape.unwrap_or_default(),
+        expected_shape.unwrap_or_default(),
+    );
+    let differing: Vec<_> = found_shape.symmetric_difference(&expected_shape).collect();
+    assert!(
+        differing.is_empty(),
+        "{user} {subject} {options}: {differing:?}"
+    );
+    for place in ["code", "description"] {
+        let of = |value: &Option<Value>| value.as_ref().map(|value| value["error"][place].clone());
+        if place == "code" || !options.starts_with("{bad") {
+            assert_eq!(of(&found), of(&expected), "{subject} {options}");
+        }
+    }
+    found
+}
+
+// proves: SYS-01, SYS-02, SYS-04, SYS-05
+#[test]
+fn requests_about_the_server_are_answered_as_by_the_reference() {
+    let Some(servers) = both("system requests") else {
+        return;
+    };
+    let _others = [log_in(&servers[0], "a"), log_in(&servers[1], "a")];
+    for what in [
+        "PING",
+        "PING.STATSZ",
+        "PING.IDZ",
+        "PING.VARZ",
+        "PING.HEALTHZ",
+    ] {
+        let subject = format!("$SYS.REQ.SERVER.{what}");
+        assert!(compare(&servers, "s", &subject, "").is_some(), "{what}");
+    }
+    for what in [
+        "STATSZ", "IDZ", "VARZ", "CONNZ", "SUBSZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "ACCOUNTZ",
+        "HEALTHZ",
+    ] {
+        let subject = format!("$SYS.REQ.SERVER.<id>.{what}");
+        let found = compare(&servers, "s", &subject, "");
+        assert!(found.is_some(), "{what}");
+    }
+    let connz = "$SYS.REQ.SERVER.<id>.CONNZ";
+    for options in [
+        r#"{"acc":"A","auth":true}"#,
+        r#"{"sort":"zzz"}"#,
+        r#"{"limit":1,"offset":1}"#,
+        r#"{"state":1}"#,
+        "{bad",
+    ] {
+        compare(&servers, "s", connz, options);
+    }
+    let only_a = ask(&servers[1], "s", connz, r#"{"acc":"A","auth":true}"#).unwrap();
+    assert_eq!(only_a["data"]["connections"][0]["account"], "A");
+    compare(
+        &servers,
+        "s",
+        "$SYS.REQ.SERVER.<id>.ACCOUNTZ",
+        r#"{"account":"A"}"#,
+    );
+}
+
+// proves: SYS-04
+#[test]
+fn a_filter_that_means_another_server_is_not_answered() {
+    let server = ServerBuilder::millrace()
+        .config(&format!("server_name: one\nserver_tags: [x, y]\n{CONFIG}"))
+        .start();
+    let silent = [
+        r#"{"server_name":"two"}"#,
+        r#"{"server_name":"on","exact_match":true}"#,
+        r#"{"tags":["x","z"]}"#,
+        r#"{"domain":"d"}"#,
+        r#"{"cluster":"c"}"#,
+    ];
+    let answered = [
+        r#"{"server_name":"on"}"#,
+        r#"{"server_name":"one","exact_match":true}"#,
+        r#"{"tags":["y"]}"#,
+        "",
+    ];
+    let mut client = log_in(&server, "s");
+    client.send(b"SUB answers 1\r\n");
+    for options in silent.iter().chain(&answered) {
+        let subject = "$SYS.REQ.SERVER.PING.IDZ";
+        client.publish(subject, "answers", b"", options.as_bytes());
+    }
+    for _ in answered {
+        assert_eq!(client.read_message().json()["name"], "one");
+    }
+    assert_eq!(client.flush(), b"");
+}
+
+// proves: SYS-03
+#[test]
+fn requests_about_accounts_are_answered_as_by_the_reference() {
+    let Some(servers) = both("account requests") else {
+        return;
+    };
+    let _others = [log_in(&servers[0], "a"), log_in(&servers[1], "a")];
+    for what in ["CONNZ", "SUBSZ", "LEAFZ", "JSZ", "INFO", "STATZ", "CONNS"] {
+        let found = compare(&servers, "s", &format!("$SYS.REQ.ACCOUNT.A.{what}"), "");
+        assert!(found.is_some(), "{what}");
+    }
+    compare(&servers, "s", "$SYS.REQ.ACCOUNT.NOPE.INFO", "");
+    for options in ["", r#"{"accounts":["A"]}"#] {
+        compare(&servers, "s", "$SYS.REQ.ACCOUNT.PING.STATZ", options);
+    }
+}
+
+// proves: SYS-07, SYS-08
+#[test]
+fn every_account_may_ask_about_itself_only() {
+    let Some(servers) = both("own account") else {
+        return;
+    };
+    let _others = [log_in(&servers[0], "s"), log_in(&servers[1], "s")];
+    for subject in [
+        "$SYS.REQ.USER.INFO",
+        "$SYS.REQ.ACCOUNT.PING.CONNZ",
+        "$SYS.REQ.SERVER.PING.CONNZ",
+        "$SYS.REQ.ACCOUNT.PING.STATZ",
+    ] {
+        let found = compare(&servers, "a", subject, "").unwrap();
+        assert!(!found.to_string().contains("SYS"), "{found}");
+    }
+    let answer = ask(&servers[1], "a", "$SYS.REQ.USER.INFO", "").unwrap();
+    let expected = json!({"user": "a", "account": "A", "account_name": "A"});
+    assert_eq!(answer["data"], expected);
+    // Nobody answers in another account.
+    for subject in ["$SYS.REQ.SERVER.<id>.VARZ", "$SYS.REQ.ACCOUNT.A.INFO"] {
+        assert_eq!(compare(&servers, "a", subject, ""), None, "{subject}");
+    }
+}
+
+// proves: SYS-10
+#[test]
+fn an_operator_can_kick_a_client_and_reload() {
+    let Some(servers) = both("kick") else {
+        return;
+    };
+    for server in &servers {
+        let mut victim = server.connect();
+        let info = String::from_utf8(victim.read_line()).unwrap();
+        let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap();
+        victim.send(b"CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"a\"}\r\n");
+        assert_eq!(victim.flush(), b"");
+        let subject = "$SYS.REQ.SERVER.<id>.KICK";
+        let options = json!({"cid": info["client_id"]}).to_string();
+        let answer = ask(server, "s", subject, &options).unwrap();
+        assert_eq!(answer.get("error"), None);
+        victim.read_to_end();
+    }
+    compare(
+        &servers,
+        "s",
+        "$SYS.REQ.SERVER.<id>.KICK",
+        r#"{"cid":9999}"#,
+    );
+    compare(&servers, "s", "$SYS.REQ.SERVER.<id>.LDM", r#"{"cid":9999}"#);
+    for server in &servers {
+        let mut warned = server.connect();
+        let info = String::from_utf8(warned.read_line()).unwrap();
+        let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap();
+        warned
+            .send(b"CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"a\",\"protocol\":1}\r\n");
+        warned.flush();
+        let options = json!({"cid": info["client_id"]}).to_string();
+        let answer = ask(server, "s", "$SYS.REQ.SERVER.<id>.LDM", &options).unwrap();
+        assert_eq!(answer.get("error"), None);
+        warned.read_until(b"\"ldm\":true");
+    }
+    compare(&servers, "s", "$SYS.REQ.SERVER.<id>.RELOAD", "");
+    std::fs::write(servers[1].folder().join("server.conf"), "nonsense: 1\n").unwrap();
+    let answer = ask(&servers[1], "s", "$SYS.REQ.SERVER.<id>.RELOAD", "").unwrap();
+    assert_eq!(answer["error"]["code"], 500);
+    let text = answer["error"]["description"].as_str().unwrap();
+    assert!(text.contains("nonsense"), "{text}");
+}
+
+/// What the system account hears while a client comes, fails and goes: subjects and shapes.
+fn events(server: &Server) -> Vec<(String, BTreeSet<String>)> {
+    let mut listener = log_in(server, "s");
+    listener.send(b"SUB $SYS.ACCOUNT.> 1\r\nSUB $SYS.SERVER.*.CLIENT.AUTH.ERR 2\r\nSUB $SYS.SERVER.ACCOUNT.> 3\r\n");
+    assert_eq!(listener.flush(), b"");
+    let client = log_in(server, "a");
+    let mut heard = Vec::new();
+    let mut hear = |listener: &mut RawClient, count: usize| {
+        // The listener's own arrival may be told as well.
+        while heard.len() < count {
+            let message = listener.read_message();
+            let value = message.json();
+            if !message.subject.contains("SYS.SERVER.CONNS")
+                && !message.subject.contains("ACCOUNT.SYS.")
+            {
+                let subject = message.subject.replace(&server_id_of(&value), "<id>");
+                heard.push((subject, shape_of(&value)));
+            }
+        }
+    };
+    hear(&mut listener, 3);
+    drop(client);
+    hear(&mut listener, 6);
+    let mut refused = server.connect();
+    refused.read_line();
+    refused.send(b"CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"x\"}\r\n");
+    refused.read_to_end();
+    hear(&mut listener, 8);
+    heard
+}
+
+fn server_id_of(value: &Value) -> String {
+    value["server"]["id"].as_str().unwrap().to_owned()
+}
+
+// proves: SYS-11, SYS-12, SYS-13
+#[test]
+fn the_system_account_hears_who_comes_goes_and_is_refused() {
+    let Some([reference, ours]) = both("system events") else {
+        return;
+    };
+    let mut expected = events(&reference);
+    let mut found = events(&ours);
+    // Events of one moment have no order among them.
+    for list in [&mut expected, &mut found] {
+        list[..3].sort();
+        list[3..6].sort();
+        list[6..].sort();
+    }
+    assert_eq!(found, expected);
+}
