@@ -13,6 +13,51 @@ use serde_json::Value;
 
 const CONFIG: &str = "accounts {\n  A { users [{user a, password a}] }\n  SYS { users [{user s, password s}] }\n}\nsystem_account: SYS\n";
 
+const SHOWN: &[&str] = &[
+    "/varz",
+    "/routez",
+    "/gatewayz",
+    "/leafz",
+    "/accountz",
+    "/accountz?acc=A",
+    "/accstatz",
+    "/accstatz?unused=1",
+    "/healthz",
+    "/connz",
+    "/connz?subs=1",
+    "/connz?subs=detail",
+    "/connz?auth=1",
+    "/connz?limit=1&offset=1",
+    "/connz?acc=A",
+    "/connz?user=s&auth=1",
+    "/connz?cid=99",
+    "/connz?limit=2",
+    "/connz?offset=9",
+    "/connz?state=closed",
+    "/connz?state=any",
+    "/connz?sort=subs",
+    "/connz?sort=msgs_to",
+    "/connz?sort=stop&state=closed",
+    "/subsz",
+];
+const REFUSED: &[&str] = &[
+    "/connz?sort=zzz",
+    "/connz?limit=x",
+    "/connz?subs=maybe",
+    "/connz?state=zzz",
+    "/connz?cid=x",
+    "/connz?sort=stop",
+    "/subsz?limit=x",
+    "/accountz?acc=nope",
+    "/accstatz?unused=x",
+    "/healthz?js-enabled-only=x",
+    "/healthz?js-enabled-only=1",
+    "/healthz?account=A",
+    "/healthz?stream=S",
+    "/healthz?account=A&consumer=C",
+    "/nothing",
+];
+
 /// Status and body of a GET.
 fn get(server: &Server, path: &str) -> (u16, String) {
     let address = server.monitor.trim_start_matches("http://");
@@ -96,52 +141,10 @@ fn endpoints_answer_as_those_of_the_reference() {
             (closed["total"] == 1).then_some(())
         });
     }
-    for path in [
-        "/varz",
-        "/routez",
-        "/gatewayz",
-        "/leafz",
-        "/accountz",
-        "/accountz?acc=A",
-        "/accstatz",
-        "/accstatz?unused=1",
-        "/healthz",
-        "/connz",
-        "/connz?subs=1",
-        "/connz?subs=detail",
-        "/connz?auth=1",
-        "/connz?limit=1&offset=1",
-        "/connz?acc=A",
-        "/connz?user=s&auth=1",
-        "/connz?cid=99",
-        "/connz?limit=2",
-        "/connz?offset=9",
-        "/connz?state=closed",
-        "/connz?state=any",
-        "/connz?sort=subs",
-        "/connz?sort=msgs_to",
-        "/connz?sort=stop&state=closed",
-        "/subsz",
-    ] {
+    for path in SHOWN {
         assert!(compare(&servers, path).is_some(), "{path}");
     }
-    for path in [
-        "/connz?sort=zzz",
-        "/connz?limit=x",
-        "/connz?subs=maybe",
-        "/connz?state=zzz",
-        "/connz?cid=x",
-        "/connz?sort=stop",
-        "/subsz?limit=x",
-        "/accountz?acc=nope",
-        "/accstatz?unused=x",
-        "/healthz?js-enabled-only=x",
-        "/healthz?js-enabled-only=1",
-        "/healthz?account=A",
-        "/healthz?stream=S",
-        "/healthz?account=A&consumer=C",
-        "/nothing",
-    ] {
+    for path in REFUSED {
         compare(&servers, path);
     }
 }
