@@ -2,6 +2,7 @@
 //! of a batch, closing. Verbs are in `verbs.rs` and `login.rs`, delivery in `publish.rs`, timers
 //! in `tick.rs`, receivers inside the server in `endpoint.rs`.
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Broker {
     pub(crate) subscriptions: Subscriptions,
     /// Bindings of receivers inside the server.
     pub(crate) bindings: FxHashMap<(AccountId, Box<[u8]>, EndpointId), SubscriptionKey>,
+    /// Connections that are not read from until a receiver inside the server has room again.
+    pub(crate) held: BTreeSet<ConnectionId>,
     pub(crate) timers: Timers,
     pub(crate) effects: Vec<BrokerEffect>,
     pub(crate) deliveries: Vec<Delivery>,
@@ -94,6 +97,7 @@ impl Broker {
             open_sessions: 0,
             subscriptions: Subscriptions::default(),
             bindings: FxHashMap::default(),
+            held: BTreeSet::new(),
             timers: Timers::default(),
             effects: Vec::new(),
             deliveries: Vec::new(),

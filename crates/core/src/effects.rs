@@ -174,7 +174,8 @@ pub enum BrokerEffect {
     PauseRead {
         /// Which one.
         id: ConnectionId,
-        /// Monotonic time at which reading goes on by itself.
+        /// Monotonic time at which reading goes on by itself; `u64::MAX`: not before another
+        /// such effect.
         until_ns: u64,
     },
     /// A line for the server's log.

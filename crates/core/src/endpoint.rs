@@ -1,8 +1,11 @@
 //! What receivers inside the server (JetStream, monitoring) ask of the broker: subscribing, and
 //! knowing who would hear a message. Delivery to them is part of `publish.rs`.
 
+use millrace_clock::Now;
+
 use crate::broker::Broker;
-use crate::ids::{AccountId, EndpointId};
+use crate::effects::BrokerEffect;
+use crate::ids::{AccountId, ConnectionId, EndpointId};
 use crate::subscription::{Owner, Subscription};
 
 impl Broker {
@@ -24,6 +27,23 @@ impl Broker {
             .remove(&(account, Box::from(filter), endpoint))
         {
             self.remove_subscription(key);
+        }
+    }
+
+    /// Reads no more from a connection until [`Self::release_reads`]: what it sends takes more room
+    /// than there is.
+    pub fn hold_reads(&mut self, id: ConnectionId) {
+        if self.held.insert(id) {
+            let until_ns = u64::MAX;
+            self.effects.push(BrokerEffect::PauseRead { id, until_ns });
+        }
+    }
+
+    /// Reads again from all connections that were held.
+    pub fn release_reads(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.held) {
+            let until_ns = now.monotonic_ns;
+            self.effects.push(BrokerEffect::PauseRead { id, until_ns });
         }
     }
 

@@ -426,7 +426,10 @@ impl EventLoop {
                     connection.paused_until = until_ns.max(1);
                     let serial = connection.serial;
                     let key = key.unwrap_or_default();
-                    self.timers.push(Reverse((until_ns, key, serial)));
+                    // Without end: until another pause takes its place.
+                    if until_ns < u64::MAX {
+                        self.timers.push(Reverse((until_ns, key, serial)));
+                    }
                 }
             }
             BrokerEffect::Log { level, text } => {

@@ -643,6 +643,10 @@ impl JetStream {
         }
         self.keep_memory_budget();
         self.finish_requests(now, out, effects);
+        if self.shared.holding && self.shared.staging.is_relieved() {
+            self.shared.holding = false;
+            effects.push(Effect::ReleasePublishers);
+        }
     }
 
     /// Streams that had nothing to do for longest give back what can be read again; a bounded part

@@ -121,6 +121,13 @@ pub enum Effect {
         account: AccountRef,
         subject: Bytes,
     },
+    /// Staged messages take more memory than they may: read no more from this client until
+    /// [`Effect::ReleasePublishers`].
+    HoldPublisher {
+        client: ClientHandle,
+    },
+    /// Read again from all clients that were held back.
+    ReleasePublishers,
     Disk(DiskRequest),
     /// Read a payload back from the journal; the end comes as [`Input::Disk`].
     JournalRead(JournalRead),

@@ -52,6 +52,8 @@ pub struct Shared {
     pub staging_space: u32,
     /// What all streams keep in memory.
     pub memory: MemoryBudget,
+    /// Publishers are held back until there is room for staged messages.
+    pub holding: bool,
     /// Batches in flight on this server; every batch is counted once and uncounted once.
     pub batches_in_flight: usize,
     pub usage: Usage,
@@ -93,6 +95,7 @@ impl Shared {
             staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes),
             staging_space: first_space,
             memory: MemoryBudget::new(settings.store_memory_bytes),
+            holding: false,
             batches_in_flight: 0,
             usage: Usage::default(),
             account_usage: BTreeMap::new(),

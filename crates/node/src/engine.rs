@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
-use millrace_core::{AccountId, Broker, Delivery, EndpointId};
+use millrace_core::{AccountId, Broker, ConnectionId, Delivery, EndpointId};
 use millrace_jetstream::outbound::ClientHandle;
 use millrace_jetstream::{
     AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, META_GROUP, Message,
@@ -242,6 +242,7 @@ impl Engine {
             return;
         }
         self.attempt += 1;
+        context.broker.release_reads(context.now);
         self.take_back_binds(context.broker);
         self.phase = begin_recovery(&self.settings, self.attempt, context.now, context.requests);
     }
@@ -249,6 +250,7 @@ impl Engine {
     fn give_up(&mut self, reason: String, context: &mut TurnContext<'_>) {
         let text = format!("JetStream is off until the next start: {reason}");
         context.log.push(LogLine::new(LogSeverity::Error, text));
+        context.broker.release_reads(context.now);
         self.take_back_binds(context.broker);
         self.phase = Phase::Failed(reason);
     }
@@ -415,6 +417,8 @@ impl Running {
                     .broker
                     .unwatch_interest(AccountId(account.0), &subject);
             }
+            Effect::HoldPublisher { client } => context.broker.hold_reads(ConnectionId(client.0)),
+            Effect::ReleasePublishers => context.broker.release_reads(context.now),
             Effect::Disk(request) => context.requests.push(request),
             Effect::JournalRead(read) => match self.durable.read(read) {
                 Ok(request) => context.requests.push(request),

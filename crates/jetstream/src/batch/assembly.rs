@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use millrace_store::stream::body_checksum;
 
-use crate::entry::{CommitRecord, HEAD_LENGTH, Operation, PublishRecord, part_checksum};
+use crate::entry::{CommitRecord, HEAD_LENGTH, MessagePlace, Operation, part_checksum};
 use crate::ids::JournalPosition;
 use crate::publish::header_value;
 use crate::stream::apply::Committed;
@@ -15,51 +15,39 @@ use crate::stream::apply::Committed;
 /// Bytes of an open chain that are kept in memory; what comes beyond stays in the journal.
 const CHAIN_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 
-/// A message of a chain whose headers and payload stay in the journal.
+/// What is kept of a message whose headers and payload stay in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
+    pub subject: Bytes,
     /// Empty: none.
     pub message_id: Bytes,
-    pub headers_length: u32,
-    pub payload_length: u32,
     /// Of headers and payload, see `millrace_store`.
     pub checksum: u64,
 }
 
-/// A message of a chain. With a reference, the record's headers and payload are empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssembledMessage {
-    pub record: PublishRecord,
-    pub reference: Option<Reference>,
+impl Reference {
+    fn new(place: &MessagePlace, data: &[u8]) -> Self {
+        let parts = place.parts(data);
+        let message_id = header_value(parts.headers, b"Nats-Msg-Id").unwrap_or_default();
+        let body = data.get(place.body()..place.end()).unwrap_or_default();
+        Self {
+            subject: Bytes::copy_from_slice(parts.subject),
+            message_id: Bytes::copy_from_slice(message_id),
+            checksum: body_checksum(body),
+        }
+    }
 }
 
-/// A part: where its entry lies in the journal, and its messages.
-pub type AssembledPart = (Option<JournalPosition>, Vec<AssembledMessage>);
-
-/// Keeps a message without pinning the bytes of its entry.
-fn by_reference(entry: &Committed, record: PublishRecord) -> AssembledMessage {
-    let (headers_length, payload_length) = (record.headers.len(), record.payload.len());
-    let begin = record.offset + record.subject.len();
-    let body = entry
-        .data
-        .get(begin..begin + headers_length + payload_length);
-    let message_id = header_value(&record.headers, b"Nats-Msg-Id").unwrap_or_default();
-    let reference = Reference {
-        message_id: Bytes::copy_from_slice(&message_id),
-        headers_length: u32::try_from(headers_length).unwrap_or(u32::MAX),
-        payload_length: u32::try_from(payload_length).unwrap_or(u32::MAX),
-        checksum: body_checksum(body.unwrap_or_default()),
-    };
-    let record = PublishRecord {
-        subject: Bytes::copy_from_slice(&record.subject),
-        headers: Bytes::new(),
-        payload: Bytes::new(),
-        ..record
-    };
-    AssembledMessage {
-        record,
-        reference: Some(reference),
-    }
+/// The messages of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssembledPart {
+    /// Where its entry lies in the journal.
+    pub position: Option<JournalPosition>,
+    /// Its entry, if it is kept in memory; empty otherwise.
+    pub data: Bytes,
+    pub messages: Vec<MessagePlace>,
+    /// One for each message, if the entry is not kept.
+    pub references: Vec<Reference>,
 }
 
 /// An open chain.
@@ -88,22 +76,23 @@ impl Assembly {
         self.first_index
     }
 
-    fn add(&mut self, entry: &Committed, messages: Vec<PublishRecord>) {
+    fn add(&mut self, entry: &Committed, messages: Vec<MessagePlace>) {
         self.count += messages.len() as u64;
         self.bytes += entry.data.len().saturating_sub(HEAD_LENGTH) as u64;
         self.checksum = part_checksum(self.checksum, &entry.data);
         let keep = self.bytes <= CHAIN_MEMORY_BYTES || entry.position.is_none();
-        let messages = messages.into_iter().map(|record| {
-            if keep || record.unwanted {
-                AssembledMessage {
-                    record,
-                    reference: None,
-                }
+        let references = messages.iter().filter(|_| !keep);
+        let references = references.map(|place| Reference::new(place, &entry.data));
+        self.parts.push(AssembledPart {
+            position: entry.position,
+            references: references.collect(),
+            data: if keep {
+                entry.data.clone()
             } else {
-                by_reference(entry, record)
-            }
+                Bytes::new()
+            },
+            messages,
         });
-        self.parts.push((entry.position, messages.collect()));
     }
 
     fn mismatch(&self, commit: &CommitRecord) -> Option<&'static str> {
@@ -192,29 +181,31 @@ pub fn assemble(open: &mut Option<Assembly>, entry: &Committed, operation: Opera
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{EntryHead, StreamEntryWriter, decode_head};
+    use crate::entry::{
+        Decision, EntryHead, MessageParts, StreamEntryWriter, decode_head, part_front, put_message,
+    };
 
     /// A chain as its proposer would log it: part entries and the commit.
     fn chain(batch: u64, parts: &[&[&str]]) -> Vec<Bytes> {
         let mut writer = StreamEntryWriter::default();
         let (mut entries, mut count, mut bytes, mut checksum) = (Vec::new(), 0, 0, 0);
         for (index, payloads) in parts.iter().enumerate() {
-            let messages = payloads.iter().map(|payload| PublishRecord {
-                subject: Bytes::from_static(b"s"),
-                payload: Bytes::from((*payload).to_owned()),
-                ..PublishRecord::default()
-            });
-            let messages: Vec<PublishRecord> = messages.collect();
-            count += messages.len() as u32;
-            writer.push(&Operation::Part {
-                batch,
-                index: index as u32,
-                messages,
-            });
-            let data = writer.finish(EntryHead {
+            let head = EntryHead {
                 origin: 1,
                 number: index as u64,
-            });
+            };
+            let part_count = payloads.len() as u32;
+            count += part_count;
+            let mut data = part_front(head, batch, index as u32, part_count).to_vec();
+            for payload in *payloads {
+                let parts = MessageParts {
+                    subject: b"s",
+                    headers: b"",
+                    payload: payload.as_bytes(),
+                };
+                put_message(&mut data, Decision::default(), parts);
+            }
+            let data = Bytes::from(data);
             bytes += (data.len() - HEAD_LENGTH) as u64;
             checksum = part_checksum(checksum, &data);
             entries.push(data);
@@ -253,11 +244,13 @@ mod tests {
         let Assembled::Whole(parts) = assembled else {
             return Vec::new();
         };
-        let messages = parts.iter().flat_map(|(_, messages)| messages);
-        let text = |message: &AssembledMessage| {
-            String::from_utf8_lossy(&message.record.payload).into_owned()
+        let messages = |part: &AssembledPart| -> Vec<String> {
+            let text = |place: &MessagePlace| {
+                String::from_utf8_lossy(place.parts(&part.data).payload).into_owned()
+            };
+            part.messages.iter().map(text).collect()
         };
-        messages.map(text).collect()
+        parts.iter().flat_map(messages).collect()
     }
 
     #[test]
@@ -331,13 +324,13 @@ mod tests {
         let Assembled::Whole(parts) = play(&mut open, &entries) else {
             panic!("whole")
         };
-        let references: Vec<&Reference> = parts
-            .iter()
-            .flat_map(|(_, messages)| messages)
-            .filter_map(|message| message.reference.as_ref())
-            .collect();
+        let references: Vec<&Reference> = parts.iter().flat_map(|part| &part.references).collect();
         assert_eq!(references.len(), 2);
-        assert_eq!(references[0].payload_length, 3 << 20);
+        assert_eq!(parts[3].messages[0].payload_length, 3 << 20);
         assert_eq!(references[0].checksum, body_checksum(large.as_bytes()));
+        assert_eq!(
+            (&parts[3].data[..], &references[1].subject[..]),
+            (&b""[..], &b"s"[..])
+        );
     }
 }

@@ -5,52 +5,26 @@
 //! While a batch is being checked or proposed the stream takes nothing else: what comes waits, so
 //! that the checks stay true and the chain stays whole.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use millrace_store::staging::{PART_BYTES, StagedId, StagingError};
+use millrace_store::staging::{PART_BYTES, StagedId, StagedPart, Staging, StagingError};
 use millrace_store::stream::Lookup;
 
 use super::group::Abandoned;
 use super::stage::poll_staging;
-use super::staged::StagedMessage;
+use super::staged::{Decided, StagedMessage, decide};
 use crate::entry::{
-    CommitRecord, Deadline, HEAD_LENGTH, Operation, PublishRecord, Rollup, part_checksum,
+    CommitRecord, Decision, HEAD_LENGTH, MessageParts, Operation, PART_FRONT_LENGTH, part_checksum,
+    part_front,
 };
 use crate::publish::{PublishAnswer, PublishHeaders, Refusal, Verdict, order, with_header};
 use crate::shared::Turn;
-use crate::stream::Stream;
 use crate::stream::flight::{Departure, Flight};
+use crate::stream::{Question, Stream};
 
 /// Part entries that may be on their way at once: bounds the memory of a large batch.
 const PARTS_IN_FLIGHT_MAX: u64 = 4;
-
-/// What the checks decided about a message, where it differs from what is staged.
-#[derive(Debug)]
-struct Decided {
-    deadline: Deadline,
-    rollup: Rollup,
-    unwanted: bool,
-    subject: Option<Bytes>,
-    headers: Option<Bytes>,
-    payload: Option<Bytes>,
-}
-
-impl Decided {
-    /// Puts the decisions into the message read again. The rewritten pieces are used up.
-    fn fill(&mut self, record: &mut PublishRecord) {
-        record.deadline = self.deadline;
-        record.rollup = self.rollup;
-        record.unwanted = self.unwanted;
-        for (decided, place) in [
-            (self.subject.take(), &mut record.subject),
-            (self.headers.take(), &mut record.headers),
-            (self.payload.take(), &mut record.payload),
-        ] {
-            if let Some(bytes) = decided {
-                *place = bytes;
-            }
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -68,18 +42,22 @@ pub(crate) struct CommitJob {
     reply: Bytes,
     end_of_batch: bool,
     now_ns: i64,
+    /// Of all its messages.
+    time_ns: i64,
     count: u64,
+    parts: usize,
     /// Small enough for one entry.
     single: bool,
     phase: Phase,
     diff: Flight,
-    decided: Vec<Decided>,
-    /// The messages of a batch that fits one entry.
-    records: Vec<PublishRecord>,
+    /// Messages checked so far.
+    checked: u64,
+    /// What was decided about messages that are not stored as they came, by their place.
+    decided: BTreeMap<u64, Decided>,
     last_id: Bytes,
     chain: u64,
     /// Messages in the parts proposed so far.
-    proposed_messages: usize,
+    proposed_messages: u64,
     bytes: u64,
     checksum: u64,
 }
@@ -92,26 +70,30 @@ enum Step {
 }
 
 impl CommitJob {
+    /// The commit of a batch at `now_ns`; its messages get the time `time_ns`.
     pub(super) fn new(
-        id: &Bytes,
-        staged: StagedId,
-        (count, bytes): (u64, u64),
+        id: Bytes,
+        (staged, staging): (StagedId, &Staging),
         reply: Bytes,
         end_of_batch: bool,
-        now_ns: i64,
+        (now_ns, time_ns): (i64, i64),
     ) -> Self {
+        let (count, bytes) = staging.size(staged);
+        let parts = staging.part_count(staged);
         Self {
-            id: Bytes::copy_from_slice(id),
+            id,
             staged,
             reply,
             end_of_batch,
             now_ns,
+            time_ns,
             count,
-            single: bytes <= PART_BYTES,
+            parts,
+            single: parts <= 1 && bytes <= PART_BYTES,
             phase: Phase::Checking { part: 0, offset: 0 },
             diff: Flight::default(),
-            decided: Vec::new(),
-            records: Vec::new(),
+            checked: 0,
+            decided: BTreeMap::new(),
             last_id: Bytes::new(),
             chain: 0,
             proposed_messages: 0,
@@ -120,22 +102,10 @@ impl CommitJob {
         }
     }
 
-    /// A staged message as it would be stored, before the checks.
-    fn record(&self, data: &Bytes, index: u64) -> Result<PublishRecord, Refusal> {
-        let staged = StagedMessage::decode(data).map_err(|_| Refusal::BatchIncomplete)?;
-        let closes = self.end_of_batch && index + 1 == self.count;
-        let headers = if closes {
-            with_header(&staged.headers, b"Nats-Batch-Commit", b"1")
-        } else {
-            staged.headers
-        };
-        let (subject, payload) = (staged.subject, staged.payload);
-        Ok(PublishRecord {
-            subject,
-            headers,
-            payload,
-            ..PublishRecord::default()
-        })
+    /// Makes of a staged part what stands in the entry: `first` is the place of its first message.
+    fn decide(&self, part: StagedPart, first: u64) -> Result<Vec<u8>, Refusal> {
+        let decided = |place: usize| self.decided.get(&(first + place as u64));
+        decide(part, self.time_ns, decided).map_err(|_| Refusal::BatchIncomplete)
     }
 }
 
@@ -190,78 +160,95 @@ impl Stream {
         part: usize,
         offset: usize,
     ) -> Step {
-        if part >= turn.shared.staging.part_count(job.staged) {
+        if part >= job.parts {
             return self.checks_passed(turn, job);
         }
-        let messages = match turn.shared.staging.part(job.staged, part) {
+        let lent = match turn.shared.staging.lend(job.staged, part) {
             Lookup::Loading => return Step::Wait,
             Lookup::Ready(Err(error)) => return staging_failed(&error),
-            Lookup::Ready(Ok(messages)) => messages,
+            Lookup::Ready(Ok(lent)) => lent,
         };
-        for (place, data) in messages.iter().enumerate().skip(offset) {
-            job.phase = Phase::Checking {
-                part,
-                offset: place,
-            };
-            match self.check_message(turn, job, data) {
-                Step::Continue => {}
-                other => return other,
-            }
-        }
         job.phase = Phase::Checking {
             part: part + 1,
             offset: 0,
         };
-        Step::Continue
+        let mut step = Step::Continue;
+        for place in offset..lent.ends.len() {
+            let message = lent.message(place).unwrap_or_default();
+            step = self.check_message(turn, job, message);
+            if !matches!(step, Step::Continue) {
+                job.phase = Phase::Checking {
+                    part,
+                    offset: place,
+                };
+                break;
+            }
+        }
+        turn.shared.staging.give_back(job.staged, part, lent);
+        step
     }
 
-    fn check_message(&mut self, turn: &mut Turn<'_>, job: &mut CommitJob, data: &Bytes) -> Step {
-        let index = job.decided.len() as u64;
-        let plain = match job.record(data, index) {
-            Ok(record) => record,
-            Err(refusal) => return Step::Reject(refusal, Some(Abandoned::Incomplete)),
+    fn check_message(&mut self, turn: &mut Turn<'_>, job: &mut CommitJob, message: &[u8]) -> Step {
+        let Ok(staged) = StagedMessage::decode(message) else {
+            return Step::Reject(Refusal::BatchIncomplete, Some(Abandoned::Incomplete));
         };
-        let mut record = plain.clone();
-        record.subject = self.transformed(turn.shared, &plain.subject);
-        let headers = PublishHeaders::parse(&record.headers);
-        let allowance = turn.shared.allowance(self.account, self.config.storage);
-        let (table, now_ns) = (order::BATCH_COMMIT, job.now_ns);
-        let diff = Some(&job.diff);
-        let (verdict, counter) =
-            self.check(table, allowance, now_ns, diff, index, &headers, &mut record);
-        match verdict {
+        let index = job.checked;
+        let closes = job.end_of_batch && index + 1 == job.count;
+        let closing = closes.then(|| with_header(staged.parts.headers, b"Nats-Batch-Commit", b"1"));
+        let subject = self
+            .mapped(turn.shared, staged.parts.subject)
+            .map(Bytes::from);
+        let parts = MessageParts {
+            subject: subject.as_deref().unwrap_or(staged.parts.subject),
+            headers: closing.as_deref().unwrap_or(staged.parts.headers),
+            payload: staged.parts.payload,
+        };
+        let (table, headers) = if staged.checked {
+            (order::BATCH_COMMIT, PublishHeaders::parse(parts.headers))
+        } else {
+            (order::BATCH_COMMIT_PLAIN, PublishHeaders::default())
+        };
+        let mut checked = self.check(Question {
+            table,
+            allowance: turn.shared.allowance(self.account, self.config.storage),
+            now_ns: job.now_ns,
+            diff: Some(&job.diff),
+            index,
+            headers: &headers,
+            message: parts,
+        });
+        match checked.verdict {
             Verdict::WaitForFlight | Verdict::WaitForDisk => return Step::Wait,
             Verdict::Refuse(refusal) => return Step::Reject(refusal, None),
             Verdict::Duplicate(_) => return Step::Reject(Refusal::BatchDuplicate, None),
-            Verdict::Unwanted => record.unwanted = true,
+            Verdict::Unwanted => checked.decision.unwanted = true,
             Verdict::Pass => {}
         }
         let id = headers.dedup_id();
-        job.last_id = id.map(|id| Bytes::copy_from_slice(id)).unwrap_or_default();
-        // The diff lives longer than the part: it must not pin the part's bytes.
-        let subject = Bytes::copy_from_slice(&record.subject);
+        job.last_id = id.map(Bytes::copy_from_slice).unwrap_or_default();
         job.diff.add(Departure {
-            subject: &subject,
-            bytes: self.accounting_size(&record),
+            subject: parts.subject,
+            bytes: checked.bytes,
             sequence: self.lead.last_sequence + 1 + index,
             id: id
                 .filter(|_| self.dedup.is_enabled())
                 .map(|id| self.dedup.hash(id)),
-            counter,
-            stored: !record.unwanted,
+            counter: checked.counter,
+            stored: !checked.decision.unwanted,
         });
-        let changed = |new: &Bytes, old: &Bytes| (new != old).then(|| Bytes::copy_from_slice(new));
-        job.decided.push(Decided {
-            deadline: record.deadline,
-            rollup: record.rollup,
-            unwanted: record.unwanted,
-            subject: changed(&record.subject, &plain.subject),
-            headers: changed(&record.headers, &plain.headers),
-            payload: changed(&record.payload, &plain.payload),
-        });
-        if job.single {
-            job.records.push(record);
+        let decided = Decided {
+            decision: Decision {
+                time_ns: job.time_ns,
+                ..checked.decision
+            },
+            subject,
+            headers: checked.headers.or(closing),
+            payload: checked.payload,
+        };
+        if !decided.is_ordinary() {
+            job.decided.insert(index, decided);
         }
+        job.checked += 1;
         Step::Continue
     }
 
@@ -273,9 +260,20 @@ impl Stream {
             job.phase = Phase::Proposing { part: 0 };
             return Step::Continue;
         }
-        let messages = std::mem::take(&mut job.records);
-        self.lead
-            .stage(&Operation::Batch { messages }, crate::io::Durability::Now);
+        let lent = match turn.shared.staging.lend(job.staged, 0) {
+            Lookup::Loading => return Step::Wait,
+            Lookup::Ready(Err(error)) => return staging_failed(&error),
+            Lookup::Ready(Ok(lent)) => lent,
+        };
+        turn.shared.staging.give_up(job.staged, 0);
+        let messages = match job.decide(lent, 0) {
+            Ok(messages) => messages,
+            Err(refusal) => return Step::Reject(refusal, Some(Abandoned::Incomplete)),
+        };
+        let count = u32::try_from(job.count).unwrap_or(u32::MAX);
+        let messages = messages.get(PART_FRONT_LENGTH..).unwrap_or_default();
+        self.lead.writer.batch(count, messages);
+        self.lead.mark_urgent();
         self.merge(turn, job);
         Step::Done
     }
@@ -284,7 +282,7 @@ impl Stream {
     fn merge(&mut self, turn: &mut Turn<'_>, job: &mut CommitJob) {
         self.lead.flight.merge(std::mem::take(&mut job.diff));
         self.lead.last_sequence += job.count;
-        self.lead.last_time_ns = self.lead.last_time_ns.max(job.now_ns);
+        self.lead.last_time_ns = job.time_ns;
         self.lead.last_message_id = std::mem::take(&mut job.last_id);
         let answer = PublishAnswer::Batch {
             sequence: self.lead.last_sequence,
@@ -298,40 +296,33 @@ impl Stream {
         if self.lead.proposed - self.lead.applied >= PARTS_IN_FLIGHT_MAX {
             return Step::Wait;
         }
-        if part >= turn.shared.staging.part_count(job.staged) {
+        if part >= job.parts {
             self.propose_commit(turn, job, part);
             return Step::Done;
         }
-        let staged = match turn.shared.staging.part(job.staged, part) {
+        let lent = match turn.shared.staging.lend(job.staged, part) {
             Lookup::Loading => return Step::Wait,
             Lookup::Ready(Err(error)) => return staging_failed(&error),
-            Lookup::Ready(Ok(messages)) => messages,
+            Lookup::Ready(Ok(lent)) => lent,
         };
-        let first = job.proposed_messages;
-        let mut messages = Vec::with_capacity(staged.len());
-        for (place, data) in staged.iter().enumerate() {
-            let index = first + place;
-            let Ok(mut record) = job.record(data, index as u64) else {
-                return Step::Reject(Refusal::BatchIncomplete, Some(Abandoned::Incomplete));
-            };
-            record.time_ns = job.now_ns.max(self.lead.last_time_ns);
-            if let Some(decided) = job.decided.get_mut(index) {
-                decided.fill(&mut record);
+        turn.shared.staging.give_up(job.staged, part);
+        let count = lent.ends.len();
+        let mut data = match job.decide(lent, job.proposed_messages) {
+            Ok(data) => data,
+            Err(refusal) => return Step::Reject(refusal, Some(Abandoned::Incomplete)),
+        };
+        job.proposed_messages += count as u64;
+        let (index, count) = (u32::try_from(part), u32::try_from(count));
+        let (index, count) = (index.unwrap_or(u32::MAX), count.unwrap_or(u32::MAX));
+        self.lead.propose_whole(self.id, turn, |head| {
+            let front = part_front(head, job.chain, index, count);
+            if let Some(space) = data.get_mut(..PART_FRONT_LENGTH) {
+                space.copy_from_slice(&front);
             }
-            messages.push(record);
-        }
-        job.proposed_messages += messages.len();
-        let index = u32::try_from(part).unwrap_or(u32::MAX);
-        let operation = Operation::Part {
-            batch: job.chain,
-            index,
-            messages,
-        };
-        self.lead.stage(&operation, crate::io::Durability::Now);
-        if let Some(data) = self.lead.propose(self.id, turn) {
             job.checksum = part_checksum(job.checksum, &data);
             job.bytes += (data.len() - HEAD_LENGTH) as u64;
-        }
+            Bytes::from(data)
+        });
         job.phase = Phase::Proposing { part: part + 1 };
         Step::Continue
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use millrace_clock::Now;
 use millrace_store::staging::StagedId;
 
+use crate::entry::PART_FRONT_LENGTH;
 use crate::publish::Refusal;
 use crate::shared::Shared;
 
@@ -78,7 +79,7 @@ impl BatchGroup {
     pub fn open(
         &mut self,
         now: Now,
-        id: &Bytes,
+        id: &[u8],
         directory: &str,
         shared: &mut Shared,
     ) -> Result<(), Refusal> {
@@ -89,7 +90,7 @@ impl BatchGroup {
             return Err(Refusal::BatchTooManyInflight);
         }
         let batch = StagedBatch {
-            staged: shared.staging.open(directory, id),
+            staged: shared.staging.open(directory, id, PART_FRONT_LENGTH),
             sequence: 0,
             deadline_ns: now.after_ns(limits.timeout_ns),
             ready: false,
@@ -101,18 +102,22 @@ impl BatchGroup {
         Ok(())
     }
 
-    /// Takes the next message's sequence and starts the timer anew. False: a gap, a repeat, or no
-    /// such batch; or it is being committed.
-    pub fn advance(&mut self, now: Now, id: &[u8], sequence: u64, timeout_ns: u64) -> bool {
-        let Some(batch) = self.batches.get_mut(id) else {
-            return false;
-        };
+    /// Takes the next message's sequence, starts the timer anew, and tells where the message goes.
+    /// `None`: a gap, a repeat, or no such batch; or it is being committed.
+    pub fn advance(
+        &mut self,
+        now: Now,
+        id: &[u8],
+        sequence: u64,
+        timeout_ns: u64,
+    ) -> Option<StagedId> {
+        let batch = self.batches.get_mut(id)?;
         if batch.ready || sequence != batch.sequence + 1 {
-            return false;
+            return None;
         }
         batch.sequence = sequence;
         batch.deadline_ns = now.after_ns(timeout_ns);
-        true
+        Some(batch.staged)
     }
 
     /// Remembers that a message of the batch expects a last message id.
@@ -232,12 +237,13 @@ mod tests {
         let mut shared = shared(2, 3);
         let mut group = BatchGroup::default();
         group.open(at(0), &id("a"), "d", &mut shared).expect("room");
-        assert!(group.advance(at(5), b"a", 1, TIMEOUT_NS));
+        let staged = group.staged(b"a");
+        assert_eq!(group.advance(at(5), b"a", 1, TIMEOUT_NS), staged);
         assert_eq!(group.next_deadline(), Some(TIMEOUT_NS + 5));
-        assert!(!group.advance(at(6), b"a", 1, TIMEOUT_NS));
-        assert!(!group.advance(at(6), b"a", 3, TIMEOUT_NS));
-        assert!(group.advance(at(7), b"a", 2, TIMEOUT_NS));
-        assert!(!group.advance(at(7), b"unknown", 1, TIMEOUT_NS));
+        assert_eq!(group.advance(at(6), b"a", 1, TIMEOUT_NS), None);
+        assert_eq!(group.advance(at(6), b"a", 3, TIMEOUT_NS), None);
+        assert_eq!(group.advance(at(7), b"a", 2, TIMEOUT_NS), staged);
+        assert_eq!(group.advance(at(7), b"unknown", 1, TIMEOUT_NS), None);
     }
 
     #[test]
@@ -277,7 +283,7 @@ mod tests {
                 .open(at(0), &id(name), "d", &mut shared)
                 .expect("room");
             let staged = group.staged(name.as_bytes()).expect("just opened");
-            shared.staging.push(staged, Bytes::from_static(b"message"));
+            shared.staging.push(staged, &[b"message"]);
         }
         group.ready_for_commit(at(0), b"b");
         group.stop(&mut shared);

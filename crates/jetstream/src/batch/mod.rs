@@ -11,6 +11,6 @@ mod group;
 mod stage;
 mod staged;
 
-pub use assembly::{Assembled, AssembledMessage, AssembledPart, Assembly, Reference, assemble};
+pub use assembly::{Assembled, AssembledPart, Assembly, Reference, assemble};
 pub(crate) use commit::CommitJob;
 pub use group::{Abandoned, BatchGroup, MAX_BATCH_ID_BYTES};

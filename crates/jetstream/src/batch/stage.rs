@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use millrace_clock::rfc3339;
+use millrace_store::staging::StagedId;
 
 use super::commit::CommitJob;
 use super::group::{Abandoned, MAX_BATCH_ID_BYTES};
-use super::staged::StagedMessage;
-use crate::entry::PublishRecord;
+use super::staged::staged_head;
+use crate::entry::MessageParts;
 use crate::io::{Effect, Message};
 use crate::model::API_LEVEL;
 use crate::publish::{
@@ -14,7 +15,7 @@ use crate::publish::{
     without_header,
 };
 use crate::shared::{Shared, Turn};
-use crate::stream::{Admission, Stream};
+use crate::stream::{Admission, Question, Stream};
 
 const REQUIRED_API_LEVEL: &[u8] = b"Nats-Required-Api-Level";
 
@@ -30,8 +31,8 @@ enum Commit {
 }
 
 impl Commit {
-    fn of(headers: &PublishHeaders) -> Self {
-        match headers.batch_commit.as_deref() {
+    fn of(headers: &PublishHeaders<'_>) -> Self {
+        match headers.batch_commit {
             None => Self::No,
             Some(b"1") => Self::Store,
             Some(b"eob") => Self::EndOfBatch,
@@ -41,28 +42,28 @@ impl Commit {
 }
 
 impl Stream {
-    /// A message with a batch id.
+    /// A message with a batch id. `block`: its headers, cleaned up.
     pub(crate) fn admit_batch_message(
         &mut self,
         turn: &mut Turn<'_>,
         message: &Message,
-        block: Bytes,
-        headers: &PublishHeaders,
+        block: &[u8],
+        headers: &PublishHeaders<'_>,
     ) -> Admission {
-        let Some(id) = headers.batch_id.clone() else {
+        let Some(id) = headers.batch_id else {
             return Admission::Done;
         };
         // A timer that is over has fired, also if nobody ticked yet.
         self.expire_batches(turn);
-        match self.stage_message(turn, message, block, headers, &id) {
+        match self.stage_message(turn, message, block, headers, id) {
             Ok(Commit::No) => {
                 self.send_answer(turn, &message.reply, &PublishAnswer::Empty);
             }
-            Ok(commit) => self.begin_commit(turn, message, &id, commit),
+            Ok(commit) => self.begin_commit(turn, message, id, commit),
             Err((refusal, dropped)) => {
                 self.refuse(turn, message, refusal);
                 if let Some(reason) = dropped {
-                    self.drop_batch(turn, &id, reason);
+                    self.drop_batch(turn, id, reason);
                 }
             }
         }
@@ -75,12 +76,12 @@ impl Stream {
         &mut self,
         turn: &mut Turn<'_>,
         message: &Message,
-        block: Bytes,
-        headers: &PublishHeaders,
-        id: &Bytes,
+        block: &[u8],
+        headers: &PublishHeaders<'_>,
+        id: &[u8],
     ) -> Result<Commit, (Refusal, Option<Option<Abandoned>>)> {
         let keep = |refusal| (refusal, None);
-        self.check_arrival(turn, message, &block, headers)
+        self.check_arrival(turn, message, block, headers)
             .map_err(keep)?;
         if !self.config.allow_atomic {
             return Err(keep(Refusal::AtomicDisabled));
@@ -88,7 +89,7 @@ impl Stream {
         if id.len() > MAX_BATCH_ID_BYTES {
             return Err(keep(Refusal::BatchIdInvalid));
         }
-        let sequence = headers.batch_sequence.as_deref().and_then(parse_number);
+        let sequence = headers.batch_sequence.and_then(parse_number);
         let sequence = sequence.ok_or_else(|| keep(Refusal::BatchMissingSequence))?;
         let commit = Commit::of(headers);
         let max_messages = turn.shared.batch_limits.max_messages;
@@ -120,20 +121,29 @@ impl Stream {
         let in_order = self
             .lead
             .batches
-            .advance(turn.now, id, sequence, timeout_ns);
-        if !in_order || (sequence == 1 && commit == Commit::EndOfBatch) {
+            .advance(turn.now, id, sequence, timeout_ns)
+            .filter(|_| sequence > 1 || commit != Commit::EndOfBatch);
+        let Some(staged) = in_order else {
             return Err(dropped(
                 Refusal::BatchIncomplete,
                 Some(Abandoned::Incomplete),
             ));
-        }
+        };
         if size > max_messages {
             return Err(dropped(
                 Refusal::BatchTooLarge(max_messages),
                 Some(Abandoned::Large),
             ));
         }
-        self.keep_staged(turn, message, block, headers, id, commit);
+        if headers
+            .expected_last_message_id
+            .is_some_and(|id| !id.is_empty())
+        {
+            self.lead.batches.note_expected_message_id(id);
+        }
+        if commit != Commit::EndOfBatch {
+            push_staged(turn, staged, message, block, headers);
+        }
         Ok(commit)
     }
 
@@ -141,72 +151,30 @@ impl Stream {
         &mut self,
         turn: &Turn<'_>,
         message: &Message,
-        block: &Bytes,
-        headers: &PublishHeaders,
+        block: &[u8],
+        headers: &PublishHeaders<'_>,
     ) -> Result<(), Refusal> {
-        let mut record = PublishRecord {
-            subject: message.subject.clone(),
-            headers: block.clone(),
-            payload: message.payload.clone(),
-            ..PublishRecord::default()
-        };
-        let allowance = turn.shared.allowance(self.account, self.config.storage);
-        let now_ns = turn.now.wall_ns;
-        let table = order::BATCH_ARRIVAL;
-        match self.check(table, allowance, now_ns, None, 0, headers, &mut record) {
-            (Verdict::Refuse(refusal), _) => Err(refusal),
+        let checked = self.check(Question {
+            table: order::BATCH_ARRIVAL,
+            allowance: turn.shared.allowance(self.account, self.config.storage),
+            now_ns: turn.now.wall_ns,
+            diff: None,
+            index: 0,
+            headers,
+            message: MessageParts {
+                subject: &message.subject,
+                headers: block,
+                payload: &message.payload,
+            },
+        });
+        match checked.verdict {
+            Verdict::Refuse(refusal) => Err(refusal),
             _ => Ok(()),
         }
     }
 
-    fn keep_staged(
-        &mut self,
-        turn: &mut Turn<'_>,
-        message: &Message,
-        block: Bytes,
-        headers: &PublishHeaders,
-        id: &Bytes,
-        commit: Commit,
-    ) {
-        if headers
-            .expected_last_message_id
-            .as_ref()
-            .is_some_and(|id| !id.is_empty())
-        {
-            self.lead.batches.note_expected_message_id(id);
-        }
-        if commit != Commit::EndOfBatch {
-            self.push_staged(turn.shared, message, block, headers, id);
-            poll_staging(turn);
-        }
-    }
-
-    fn push_staged(
-        &mut self,
-        shared: &mut Shared,
-        message: &Message,
-        block: Bytes,
-        headers: &PublishHeaders,
-        id: &[u8],
-    ) {
-        let Some(staged) = self.lead.batches.staged(id) else {
-            return;
-        };
-        let block = if headers.required_api_level.is_some() {
-            without_header(&block, REQUIRED_API_LEVEL)
-        } else {
-            block
-        };
-        let kept = StagedMessage {
-            subject: message.subject.clone(),
-            headers: block,
-            payload: message.payload.clone(),
-        };
-        shared.staging.push(staged, kept.encode());
-    }
-
     /// Rows 20 and 21, then the checks.
-    fn begin_commit(&mut self, turn: &mut Turn<'_>, message: &Message, id: &Bytes, commit: Commit) {
+    fn begin_commit(&mut self, turn: &mut Turn<'_>, message: &Message, id: &[u8], commit: Commit) {
         let Some(staged) = self.lead.batches.ready_for_commit(turn.now, id) else {
             self.refuse(turn, message, Refusal::BatchIncomplete);
             self.drop_batch(turn, id, Some(Abandoned::Timeout));
@@ -218,13 +186,13 @@ impl Stream {
             self.refuse(turn, message, refusal);
             return;
         }
+        let now_ns = turn.now.wall_ns;
         let job = CommitJob::new(
-            id,
-            staged,
-            turn.shared.staging.size(staged),
+            Bytes::copy_from_slice(id),
+            (staged, &turn.shared.staging),
             message.reply.clone(),
             commit == Commit::EndOfBatch,
-            turn.now.wall_ns,
+            (now_ns, now_ns.max(self.lead.last_time_ns)),
         );
         self.lead.commit = Some(job);
         self.advance_commit(turn);
@@ -280,6 +248,35 @@ impl Stream {
     }
 }
 
+/// Keeps a message until its batch commits. While staged messages take more memory than they may,
+/// its publisher is held back.
+fn push_staged(
+    turn: &mut Turn<'_>,
+    staged: StagedId,
+    message: &Message,
+    block: &[u8],
+    headers: &PublishHeaders<'_>,
+) {
+    let cleaned = headers
+        .required_api_level
+        .map(|_| without_header(block, REQUIRED_API_LEVEL));
+    let parts = MessageParts {
+        subject: &message.subject,
+        headers: cleaned.as_deref().unwrap_or(block),
+        payload: &message.payload,
+    };
+    let head = staged_head(parts, headers.checked);
+    let pieces = [&head, parts.subject, parts.headers, parts.payload];
+    turn.shared.staging.push(staged, &pieces);
+    if turn.shared.staging.is_congested()
+        && let Some(client) = message.client
+    {
+        turn.shared.holding = true;
+        turn.effects.push(Effect::HoldPublisher { client });
+    }
+    poll_staging(turn);
+}
+
 /// Passes on what the staging store asks of the disk.
 pub(super) fn poll_staging(turn: &mut Turn<'_>) {
     let mut requests = Vec::new();
@@ -287,8 +284,8 @@ pub(super) fn poll_staging(turn: &mut Turn<'_>) {
     turn.effects.extend(requests.into_iter().map(Effect::Disk));
 }
 
-fn level_is_met(headers: &PublishHeaders) -> bool {
-    let Some(level) = &headers.required_api_level else {
+fn level_is_met(headers: &PublishHeaders<'_>) -> bool {
+    let Some(level) = headers.required_api_level else {
         return true;
     };
     parse_number(level).is_some_and(|level| level <= API_LEVEL.unsigned_abs())

@@ -17,10 +17,11 @@ mod reader;
 mod stream;
 
 pub use meta::{MetaOperation, decode_meta, encode_meta};
-pub use reader::{DecodeError, Reader, put_block, put_i64, put_u16, put_u32, put_u64};
+pub use reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
 pub use stream::{
-    CommitRecord, Deadline, EntryHead, Operation, PublishRecord, Rollup, StreamEntryWriter,
-    StreamOperations, decode_head, part_checksum, publish_length,
+    CommitRecord, Deadline, Decision, EntryHead, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace,
+    Operation, PART_FRONT_LENGTH, Rollup, StreamEntryWriter, StreamOperations, decode_head,
+    decode_message, message_head, part_checksum, part_front, put_decision, put_message,
 };
 
 /// Version of everything in this module. Raise it with every change of a byte.

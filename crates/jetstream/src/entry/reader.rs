@@ -53,41 +53,64 @@ impl Reader {
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let end = self.at.checked_add(N).ok_or(DecodeError::Range)?;
-        let bytes = self.data.get(self.at..end).ok_or(DecodeError::Truncated)?;
-        self.at = end;
-        bytes.try_into().map_err(|_| DecodeError::Truncated)
+    /// The bytes that follow, to be read where they lie; [`Self::move_to`] takes over its place.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            data: &self.data,
+            at: self.at,
+        }
+    }
+
+    /// Goes on at `position`.
+    pub fn move_to(&mut self, position: usize) {
+        self.at = position;
+    }
+
+    /// Bytes not read yet.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.data.len().saturating_sub(self.at)
+    }
+
+    fn with<T>(
+        &mut self,
+        read: impl FnOnce(&mut Cursor<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut cursor = self.cursor();
+        let value = read(&mut cursor)?;
+        self.at = cursor.at;
+        Ok(value)
     }
 
     /// # Errors
     /// [`DecodeError::Truncated`] at the end; likewise for the other fields.
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
-        Ok(u8::from_le_bytes(self.array()?))
+        self.with(|cursor| cursor.u8())
     }
 
     /// # Errors
     /// See [`Reader::u8`].
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
-        Ok(u16::from_le_bytes(self.array()?))
+        self.with(|cursor| cursor.u16())
     }
 
     /// # Errors
     /// See [`Reader::u8`].
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
-        Ok(u32::from_le_bytes(self.array()?))
+        self.with(|cursor| cursor.u32())
     }
 
     /// # Errors
     /// See [`Reader::u8`].
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
-        Ok(u64::from_le_bytes(self.array()?))
+        self.with(|cursor| cursor.u64())
     }
 
     /// # Errors
     /// See [`Reader::u8`].
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
-        Ok(i64::from_le_bytes(self.array()?))
+        self.with(|cursor| cursor.i64())
     }
 
     /// A block written by [`put_block`].
@@ -100,8 +123,74 @@ impl Reader {
     }
 }
 
-pub fn put_u16(out: &mut Vec<u8>, value: u16) {
-    out.extend_from_slice(&value.to_le_bytes());
+/// A cursor over borrowed bytes: fields are read, blocks are passed over.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    #[must_use]
+    pub const fn new(data: &'a [u8]) -> Self {
+        Self { data, at: 0 }
+    }
+
+    /// Bytes read so far, from the start of the whole.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Passes over `length` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if fewer are left.
+    pub fn skip(&mut self, length: usize) -> Result<(), DecodeError> {
+        let end = self.at.checked_add(length).ok_or(DecodeError::Range)?;
+        if end > self.data.len() {
+            return Err(DecodeError::Truncated);
+        }
+        self.at = end;
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let rest = self.data.get(self.at..).unwrap_or_default();
+        let bytes = rest.first_chunk::<N>().ok_or(DecodeError::Truncated)?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    /// # Errors
+    /// [`DecodeError::Truncated`] at the end; likewise for the other fields.
+    pub fn u8(&mut self) -> Result<u8, DecodeError> {
+        Ok(u8::from_le_bytes(self.array()?))
+    }
+
+    /// # Errors
+    /// See [`Cursor::u8`].
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    /// # Errors
+    /// See [`Cursor::u8`].
+    pub fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// # Errors
+    /// See [`Cursor::u8`].
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// # Errors
+    /// See [`Cursor::u8`].
+    pub fn i64(&mut self) -> Result<i64, DecodeError> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
 }
 
 pub fn put_u32(out: &mut Vec<u8>, value: u32) {

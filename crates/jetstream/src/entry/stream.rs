@@ -26,7 +26,7 @@
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-use super::reader::{DecodeError, Reader, put_block, put_i64, put_u16, put_u32, put_u64};
+use super::reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
 use super::{FORMAT_VERSION, HEAD_LENGTH};
 
 /// Who proposed an entry, and as which of its proposals.
@@ -77,21 +77,65 @@ impl Deadline {
     }
 }
 
-/// A message as the leader decided to store it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublishRecord {
+/// What the leader decided about a message besides its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
     pub time_ns: i64,
     pub deadline: Deadline,
     pub rollup: Rollup,
     /// Nobody is interested: the sequence is used and the id remembered, nothing is stored. The
     /// payload is not written.
     pub unwanted: bool,
-    /// After the stream's transform.
-    pub subject: Bytes,
-    pub headers: Bytes,
-    pub payload: Bytes,
-    /// Where `subject` begins in the entry; headers and payload follow. Not written.
-    pub offset: usize,
+}
+
+/// The bytes of a message, wherever they lie. The subject is that after the stream's transform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageParts<'a> {
+    pub subject: &'a [u8],
+    pub headers: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+/// A message of an entry: what was decided, and where in the entry its bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessagePlace {
+    pub decision: Decision,
+    /// Where its subject begins; headers and payload follow.
+    pub begin: usize,
+    pub subject_length: u16,
+    pub headers_length: u32,
+    pub payload_length: u32,
+}
+
+impl MessagePlace {
+    /// Where its headers begin.
+    #[must_use]
+    pub fn body(&self) -> usize {
+        self.begin + usize::from(self.subject_length)
+    }
+
+    /// Where its payload ends.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.body() + self.headers_length as usize + self.payload_length as usize
+    }
+
+    /// Its bytes in `data`, which it was decoded from.
+    #[must_use]
+    pub fn parts<'a>(&self, data: &'a [u8]) -> MessageParts<'a> {
+        let bytes = data.get(self.begin..self.end()).unwrap_or_default();
+        let (subject, body) = bytes
+            .split_at_checked(usize::from(self.subject_length))
+            .unwrap_or_default();
+        let (headers, payload) = body
+            .split_at_checked(self.headers_length as usize)
+            .unwrap_or_default();
+        MessageParts {
+            subject,
+            headers,
+            payload,
+        }
+    }
 }
 
 /// The end of a chain of parts.
@@ -109,7 +153,7 @@ pub struct CommitRecord {
 /// One decided change of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    Publish(PublishRecord),
+    Publish(MessagePlace),
     Purge {
         sequence: u64,
         keep: u64,
@@ -146,12 +190,12 @@ pub enum Operation {
         name: Bytes,
     },
     Batch {
-        messages: Vec<PublishRecord>,
+        messages: Vec<MessagePlace>,
     },
     Part {
         batch: u64,
         index: u32,
-        messages: Vec<PublishRecord>,
+        messages: Vec<MessagePlace>,
     },
     Commit(CommitRecord),
 }
@@ -172,8 +216,12 @@ const CONSUMER_RESET: u8 = 14;
 
 const UNWANTED: u8 = 4;
 
+/// Bytes of what was decided about a message: time, deadline, flags.
+const DECISION_LENGTH: usize = 17;
 /// Bytes of a message besides its subject, headers and payload.
-const MESSAGE_HEAD_LENGTH: usize = 27;
+pub const MESSAGE_HEAD_LENGTH: usize = DECISION_LENGTH + 10;
+/// Bytes of a part entry before its first message.
+pub const PART_FRONT_LENGTH: usize = HEAD_LENGTH + 17;
 
 pub(super) fn put_head(out: &mut Vec<u8>, head: EntryHead) {
     out.push(FORMAT_VERSION);
@@ -192,10 +240,107 @@ pub(super) fn take_head(reader: &mut Reader) -> Result<EntryHead, DecodeError> {
     })
 }
 
-/// Bytes that a message takes in an entry.
+/// A message as it stands in an entry, up to its subject.
 #[must_use]
-pub fn publish_length(record: &PublishRecord) -> usize {
-    MESSAGE_HEAD_LENGTH + record.subject.len() + record.headers.len() + record.payload.len()
+pub fn message_head(decision: Decision, parts: MessageParts<'_>) -> [u8; MESSAGE_HEAD_LENGTH] {
+    let mut head = [0; MESSAGE_HEAD_LENGTH];
+    let (decided, lengths) = head.split_at_mut(DECISION_LENGTH);
+    decided.copy_from_slice(&decision_bytes(decision));
+    let payload = if decision.unwanted {
+        0
+    } else {
+        parts.payload.len()
+    };
+    let subject = u16::try_from(parts.subject.len()).unwrap_or(u16::MAX);
+    let headers = u32::try_from(parts.headers.len()).unwrap_or(u32::MAX);
+    let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+    lengths[..2].copy_from_slice(&subject.to_le_bytes());
+    lengths[2..6].copy_from_slice(&headers.to_le_bytes());
+    lengths[6..].copy_from_slice(&payload.to_le_bytes());
+    head
+}
+
+fn decision_bytes(decision: Decision) -> [u8; DECISION_LENGTH] {
+    let mut bytes = [0; DECISION_LENGTH];
+    bytes[..8].copy_from_slice(&decision.time_ns.to_le_bytes());
+    bytes[8..16].copy_from_slice(&decision.deadline.to_ns().to_le_bytes());
+    let rollup = match decision.rollup {
+        Rollup::None => 0,
+        Rollup::Subject => 1,
+        Rollup::All => 2,
+    };
+    let unwanted = if decision.unwanted { UNWANTED } else { 0 };
+    bytes[16] = rollup | unwanted;
+    bytes
+}
+
+/// Appends a message as it stands in an entry.
+pub fn put_message(out: &mut Vec<u8>, decision: Decision, parts: MessageParts<'_>) {
+    out.extend_from_slice(&message_head(decision, parts));
+    out.extend_from_slice(parts.subject);
+    out.extend_from_slice(parts.headers);
+    if !decision.unwanted {
+        out.extend_from_slice(parts.payload);
+    }
+}
+
+/// Changes what was decided about the message that stands at the front of `message`. It must not
+/// become unwanted or wanted by that: its payload would be there or not.
+pub fn put_decision(message: &mut [u8], decision: Decision) {
+    if let Some(space) = message.get_mut(..DECISION_LENGTH) {
+        space.copy_from_slice(&decision_bytes(decision));
+    }
+}
+
+/// Reads a message that was written by itself. Its place counts from the start of `message`.
+///
+/// # Errors
+/// [`DecodeError`] if it is not one.
+pub fn decode_message(message: &[u8]) -> Result<MessagePlace, DecodeError> {
+    take_message(&mut Cursor::new(message))
+}
+
+fn take_message(cursor: &mut Cursor<'_>) -> Result<MessagePlace, DecodeError> {
+    let time_ns = cursor.i64()?;
+    let deadline = Deadline::from_ns(cursor.i64()?);
+    let flags = cursor.u8()?;
+    let rollup = match flags & !UNWANTED {
+        0 => Rollup::None,
+        1 => Rollup::Subject,
+        2 => Rollup::All,
+        _ => return Err(DecodeError::Range),
+    };
+    let decision = Decision {
+        time_ns,
+        deadline,
+        rollup,
+        unwanted: flags & UNWANTED != 0,
+    };
+    let (subject_length, headers_length) = (cursor.u16()?, cursor.u32()?);
+    let payload_length = cursor.u32()?;
+    let place = MessagePlace {
+        decision,
+        begin: cursor.position(),
+        subject_length,
+        headers_length,
+        payload_length,
+    };
+    cursor.skip(usize::from(subject_length))?;
+    cursor.skip(headers_length as usize)?;
+    cursor.skip(payload_length as usize)?;
+    Ok(place)
+}
+
+/// What stands before the messages of a part entry.
+#[must_use]
+pub fn part_front(head: EntryHead, batch: u64, index: u32, count: u32) -> [u8; PART_FRONT_LENGTH] {
+    let mut front = Vec::with_capacity(PART_FRONT_LENGTH);
+    put_head(&mut front, head);
+    front.push(PART);
+    put_u64(&mut front, batch);
+    put_u32(&mut front, index);
+    put_u32(&mut front, count);
+    front.try_into().unwrap_or([0; PART_FRONT_LENGTH])
 }
 
 /// The checksum of a chain after one more part: `data` is the part's whole entry. Begin with 0.
@@ -232,53 +377,23 @@ impl StreamEntryWriter {
         self.out.push(kind);
     }
 
-    fn message(&mut self, record: &PublishRecord) {
-        let out = &mut self.out;
-        put_i64(out, record.time_ns);
-        put_i64(out, record.deadline.to_ns());
-        let rollup = match record.rollup {
-            Rollup::None => 0,
-            Rollup::Subject => 1,
-            Rollup::All => 2,
-        };
-        out.push(if record.unwanted {
-            rollup | UNWANTED
-        } else {
-            rollup
-        });
-        let payload = if record.unwanted {
-            &[][..]
-        } else {
-            &record.payload[..]
-        };
-        put_u16(out, u16::try_from(record.subject.len()).unwrap_or(u16::MAX));
-        put_u32(out, u32::try_from(record.headers.len()).unwrap_or(u32::MAX));
-        put_u32(out, u32::try_from(payload.len()).unwrap_or(u32::MAX));
-        out.extend_from_slice(&record.subject);
-        out.extend_from_slice(&record.headers);
-        out.extend_from_slice(payload);
-    }
-
-    fn messages(&mut self, records: &[PublishRecord]) {
-        put_u32(
-            &mut self.out,
-            u32::try_from(records.len()).unwrap_or(u32::MAX),
-        );
-        for record in records {
-            self.message(record);
-        }
-    }
-
     /// Adds one message.
-    pub fn publish(&mut self, record: &PublishRecord) {
+    pub fn publish(&mut self, decision: Decision, parts: MessageParts<'_>) {
         self.begin(PUBLISH);
-        self.message(record);
+        put_message(&mut self.out, decision, parts);
     }
 
-    /// Adds any operation.
+    /// Adds a batch: `count` messages as [`put_message`] writes them.
+    pub fn batch(&mut self, count: u32, messages: &[u8]) {
+        self.begin(BATCH);
+        put_u32(&mut self.out, count);
+        self.out.extend_from_slice(messages);
+    }
+
+    /// Adds an operation without messages; those have methods of their own.
     pub fn push(&mut self, operation: &Operation) {
         match operation {
-            Operation::Publish(record) => self.publish(record),
+            Operation::Publish(_) | Operation::Batch { .. } | Operation::Part { .. } => {}
             Operation::Purge {
                 sequence,
                 keep,
@@ -307,20 +422,6 @@ impl StreamEntryWriter {
             | Operation::ConsumerDelete { .. }
             | Operation::ConsumerPause { .. }
             | Operation::ConsumerReset { .. } => self.push_consumer(operation),
-            Operation::Batch { messages } => {
-                self.begin(BATCH);
-                self.messages(messages);
-            }
-            Operation::Part {
-                batch,
-                index,
-                messages,
-            } => {
-                self.begin(PART);
-                put_u64(&mut self.out, *batch);
-                put_u32(&mut self.out, *index);
-                self.messages(messages);
-            }
             Operation::Commit(commit) => {
                 self.begin(COMMIT);
                 put_u64(&mut self.out, commit.batch);
@@ -401,44 +502,25 @@ pub fn decode_head(data: &Bytes) -> Result<(EntryHead, StreamOperations), Decode
 }
 
 impl StreamOperations {
-    fn message(&mut self) -> Result<PublishRecord, DecodeError> {
-        let reader = &mut self.reader;
-        let time_ns = reader.i64()?;
-        let deadline = Deadline::from_ns(reader.i64()?);
-        let flags = reader.u8()?;
-        let unwanted = flags & UNWANTED != 0;
-        let rollup = match flags & !UNWANTED {
-            0 => Rollup::None,
-            1 => Rollup::Subject,
-            2 => Rollup::All,
-            _ => return Err(DecodeError::Range),
-        };
-        let subject_length = usize::from(reader.u16()?);
-        let headers_length = reader.u32()? as usize;
-        let payload_length = reader.u32()? as usize;
-        let offset = reader.position();
-        let subject = reader.take(subject_length)?;
-        let headers = reader.take(headers_length)?;
-        let payload = reader.take(payload_length)?;
-        Ok(PublishRecord {
-            time_ns,
-            deadline,
-            rollup,
-            unwanted,
-            subject,
-            headers,
-            payload,
-            offset,
-        })
+    fn message(&mut self) -> Result<MessagePlace, DecodeError> {
+        let mut cursor = self.reader.cursor();
+        let place = take_message(&mut cursor)?;
+        let end = cursor.position();
+        self.reader.move_to(end);
+        Ok(place)
     }
 
-    fn messages(&mut self) -> Result<Vec<PublishRecord>, DecodeError> {
-        let count = self.reader.u32()?;
-        // Grown as they come: the count of a damaged entry must not reserve memory.
-        let mut messages = Vec::new();
+    fn messages(&mut self) -> Result<Vec<MessagePlace>, DecodeError> {
+        let count = self.reader.u32()? as usize;
+        let left = self.reader.left() / MESSAGE_HEAD_LENGTH;
+        // The count of a damaged entry must not reserve memory.
+        let mut messages = Vec::with_capacity(count.min(left));
+        let mut cursor = self.reader.cursor();
         for _ in 0..count {
-            messages.push(self.message()?);
+            messages.push(take_message(&mut cursor)?);
         }
+        let end = cursor.position();
+        self.reader.move_to(end);
         Ok(messages)
     }
 
@@ -523,45 +605,23 @@ mod tests {
 
     use super::*;
 
-    fn record(subject: &'static str, payload: &'static str) -> PublishRecord {
-        PublishRecord {
-            time_ns: 5,
-            deadline: Deadline::At(77),
-            rollup: Rollup::Subject,
-            unwanted: false,
-            subject: Bytes::from_static(subject.as_bytes()),
-            headers: Bytes::from_static(b"NATS/1.0\r\n\r\n"),
-            payload: Bytes::from_static(payload.as_bytes()),
-            offset: 0,
-        }
-    }
+    const DECISION: Decision = Decision {
+        time_ns: 5,
+        deadline: Deadline::At(77),
+        rollup: Rollup::Subject,
+        unwanted: false,
+    };
 
-    fn without_offsets(operation: Operation) -> Operation {
-        let clean = |record: PublishRecord| PublishRecord {
-            offset: 0,
-            ..record
-        };
-        match operation {
-            Operation::Publish(record) => Operation::Publish(clean(record)),
-            Operation::Batch { messages } => Operation::Batch {
-                messages: messages.into_iter().map(clean).collect(),
-            },
-            Operation::Part {
-                batch,
-                index,
-                messages,
-            } => Operation::Part {
-                batch,
-                index,
-                messages: messages.into_iter().map(clean).collect(),
-            },
-            other => other,
+    fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> {
+        MessageParts {
+            subject: subject.as_bytes(),
+            headers: b"NATS/1.0\r\n\r\n",
+            payload: payload.as_bytes(),
         }
     }
 
     fn every_operation() -> Vec<Operation> {
         vec![
-            Operation::Publish(record("a.b", "hello")),
             Operation::Purge {
                 sequence: 1,
                 keep: 2,
@@ -595,14 +655,6 @@ mod tests {
                 sequence: 6,
                 name: Bytes::from_static(b"n"),
             },
-            Operation::Batch {
-                messages: vec![record("x", "1"), record("y", "2")],
-            },
-            Operation::Part {
-                batch: 4,
-                index: 1,
-                messages: vec![record("z", "3")],
-            },
             Operation::Commit(CommitRecord {
                 batch: 4,
                 parts: 2,
@@ -628,25 +680,75 @@ mod tests {
         let data = writer.finish(head);
         let (read_head, read) = decode_head(&data).expect("just written");
         let read: Result<Vec<_>, _> = read.collect();
-        let read: Vec<_> = read
-            .expect("just written")
-            .into_iter()
-            .map(without_offsets)
-            .collect();
+        let read = read.expect("just written");
         assert_eq!(read_head, head);
         assert_eq!(read, operations);
     }
 
     #[test]
-    fn a_record_tells_where_its_bytes_are() {
-        let mut writer = StreamEntryWriter::default();
-        writer.publish(&record("a.b", "hello"));
-        let data = writer.finish(EntryHead::default());
-        let (_, mut operations) = decode_head(&data).expect("just written");
-        let Some(Ok(Operation::Publish(read))) = operations.next() else {
-            panic!("a publish")
+    fn messages_tell_what_was_decided_and_where_their_bytes_are() {
+        let all = [parts("x", "1"), parts("y.z", ""), parts("", "22")];
+        let mut messages = Vec::new();
+        for message in all {
+            put_message(&mut messages, DECISION, message);
+        }
+        let head = EntryHead {
+            origin: 1,
+            number: 2,
         };
-        assert_eq!(&data[read.offset..read.offset + 3], b"a.b");
+        let mut part = part_front(head, 4, 1, 3).to_vec();
+        part.extend_from_slice(&messages);
+        let mut writer = StreamEntryWriter::default();
+        all.iter()
+            .for_each(|parts| writer.publish(DECISION, *parts));
+        writer.batch(3, &messages);
+        for data in [writer.finish(head), Bytes::from(part)] {
+            let (read_head, operations) = decode_head(&data).expect("just written");
+            assert_eq!(read_head, head);
+            let mut read = Vec::new();
+            for operation in operations {
+                match operation.expect("just written") {
+                    Operation::Publish(place) => read.push(place),
+                    Operation::Batch { messages } => read.extend(messages),
+                    Operation::Part {
+                        batch: 4,
+                        index: 1,
+                        messages,
+                    } => read.extend(messages),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(read.len() % 3, 0);
+            for (place, expected) in read.iter().zip(all.iter().cycle()) {
+                assert_eq!((place.decision, place.parts(&data)), (DECISION, *expected));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_decided_can_be_changed_in_place() {
+        let mut message = Vec::new();
+        put_message(&mut message, Decision::default(), parts("a", "b"));
+        put_decision(&mut message, DECISION);
+        let place = decode_message(&message).expect("just written");
+        assert_eq!(place.decision, DECISION);
+        assert_eq!(place.end(), message.len());
+        assert_eq!(place.parts(&message), parts("a", "b"));
+        let cut = decode_message(&message[..message.len() - 1]);
+        assert_eq!(cut, Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn an_unwanted_message_leaves_its_payload_behind() {
+        let unwanted = Decision {
+            unwanted: true,
+            ..DECISION
+        };
+        let mut message = Vec::new();
+        put_message(&mut message, unwanted, parts("a", "payload"));
+        let place = decode_message(&message).expect("just written");
+        assert_eq!(place.decision, unwanted);
+        assert_eq!(place.parts(&message), parts("a", ""));
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use num_bigint::BigInt;
 
 use super::headers::PublishHeaders;
 use super::refusal::Refusal;
-use crate::entry::{Deadline, PublishRecord, Rollup};
+use crate::entry::{Deadline, Decision, MessageParts, Rollup};
 use crate::model::{DiscardPolicy, RetentionPolicy, StorageKind, StreamConfig};
 use crate::stream::dedup::{Dedup, IdHash};
 use crate::stream::flight::Flight;
@@ -66,11 +66,17 @@ pub struct Check<'a> {
     /// Some consumer wants this subject (interest retention).
     pub wanted: bool,
     pub now_ns: i64,
-    pub headers: &'a PublishHeaders,
+    pub headers: &'a PublishHeaders<'a>,
     /// Place in the batch, from 0.
     pub index: u64,
-    /// The message; checks fill in deadline, roll-up and counter result.
-    pub record: &'a mut PublishRecord,
+    /// The message as it came, under its transformed subject.
+    pub message: MessageParts<'a>,
+    /// Its time; checks fill in deadline and roll-up.
+    pub decision: Decision,
+    /// Headers in place of those it came with.
+    pub new_headers: Option<Bytes>,
+    /// A payload in place of the one it came with.
+    pub new_payload: Option<Bytes>,
     /// A counter's new value.
     pub counter: Option<BigInt>,
 }
@@ -85,11 +91,25 @@ impl Check<'_> {
         if condition { Refuse(refusal) } else { Pass }
     }
 
-    fn size(&self) -> u64 {
+    /// The header block as it would be stored.
+    #[must_use]
+    pub fn block(&self) -> &[u8] {
+        self.new_headers.as_deref().unwrap_or(self.message.headers)
+    }
+
+    /// The payload as it would be stored.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.new_payload.as_deref().unwrap_or(self.message.payload)
+    }
+
+    /// What it would count for.
+    #[must_use]
+    pub fn size(&self) -> u64 {
         self.store.accounting_size(
-            self.record.subject.len(),
-            self.record.headers.len(),
-            self.record.payload.len(),
+            self.message.subject.len(),
+            self.block().len(),
+            self.payload().len(),
         )
     }
 
@@ -145,20 +165,17 @@ impl Check<'_> {
         true
     }
 
-    fn ttl_text(&self) -> Option<&Bytes> {
-        self.headers.ttl.as_ref().filter(|ttl| !ttl.is_empty())
+    fn ttl_text(&self) -> Option<&[u8]> {
+        self.headers.ttl.filter(|ttl| !ttl.is_empty())
     }
 
     /// An empty header counts as none, here and for the others.
-    fn increment(&self) -> Option<&Bytes> {
-        self.headers
-            .increment
-            .as_ref()
-            .filter(|text| !text.is_empty())
+    fn increment(&self) -> Option<&[u8]> {
+        self.headers.increment.filter(|text| !text.is_empty())
     }
 
     fn rollup_word(&self) -> String {
-        let value = self.headers.rollup.as_deref().unwrap_or_default();
+        let value = self.headers.rollup.unwrap_or_default();
         String::from_utf8_lossy(value).to_lowercase()
     }
 }
@@ -175,14 +192,14 @@ pub fn sealed(check: &mut Check<'_>) -> Verdict {
 
 pub fn header_size(check: &mut Check<'_>) -> Verdict {
     Check::refuse_if(
-        check.record.headers.len() > MAX_HEADER_BYTES,
+        check.block().len() > MAX_HEADER_BYTES,
         Refusal::HeaderTooLarge,
     )
 }
 
 /// Headers and payload against `max_msg_size`.
 pub fn message_size(check: &mut Check<'_>) -> Verdict {
-    let size = check.record.headers.len() + check.record.payload.len();
+    let size = check.block().len() + check.payload().len();
     let limit = i64::from(check.config.max_msg_size);
     let too_large = limit >= 0 && size as u64 > limit.unsigned_abs();
     Check::refuse_if(too_large, Refusal::MessageTooLarge)
@@ -215,7 +232,7 @@ pub fn counter_headers(check: &mut Check<'_>) -> Verdict {
     if !check.config.allow_msg_counter {
         return Refuse(Refusal::CounterDisabled);
     }
-    if !check.record.payload.is_empty() {
+    if !check.message.payload.is_empty() {
         return Refuse(Refusal::CounterPayload);
     }
     let headers = check.headers;
@@ -234,10 +251,10 @@ pub fn counter_missing(check: &mut Check<'_>) -> Verdict {
 
 /// Adds the increment to the subject's value and puts the result in place of the payload.
 pub fn counter_value(check: &mut Check<'_>) -> Verdict {
-    let Some(increment) = check.increment().and_then(|text| parse_integer(text)) else {
+    let Some(increment) = check.increment().and_then(parse_integer) else {
         return Pass;
     };
-    let subject = &check.record.subject;
+    let subject = check.message.subject;
     let staged = [check.diff, Some(check.flight)]
         .into_iter()
         .flatten()
@@ -251,13 +268,13 @@ pub fn counter_value(check: &mut Check<'_>) -> Verdict {
         },
     };
     let value = before + increment;
-    check.record.payload = Bytes::from(format!("{{\"val\":\"{value}\"}}"));
+    check.new_payload = Some(Bytes::from(format!("{{\"val\":\"{value}\"}}")));
     check.counter = Some(value);
     let mut limit = check.allowance.max_payload;
     if check.config.max_msg_size >= 0 {
         limit = limit.min(u64::from(check.config.max_msg_size.unsigned_abs()));
     }
-    let size = check.record.headers.len() + check.record.payload.len();
+    let size = check.block().len() + check.payload().len();
     Check::refuse_if(size as u64 > limit, Refusal::MessageTooLarge)
 }
 
@@ -303,9 +320,8 @@ pub fn expected_stream(check: &mut Check<'_>) -> Verdict {
     let expected = check
         .headers
         .expected_stream
-        .as_ref()
         .filter(|name| !name.is_empty());
-    let differs = expected.is_some_and(|name| *name != check.config.name.as_bytes());
+    let differs = expected.is_some_and(|name| name != check.config.name.as_bytes());
     Check::refuse_if(differs, Refusal::StreamNotMatch)
 }
 
@@ -330,21 +346,25 @@ pub fn ttl_value(check: &mut Check<'_>) -> Verdict {
         return Refuse(Refusal::TtlInvalid);
     };
     let Ttl::Seconds(mut seconds) = ttl else {
-        check.record.deadline = Deadline::Never;
+        check.decision.deadline = Deadline::Never;
         return Pass;
     };
     let marker_seconds = check.config.subject_delete_marker_ttl_ns / SECOND_NS;
     if marker_seconds > seconds && check.config.max_msgs_per_subject != 1 {
         seconds = marker_seconds;
-        let headers = super::headers::without_header(&check.record.headers, b"Nats-TTL");
-        check.record.headers =
-            super::headers::with_header(&headers, b"Nats-TTL", seconds.to_string().as_bytes());
+        let headers = super::headers::without_header(check.block(), b"Nats-TTL");
+        let seconds = seconds.to_string();
+        check.new_headers = Some(super::headers::with_header(
+            &headers,
+            b"Nats-TTL",
+            seconds.as_bytes(),
+        ));
     }
     let deadline_ns = check
-        .record
+        .decision
         .time_ns
         .saturating_add(seconds.saturating_mul(SECOND_NS));
-    check.record.deadline = Deadline::At(deadline_ns.min(i64::MAX - 1));
+    check.decision.deadline = Deadline::At(deadline_ns.min(i64::MAX - 1));
     Pass
 }
 
@@ -377,8 +397,7 @@ pub fn expected_subject_sequence(check: &mut Check<'_>) -> Verdict {
     let subject = check
         .headers
         .expected_subject
-        .as_ref()
-        .unwrap_or(&check.record.subject);
+        .unwrap_or(check.message.subject);
     let actual = check
         .flight
         .last_of(subject)
@@ -397,8 +416,7 @@ pub fn expected_subject_sequence_exclusive(check: &mut Check<'_>) -> Verdict {
     let subject = check
         .headers
         .expected_subject
-        .as_ref()
-        .unwrap_or(&check.record.subject);
+        .unwrap_or(check.message.subject);
     let in_batch = check.diff.is_some_and(|diff| diff.last_of(subject) != 0);
     if in_batch || check.flight.last_of(subject) != 0 {
         return Refuse(Refusal::WrongLastSequenceInFlight);
@@ -436,12 +454,12 @@ pub fn schedules(check: &mut Check<'_>) -> Verdict {
     if check.headers.schedule.is_some() {
         return Refuse(Refusal::SchedulesDisabled);
     }
-    let filled = |value: &Option<Bytes>| value.as_ref().is_some_and(|text| !text.is_empty());
-    let scheduler = filled(&check.headers.scheduler);
-    if !filled(&check.headers.schedule_next) {
+    let filled = |value: Option<&[u8]>| value.is_some_and(|text| !text.is_empty());
+    let scheduler = filled(check.headers.scheduler);
+    if !filled(check.headers.schedule_next) {
         return Check::refuse_if(scheduler, Refusal::Scheduler);
     }
-    if check.headers.schedule_next.as_deref() != Some(b"purge") || !scheduler {
+    if check.headers.schedule_next != Some(b"purge") || !scheduler {
         return Refuse(Refusal::Scheduler);
     }
     Refuse(Refusal::SchedulesDisabled)
@@ -463,7 +481,7 @@ impl Check<'_> {
             Lookup::Ready(stored) => stored,
         };
         let same = stored.map_or(true, |message| {
-            super::headers::header_value(&message.headers, b"Nats-Msg-Id").as_ref()
+            super::headers::header_value(&message.headers, b"Nats-Msg-Id")
                 == self.headers.dedup_id()
         });
         Lookup::Ready(same.then_some(sequence))
@@ -520,15 +538,19 @@ pub fn expected_last_message_id(check: &mut Check<'_>) -> Verdict {
     let expected = check
         .headers
         .expected_last_message_id
-        .as_ref()
         .filter(|id| !id.is_empty());
-    let differs = expected.is_some_and(|id| id != check.last_message_id);
+    if expected.is_none_or(|id| id == check.last_message_id) {
+        return Pass;
+    }
     let actual = String::from_utf8_lossy(check.last_message_id).into_owned();
-    Check::refuse_if(differs, Refusal::WrongLastMessageId(actual))
+    Refuse(Refusal::WrongLastMessageId(actual))
 }
 
 /// Whether roll-ups are permitted, and which one it is.
 pub fn rollup(check: &mut Check<'_>) -> Verdict {
+    if check.headers.rollup.is_none() {
+        return Pass;
+    }
     let word = check.rollup_word();
     if word.is_empty() {
         return Pass;
@@ -536,7 +558,7 @@ pub fn rollup(check: &mut Check<'_>) -> Verdict {
     if !check.config.allow_rollup_hdrs || check.config.deny_purge {
         return Refuse(Refusal::Rollup("rollup not permitted".to_owned()));
     }
-    check.record.rollup = match word.as_str() {
+    check.decision.rollup = match word.as_str() {
         "sub" => Rollup::Subject,
         "all" => Rollup::All,
         _ => return Refuse(Refusal::Rollup(format!("rollup value invalid: {word:?}"))),
@@ -547,8 +569,8 @@ pub fn rollup(check: &mut Check<'_>) -> Verdict {
 /// What a roll-up may replace within its batch.
 pub fn rollup_in_batch(check: &mut Check<'_>) -> Verdict {
     let Some(diff) = check.diff else { return Pass };
-    match check.record.rollup {
-        Rollup::Subject if diff.messages_of(&check.record.subject) > 0 => {
+    match check.decision.rollup {
+        Rollup::Subject if diff.messages_of(check.message.subject) > 0 => {
             Refuse(Refusal::Rollup("batch rollup sub invalid".to_owned()))
         }
         Rollup::All if check.index > 0 => {
@@ -576,7 +598,7 @@ pub fn discard_new(check: &mut Check<'_>) -> Verdict {
     let layers = [check.diff, Some(check.flight)];
     let under_way: u64 = layers.iter().flatten().map(|flight| flight.messages).sum();
     let bytes_under_way: u64 = layers.iter().flatten().map(|flight| flight.bytes).sum();
-    let subject = &check.record.subject;
+    let subject = check.message.subject;
     let stored = check.store.subject_state(subject);
     let on_subject = stored.map_or(0, |state| state.count)
         + layers
@@ -586,27 +608,29 @@ pub fn discard_new(check: &mut Check<'_>) -> Verdict {
             .sum::<u64>();
     let per_subject = config.max_msgs_per_subject;
     let subject_full = per_subject > 0 && on_subject >= per_subject.unsigned_abs();
-    let refusal =
-        if subject_full && config.discard_new_per_subject && check.record.rollup == Rollup::None {
-            "maximum messages per subject exceeded"
-        } else {
-            // A message that the per-subject limit takes away for this one makes room.
-            let evicted_bytes = stored
-                .filter(|_| subject_full && !config.discard_new_per_subject)
-                .and_then(|state| check.store.size_of(state.first));
-            let full = config.max_msgs > 0
-                && state.messages + under_way >= config.max_msgs.unsigned_abs()
-                && evicted_bytes.is_none();
-            let size = check.size();
-            let too_big = config.max_bytes > 0
-                && state.bytes + bytes_under_way + size > config.max_bytes.unsigned_abs()
-                && evicted_bytes.is_none_or(|bytes| bytes < size);
-            match (full, too_big) {
-                (true, _) => "maximum messages exceeded",
-                (false, true) => "maximum bytes exceeded",
-                (false, false) => return Pass,
-            }
-        };
+    let refusal = if subject_full
+        && config.discard_new_per_subject
+        && check.decision.rollup == Rollup::None
+    {
+        "maximum messages per subject exceeded"
+    } else {
+        // A message that the per-subject limit takes away for this one makes room.
+        let evicted_bytes = stored
+            .filter(|_| subject_full && !config.discard_new_per_subject)
+            .and_then(|state| check.store.size_of(state.first));
+        let full = config.max_msgs > 0
+            && state.messages + under_way >= config.max_msgs.unsigned_abs()
+            && evicted_bytes.is_none();
+        let size = check.size();
+        let too_big = config.max_bytes > 0
+            && state.bytes + bytes_under_way + size > config.max_bytes.unsigned_abs()
+            && evicted_bytes.is_none_or(|bytes| bytes < size);
+        match (full, too_big) {
+            (true, _) => "maximum messages exceeded",
+            (false, true) => "maximum bytes exceeded",
+            (false, false) => return Pass,
+        }
+    };
     if check.flight.messages > 0 && (per_subject > 0 || config.allow_rollup_hdrs) {
         // What is in flight may also take messages away: only applied state can tell.
         return Verdict::WaitForFlight;

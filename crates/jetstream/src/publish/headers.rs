@@ -6,71 +6,84 @@
 use bytes::Bytes;
 
 /// Borrowed values of the headers that a publish is checked by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublishHeaders {
-    pub message_id: Option<Bytes>,
-    pub expected_stream: Option<Bytes>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishHeaders<'a> {
+    pub message_id: Option<&'a [u8]>,
+    pub expected_stream: Option<&'a [u8]>,
     pub expected_last_sequence: Option<u64>,
     pub expected_subject_sequence: Option<u64>,
-    pub expected_subject: Option<Bytes>,
-    pub expected_last_message_id: Option<Bytes>,
-    pub rollup: Option<Bytes>,
-    pub ttl: Option<Bytes>,
-    pub increment: Option<Bytes>,
-    pub schedule: Option<Bytes>,
-    pub schedule_time_zone: Option<Bytes>,
-    pub schedule_next: Option<Bytes>,
-    pub scheduler: Option<Bytes>,
-    pub stream_source: Option<Bytes>,
-    pub marker_reason: Option<Bytes>,
-    pub batch_id: Option<Bytes>,
-    pub batch_sequence: Option<Bytes>,
-    pub batch_commit: Option<Bytes>,
-    pub required_api_level: Option<Bytes>,
+    pub expected_subject: Option<&'a [u8]>,
+    pub expected_last_message_id: Option<&'a [u8]>,
+    pub rollup: Option<&'a [u8]>,
+    pub ttl: Option<&'a [u8]>,
+    pub increment: Option<&'a [u8]>,
+    pub schedule: Option<&'a [u8]>,
+    pub schedule_time_zone: Option<&'a [u8]>,
+    pub schedule_next: Option<&'a [u8]>,
+    pub scheduler: Option<&'a [u8]>,
+    pub stream_source: Option<&'a [u8]>,
+    pub marker_reason: Option<&'a [u8]>,
+    pub batch_id: Option<&'a [u8]>,
+    pub batch_sequence: Option<&'a [u8]>,
+    pub batch_commit: Option<&'a [u8]>,
+    pub required_api_level: Option<&'a [u8]>,
+    /// The server added a header on the way that is not stored.
+    pub request_info: bool,
+    /// One of them is there that the tables of checks look at: all but those that only say where
+    /// in a batch the message belongs.
+    pub checked: bool,
 }
 
-impl PublishHeaders {
+impl<'a> PublishHeaders<'a> {
     /// Finds them in a header block (empty: no headers).
     #[must_use]
-    pub fn parse(block: &Bytes) -> Self {
+    pub fn parse(block: &'a [u8]) -> Self {
         let mut found = Self::default();
-        for_each_line(block, |key, start, end| {
-            if key.starts_with(b"Nats-") {
-                found.take(key, &block.slice(start..end));
+        for_each_line(block, |key, value| {
+            if let Some(name) = key.strip_prefix(b"Nats-") {
+                found.take(name, value);
             }
         });
         found
     }
 
-    fn take(&mut self, key: &[u8], value: &Bytes) {
-        let slot = match key {
-            b"Nats-Msg-Id" => &mut self.message_id,
-            b"Nats-Expected-Stream" => &mut self.expected_stream,
-            b"Nats-Expected-Last-Sequence" => {
+    /// `name`: the key behind `Nats-`.
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        let (slot, checked) = match name {
+            b"Batch-Id" => (&mut self.batch_id, false),
+            b"Batch-Sequence" => (&mut self.batch_sequence, false),
+            b"Batch-Commit" => (&mut self.batch_commit, false),
+            b"Required-Api-Level" => (&mut self.required_api_level, false),
+            b"Request-Info" => {
+                self.request_info = true;
+                return;
+            }
+            b"Msg-Id" => (&mut self.message_id, true),
+            b"Expected-Stream" => (&mut self.expected_stream, true),
+            b"Expected-Last-Sequence" => {
+                self.checked = true;
                 return take_number(&mut self.expected_last_sequence, value);
             }
-            b"Nats-Expected-Last-Subject-Sequence" => {
+            b"Expected-Last-Subject-Sequence" => {
+                self.checked = true;
                 return take_number(&mut self.expected_subject_sequence, value);
             }
-            b"Nats-Expected-Last-Subject-Sequence-Subject" => &mut self.expected_subject,
-            b"Nats-Expected-Last-Msg-Id" => &mut self.expected_last_message_id,
-            b"Nats-Rollup" => &mut self.rollup,
-            b"Nats-TTL" => &mut self.ttl,
-            b"Nats-Incr" => &mut self.increment,
-            b"Nats-Schedule" => &mut self.schedule,
-            b"Nats-Schedule-Time-Zone" => &mut self.schedule_time_zone,
-            b"Nats-Schedule-Next" => &mut self.schedule_next,
-            b"Nats-Scheduler" => &mut self.scheduler,
-            b"Nats-Stream-Source" => &mut self.stream_source,
-            b"Nats-Marker-Reason" => &mut self.marker_reason,
-            b"Nats-Batch-Id" => &mut self.batch_id,
-            b"Nats-Batch-Sequence" => &mut self.batch_sequence,
-            b"Nats-Batch-Commit" => &mut self.batch_commit,
-            b"Nats-Required-Api-Level" => &mut self.required_api_level,
+            b"Expected-Last-Subject-Sequence-Subject" => (&mut self.expected_subject, true),
+            b"Expected-Last-Msg-Id" => (&mut self.expected_last_message_id, true),
+            b"Rollup" => (&mut self.rollup, true),
+            b"TTL" => (&mut self.ttl, true),
+            b"Incr" => (&mut self.increment, true),
+            b"Schedule" => (&mut self.schedule, true),
+            b"Schedule-Time-Zone" => (&mut self.schedule_time_zone, true),
+            b"Schedule-Next" => (&mut self.schedule_next, true),
+            b"Scheduler" => (&mut self.scheduler, true),
+            b"Stream-Source" => (&mut self.stream_source, true),
+            b"Marker-Reason" => (&mut self.marker_reason, true),
             _ => return,
         };
+        self.checked |= checked;
         if slot.is_none() {
-            *slot = Some(value.clone());
+            *slot = Some(value);
         }
     }
 
@@ -84,13 +97,13 @@ impl PublishHeaders {
 
     /// The message id that counts for deduplication: an empty one is none.
     #[must_use]
-    pub fn dedup_id(&self) -> Option<&Bytes> {
-        self.message_id.as_ref().filter(|id| !id.is_empty())
+    pub fn dedup_id(&self) -> Option<&'a [u8]> {
+        self.message_id.filter(|id| !id.is_empty())
     }
 }
 
 /// Text that is not a number never matches any sequence.
-fn take_number(slot: &mut Option<u64>, value: &Bytes) {
+fn take_number(slot: &mut Option<u64>, value: &[u8]) {
     if slot.is_none() && !value.is_empty() {
         *slot = Some(parse_number(value).unwrap_or(u64::MAX));
     }
@@ -108,44 +121,52 @@ pub fn parse_number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Calls `visit` with key, start and end of the value of every header line.
-fn for_each_line(block: &[u8], mut visit: impl FnMut(&[u8], usize, usize)) {
+/// Calls `visit` with key and value of every header line.
+fn for_each_line<'a>(block: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
     let Some(first_end) = memchr::memchr(b'\n', block) else {
         return;
     };
-    let mut at = first_end + 1;
-    while let Some(rest) = block.get(at..) {
-        let Some(length) = memchr::memchr(b'\n', rest) else {
-            return;
-        };
-        let line = rest.get(..length).unwrap_or_default();
+    let mut rest = block.get(first_end + 1..).unwrap_or_default();
+    while let Some(length) = memchr::memchr(b'\n', rest) {
+        let (line, later) = rest.split_at(length);
+        rest = later.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Some(colon) = memchr::memchr(b':', line) {
+        // Keys are short: a plain loop beats a search that is made for long texts.
+        if let Some(colon) = line.iter().position(|byte| *byte == b':') {
             let (key, value) = line.split_at(colon);
-            let value = value.get(1..).unwrap_or_default();
-            let spaces = value.iter().take_while(|byte| **byte == b' ').count();
-            visit(key, at + colon + 1 + spaces, at + line.len());
+            visit(key, without_spaces(value.get(1..).unwrap_or_default()));
         }
-        at += length + 1;
     }
 }
 
-/// The value of one header, shared; used at apply where only one is of interest.
+fn without_spaces(mut value: &[u8]) -> &[u8] {
+    while let Some(rest) = value.strip_prefix(b" ") {
+        value = rest;
+    }
+    value
+}
+
+/// The value of one header; used at apply where only one is of interest.
 #[must_use]
-pub fn header_value(block: &Bytes, wanted: &[u8]) -> Option<Bytes> {
-    memchr::memmem::find(block, wanted)?;
-    let mut found = None;
-    for_each_line(block, |key, start, end| {
-        if found.is_none() && key == wanted {
-            found = Some(block.slice(start..end));
+pub fn header_value<'a>(block: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = block.get(memchr::memchr(b'\n', block)? + 1..)?;
+    loop {
+        let value = rest
+            .strip_prefix(wanted)
+            .and_then(|rest| rest.strip_prefix(b":"));
+        let length = memchr::memchr(b'\n', rest)?;
+        if let Some(value) = value {
+            // A key without its value would end behind the line.
+            let value = value.get(..length.checked_sub(wanted.len() + 1)?)?;
+            return Some(without_spaces(value.strip_suffix(b"\r").unwrap_or(value)));
         }
-    });
-    found
+        rest = rest.get(length + 1..)?;
+    }
 }
 
 /// The block without a header; empty if none is left.
 #[must_use]
-pub fn without_header(block: &Bytes, unwanted: &[u8]) -> Bytes {
+pub fn without_header(block: &[u8], unwanted: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(block.len());
     let mut kept = 0;
     let mut at = 0;
@@ -188,12 +209,12 @@ pub fn with_header(block: &[u8], key: &[u8], value: &[u8]) -> Bytes {
 /// stands below it.
 #[must_use]
 pub fn without_status(block: &Bytes) -> Bytes {
+    if block.starts_with(b"NATS/1.0\r\n") {
+        return block.clone();
+    }
     let Some(end) = memchr::memchr(b'\n', block) else {
         return block.clone();
     };
-    if block.get(..=end) == Some(b"NATS/1.0\r\n".as_slice()) {
-        return block.clone();
-    }
     let rest = block.get(end + 1..).unwrap_or_default();
     if rest.len() <= 2 {
         return Bytes::new();
@@ -215,10 +236,19 @@ mod tests {
             b"NATS/1.0\r\nX: y\r\nNats-Msg-Id:  a b\r\nNats-Msg-Id: c\r\nnats-ttl: 3\r\nNats-Expected-Last-Sequence: x\r\n\r\n",
         );
         let headers = PublishHeaders::parse(&block);
-        assert_eq!(headers.message_id.as_deref(), Some(b"a b".as_slice()));
+        assert_eq!(headers.message_id, Some(b"a b".as_slice()));
+        assert!(headers.checked && !headers.request_info);
         assert_eq!(headers.ttl, None);
         assert_eq!(headers.expected_last_sequence, Some(u64::MAX));
-        assert_eq!(header_value(&block, b"X").as_deref(), Some(b"y".as_slice()));
+        for (key, value) in [
+            (&b"X"[..], Some(&b"y"[..])),
+            (b"Nats-Msg-Id", Some(b"a b")),
+            (b"nats-ttl", Some(b"3")),
+            (b"Nats-Msg", None),
+            (b"NATS/1.0", None),
+        ] {
+            assert_eq!(header_value(&block, key), value);
+        }
     }
 
     #[test]
@@ -248,11 +278,20 @@ mod tests {
         );
     }
 
+    fn hostile_block() -> impl Strategy<Value = Vec<u8>> {
+        let pieces = ["Nats-TTL", ":", " ", "\r\n", "\n", "NATS/1.0", "x"];
+        let piece =
+            proptest::sample::select(pieces.map(|piece| piece.as_bytes().to_vec()).to_vec());
+        let texts = proptest::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat());
+        prop_oneof![texts, proptest::collection::vec(any::<u8>(), 0..200)]
+    }
+
     proptest! {
         #[test]
-        fn hostile_blocks_never_panic(block in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn hostile_blocks_never_panic(block in hostile_block()) {
             let block = Bytes::from(block);
-            let _ = PublishHeaders::parse(&block);
+            let headers = PublishHeaders::parse(&block);
+            prop_assert_eq!(header_value(&block, b"Nats-TTL"), headers.ttl);
             let _ = without_header(&block, b"A");
             let _ = without_status(&block);
             let _ = with_header(&block, b"A", b"b");

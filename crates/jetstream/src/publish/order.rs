@@ -29,6 +29,19 @@ pub const R1: &[CheckFunction] = &[
     checks::discard_new,
 ];
 
+/// [`R1`] without what only a message with headers of the server's own can fail.
+pub const R1_PLAIN: &[CheckFunction] = &[
+    checks::record_size,
+    checks::sealed,
+    checks::counter_missing,
+    checks::message_size,
+    checks::header_size,
+    checks::server_limits,
+    checks::interest,
+    checks::account_limits,
+    checks::discard_new,
+];
+
 /// An ordinary publish to a replicated stream (02 §3.2). The expected message id is checked before
 /// proposing here too, where the reference finds out too late (02 §3.2, reference bug).
 pub const REPLICATED: &[CheckFunction] = &[
@@ -83,6 +96,15 @@ pub const BATCH_COMMIT: &[CheckFunction] = &[
     checks::schedules,
     checks::rollup,
     checks::rollup_in_batch,
+    checks::interest,
+    checks::discard_new,
+];
+
+/// [`BATCH_COMMIT`] without what only a message with headers of the server's own can fail.
+pub const BATCH_COMMIT_PLAIN: &[CheckFunction] = &[
+    checks::record_size,
+    checks::header_size,
+    checks::counter_missing,
     checks::interest,
     checks::discard_new,
 ];

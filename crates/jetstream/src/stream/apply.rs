@@ -4,11 +4,11 @@
 //! other stream. Answers, requests and consumers' deliveries are side effects of the leader.
 
 use bytes::Bytes;
-use millrace_store::stream::{Filter, JournaledMessage, Purge, Removed, StoredMessage};
+use millrace_store::stream::{Filter, JournaledMessage, Purge, Removed};
 
 use super::Stream;
-use crate::batch::{Assembled, Reference};
-use crate::entry::{Deadline, Operation, PublishRecord, Rollup, decode_head};
+use crate::batch::{Assembled, AssembledPart, Reference};
+use crate::entry::{Deadline, MessagePlace, Operation, Rollup, decode_head};
 use crate::ids::JournalPosition;
 use crate::io::{Effect, LogLevel};
 use crate::publish::header_value;
@@ -22,6 +22,61 @@ pub struct Committed {
     pub term: u64,
     pub data: Bytes,
     pub position: Option<JournalPosition>,
+}
+
+/// Where headers and payload of a message are.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    /// In its entry, which is here.
+    Entry(&'a Bytes),
+    /// In the journal only.
+    Journal { checksum: u64 },
+}
+
+/// A message of a committed entry.
+struct Incoming<'a> {
+    place: MessagePlace,
+    subject: &'a [u8],
+    /// Never empty.
+    id: Option<&'a [u8]>,
+    content: Content<'a>,
+    /// Of the entry.
+    position: Option<JournalPosition>,
+}
+
+impl<'a> Incoming<'a> {
+    fn of_entry(data: &'a Bytes, place: MessagePlace, position: Option<JournalPosition>) -> Self {
+        let parts = place.parts(data);
+        let id = header_value(parts.headers, b"Nats-Msg-Id").filter(|id| !id.is_empty());
+        Self {
+            place,
+            subject: parts.subject,
+            id,
+            content: Content::Entry(data),
+            position,
+        }
+    }
+
+    fn of_reference(reference: &'a Reference, part: &AssembledPart, place: MessagePlace) -> Self {
+        Self {
+            place,
+            subject: &reference.subject,
+            id: Some(&reference.message_id[..]).filter(|id| !id.is_empty()),
+            content: Content::Journal {
+                checksum: reference.checksum,
+            },
+            position: part.position,
+        }
+    }
+
+    /// The message at a place of a part.
+    fn of_part(part: &'a AssembledPart, place: usize) -> Option<Self> {
+        let message = *part.messages.get(place)?;
+        Some(match part.references.get(place) {
+            Some(reference) => Self::of_reference(reference, part, message),
+            None => Self::of_entry(&part.data, message, part.position),
+        })
+    }
 }
 
 impl Stream {
@@ -98,12 +153,14 @@ impl Stream {
         own: Option<u64>,
     ) {
         match operation {
-            Operation::Publish(record) => {
-                self.apply_message(&record, entry.position, own.is_some());
+            Operation::Publish(place) => {
+                let incoming = Incoming::of_entry(&entry.data, place, entry.position);
+                self.store_message(&incoming, own.is_some());
             }
             Operation::Batch { messages } => {
-                for record in &messages {
-                    self.apply_message(record, entry.position, own.is_some());
+                for place in messages {
+                    let incoming = Incoming::of_entry(&entry.data, place, entry.position);
+                    self.store_message(&incoming, own.is_some());
                 }
             }
             Operation::Part { .. } | Operation::Commit(_) => {
@@ -169,115 +226,93 @@ impl Stream {
                 });
             }
             Assembled::Whole(parts) => {
-                for (position, messages) in &parts {
-                    for message in messages {
-                        let reference = message.reference.as_ref();
-                        self.store_message(&message.record, reference, *position, own.is_some());
+                for part in &parts {
+                    for place in 0..part.messages.len() {
+                        if let Some(incoming) = Incoming::of_part(part, place) {
+                            self.store_message(&incoming, own.is_some());
+                        }
                     }
                 }
             }
         }
     }
 
-    pub(crate) fn apply_message(
-        &mut self,
-        record: &PublishRecord,
-        position: Option<JournalPosition>,
-        own: bool,
-    ) {
-        self.store_message(record, None, position, own);
-    }
-
-    /// Stores a message and removes what it replaces or pushes out. With a reference, its headers
-    /// and payload are in the journal only.
-    fn store_message(
-        &mut self,
-        record: &PublishRecord,
-        reference: Option<&Reference>,
-        position: Option<JournalPosition>,
-        own: bool,
-    ) {
+    /// Stores a message and removes what it replaces or pushes out.
+    fn store_message(&mut self, incoming: &Incoming<'_>, own: bool) {
         let sequence = self.store.state().last_sequence + 1;
-        let id = match reference {
-            Some(reference) => Some(reference.message_id.clone()),
-            None if record.headers.is_empty() => None,
-            None => header_value(&record.headers, b"Nats-Msg-Id"),
-        };
-        let id = id.filter(|id| !id.is_empty());
+        let Incoming {
+            subject, id, place, ..
+        } = *incoming;
+        let decision = place.decision;
         let enabled = self.dedup.is_enabled();
-        let hash = id
-            .as_ref()
-            .filter(|_| enabled)
-            .map(|id| self.dedup.hash(id));
+        let hash = id.filter(|_| enabled).map(|id| self.dedup.hash(id));
         if own {
-            let size = match reference {
-                Some(reference) => self.store.accounting_size(
-                    record.subject.len(),
-                    reference.headers_length as usize,
-                    reference.payload_length as usize,
-                ),
-                None => self.accounting_size(record),
-            };
+            let size = self.store.accounting_size(
+                subject.len(),
+                place.headers_length as usize,
+                place.payload_length as usize,
+            );
             self.lead
                 .flight
-                .settle(&record.subject, size, hash, !record.unwanted);
+                .settle(subject, size, hash, !decision.unwanted);
         }
         if let Some(hash) = hash {
-            self.dedup.insert(hash, sequence, record.time_ns);
+            self.dedup.insert(hash, sequence, decision.time_ns);
         }
-        self.last_message_id = id.unwrap_or_default();
-        if record.unwanted {
-            self.store.skip(sequence, record.time_ns);
+        self.last_message_id = id.map(Bytes::copy_from_slice).unwrap_or_default();
+        if decision.unwanted {
+            self.store.skip(sequence, decision.time_ns);
         } else {
-            self.append(sequence, record, reference, position);
-            self.note_deadline(sequence, record.deadline);
-            self.consumers_see(sequence, &record.subject);
+            self.append(sequence, incoming);
+            self.note_deadline(sequence, decision.deadline);
+            self.consumers_see(sequence, subject);
         }
-        match record.rollup {
+        match decision.rollup {
             Rollup::None => {}
             Rollup::Subject => {
-                self.purge(Some(&Filter::one(&record.subject)), Some(sequence), 0);
+                self.purge(Some(&Filter::one(subject)), Some(sequence), 0);
             }
             Rollup::All => {
                 self.purge(None, Some(sequence), 0);
             }
         }
-        self.enforce_subject_limit(&record.subject);
+        self.enforce_subject_limit(subject);
         self.enforce_limits();
     }
 
-    fn append(
-        &mut self,
-        sequence: u64,
-        record: &PublishRecord,
-        reference: Option<&Reference>,
-        position: Option<JournalPosition>,
-    ) {
-        let body_offset = (record.offset + record.subject.len()) as u64;
-        let position = position.map(|position| JournalPosition {
+    fn append(&mut self, sequence: u64, incoming: &Incoming<'_>) {
+        let place = incoming.place;
+        let position = incoming.position.map(|position| JournalPosition {
             file: position.file,
-            offset: position.offset + body_offset,
+            offset: position.offset + place.body() as u64,
         });
-        if let (Some(reference), Some(position)) = (reference, position) {
-            let message = JournaledMessage {
-                sequence,
-                time_ns: record.time_ns,
-                subject: record.subject.clone(),
-                headers_length: reference.headers_length,
-                payload_length: reference.payload_length,
-                checksum: reference.checksum,
-            };
-            self.store.append_journaled(&message, position);
-            return;
+        let time_ns = place.decision.time_ns;
+        match (incoming.content, position) {
+            (Content::Entry(data), _) => {
+                // What `place` says was checked when it was decoded from these bytes.
+                let end = place.end().min(data.len());
+                let body = data.slice(place.body().min(end)..end);
+                self.store.append_joined(
+                    (sequence, time_ns),
+                    incoming.subject,
+                    (body, place.headers_length),
+                    position,
+                );
+            }
+            (Content::Journal { checksum }, Some(position)) => {
+                let message = JournaledMessage {
+                    sequence,
+                    time_ns,
+                    subject: Bytes::copy_from_slice(incoming.subject),
+                    headers_length: place.headers_length,
+                    payload_length: place.payload_length,
+                    checksum,
+                };
+                self.store.append_journaled(&message, position);
+            }
+            // Only what has a position is left to the journal.
+            (Content::Journal { .. }, None) => self.store.skip(sequence, time_ns),
         }
-        let message = StoredMessage {
-            sequence,
-            time_ns: record.time_ns,
-            subject: record.subject.clone(),
-            headers: record.headers.clone(),
-            payload: record.payload.clone(),
-        };
-        self.store.append(message, position);
     }
 
     fn note_deadline(&mut self, sequence: u64, deadline: Deadline) {

@@ -30,7 +30,7 @@ pub struct Flight {
 /// One message on its way in.
 #[derive(Clone, Debug)]
 pub struct Departure<'a> {
-    pub subject: &'a Bytes,
+    pub subject: &'a [u8],
     pub bytes: u64,
     pub sequence: u64,
     pub id: Option<IdHash>,
@@ -57,7 +57,10 @@ impl Flight {
         self.bytes += departure.bytes;
         let subject = match self.subjects.get_mut(departure.subject) {
             Some(subject) => subject,
-            None => self.subjects.entry(departure.subject.clone()).or_default(),
+            None => {
+                let name = Bytes::copy_from_slice(departure.subject);
+                self.subjects.entry(name).or_default()
+            }
         };
         subject.messages += 1;
         subject.bytes += departure.bytes;
@@ -138,11 +141,10 @@ mod tests {
     #[test]
     fn what_settles_leaves_nothing_behind() {
         let mut flight = Flight::default();
-        let subject = Bytes::from_static(b"a.b");
         for sequence in [3, 4] {
             let counter = None;
             flight.add(Departure {
-                subject: &subject,
+                subject: b"a.b",
                 bytes: 10,
                 sequence,
                 id: None,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Stream;
 use super::flight::{Departure, Flight};
 use crate::batch::{BatchGroup, CommitJob};
-use crate::entry::{EntryHead, Operation, PublishRecord, StreamEntryWriter};
+use crate::entry::{Decision, EntryHead, MessageParts, Operation, StreamEntryWriter};
 use crate::io::{Durability, Effect, Message};
 use crate::publish::{
     Allowance, Check, CheckFunction, PublishAnswer, PublishHeaders, Refusal, Verdict, order,
@@ -67,6 +67,45 @@ pub(crate) struct Lead {
     pub(crate) next_expire_ns: u64,
 }
 
+/// A message that is to be checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) table: &'a [CheckFunction],
+    pub(crate) allowance: Allowance,
+    pub(crate) now_ns: i64,
+    /// What its batch staged so far.
+    pub(crate) diff: Option<&'a Flight>,
+    /// Place in its batch, from 0.
+    pub(crate) index: u64,
+    pub(crate) headers: &'a PublishHeaders<'a>,
+    /// Under its transformed subject.
+    pub(crate) message: MessageParts<'a>,
+}
+
+/// What the checks made of a message.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) verdict: Verdict,
+    pub(crate) decision: Decision,
+    /// Headers and payload where the checks rewrote them.
+    pub(crate) headers: Option<Bytes>,
+    pub(crate) payload: Option<Bytes>,
+    pub(crate) counter: Option<num_bigint::BigInt>,
+    /// What it counts for.
+    pub(crate) bytes: u64,
+}
+
+impl Checked {
+    /// The message as it is stored.
+    pub(crate) fn parts<'a>(&'a self, message: MessageParts<'a>) -> MessageParts<'a> {
+        MessageParts {
+            subject: message.subject,
+            headers: self.headers.as_deref().unwrap_or(message.headers),
+            payload: self.payload.as_deref().unwrap_or(message.payload),
+        }
+    }
+}
+
 /// What became of a message that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -116,20 +155,21 @@ impl Lead {
         self.commit.is_some() || self.barrier > self.applied
     }
 
-    /// Ends the entry being collected and proposes it. Gives its bytes.
-    pub(crate) fn propose(
-        &mut self,
-        id: crate::ids::StreamId,
-        turn: &mut Turn<'_>,
-    ) -> Option<Bytes> {
-        if self.writer.operations() == 0 {
-            return None;
-        }
+    /// The head of the next entry: it is proposed with it.
+    fn next_head(&mut self, turn: &Turn<'_>) -> EntryHead {
         self.proposed += 1;
-        let head = EntryHead {
+        EntryHead {
             origin: turn.shared.origin,
             number: self.proposed,
-        };
+        }
+    }
+
+    /// Ends the entry being collected and proposes it.
+    pub(crate) fn propose(&mut self, id: crate::ids::StreamId, turn: &mut Turn<'_>) {
+        if self.writer.operations() == 0 {
+            return;
+        }
+        let head = self.next_head(turn);
         let data = self.writer.finish(head);
         let durability = if self.urgent {
             Durability::Now
@@ -139,10 +179,25 @@ impl Lead {
         self.urgent = false;
         turn.effects.push(Effect::Propose {
             group: id.group(),
-            data: data.clone(),
+            data,
             durability,
         });
-        Some(data)
+    }
+
+    /// Proposes an entry of its own, behind the one being collected. `make` is given its head.
+    pub(crate) fn propose_whole(
+        &mut self,
+        id: crate::ids::StreamId,
+        turn: &mut Turn<'_>,
+        make: impl FnOnce(EntryHead) -> Bytes,
+    ) {
+        self.propose(id, turn);
+        let data = make(self.next_head(turn));
+        turn.effects.push(Effect::Propose {
+            group: id.group(),
+            data,
+            durability: Durability::Now,
+        });
     }
 
     /// Adds an operation to the entry being collected.
@@ -252,42 +307,63 @@ impl Stream {
     }
 
     fn admit_publish(&mut self, turn: &mut Turn<'_>, message: &Message) -> Admission {
-        let headers_block = clean_headers(&message.headers);
-        let headers = if headers_block.is_empty() {
-            PublishHeaders::default()
-        } else {
-            PublishHeaders::parse(&headers_block)
-        };
-        if headers.batch_id.as_ref().is_some_and(|id| !id.is_empty()) {
-            return self.admit_batch_message(turn, message, headers_block, &headers);
+        if message.headers.is_empty() {
+            return self.admit_clean(turn, message, &[], &PublishHeaders::default());
         }
-        let mut record = PublishRecord {
-            subject: self.transformed(turn.shared, &message.subject),
-            headers: headers_block,
-            payload: message.payload.clone(),
-            ..PublishRecord::default()
+        let block = without_status(&message.headers);
+        let headers = PublishHeaders::parse(&block);
+        if headers.request_info {
+            let block = without_header(&block, b"Nats-Request-Info");
+            return self.admit_clean(turn, message, &block, &PublishHeaders::parse(&block));
+        }
+        self.admit_clean(turn, message, &block, &headers)
+    }
+
+    /// `block`: the headers as they are stored: no status, nothing that the server added on the
+    /// way.
+    fn admit_clean(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &Message,
+        block: &[u8],
+        headers: &PublishHeaders<'_>,
+    ) -> Admission {
+        if headers.batch_id.is_some_and(|id| !id.is_empty()) {
+            return self.admit_batch_message(turn, message, block, headers);
+        }
+        let mapped = self.mapped(turn.shared, &message.subject);
+        let parts = MessageParts {
+            subject: mapped.as_deref().unwrap_or(&message.subject),
+            headers: block,
+            payload: &message.payload,
         };
-        let table = if self.config.num_replicas > 1 {
-            order::REPLICATED
-        } else {
-            order::R1
+        let table = match (self.config.num_replicas > 1, headers.checked) {
+            (true, _) => order::REPLICATED,
+            (false, true) => order::R1,
+            (false, false) => order::R1_PLAIN,
         };
-        let allowance = turn.shared.allowance(self.account, self.config.storage);
-        let now_ns = turn.now.wall_ns;
-        let (verdict, counter) =
-            self.check(table, allowance, now_ns, None, 0, &headers, &mut record);
-        match verdict {
+        let mut checked = self.check(Question {
+            table,
+            allowance: turn.shared.allowance(self.account, self.config.storage),
+            now_ns: turn.now.wall_ns,
+            diff: None,
+            index: 0,
+            headers,
+            message: parts,
+        });
+        match std::mem::replace(&mut checked.verdict, Verdict::Pass) {
             Verdict::WaitForFlight | Verdict::WaitForDisk => return Admission::Wait,
             Verdict::Refuse(refusal) => self.refuse(turn, message, refusal),
             Verdict::Duplicate(sequence) => {
                 self.answer(turn, &message.reply, PublishAnswer::Duplicate { sequence });
             }
-            Verdict::Pass | Verdict::Unwanted => {
-                record.unwanted = verdict == Verdict::Unwanted;
-                self.lead.writer.publish(&record);
+            verdict @ (Verdict::Pass | Verdict::Unwanted) => {
+                checked.decision.unwanted = verdict == Verdict::Unwanted;
+                let stored = checked.parts(parts);
+                self.lead.writer.publish(checked.decision, stored);
                 self.lead.mark_urgent();
-                let value = counter.as_ref().map(ToString::to_string);
-                let sequence = self.depart(&headers, &record, counter);
+                let value = checked.counter.as_ref().map(ToString::to_string);
+                let sequence = self.depart(headers, parts.subject, checked);
                 let answer = match value {
                     Some(value) => PublishAnswer::Counter { sequence, value },
                     None => PublishAnswer::Stored { sequence },
@@ -298,83 +374,74 @@ impl Stream {
         Admission::Done
     }
 
-    /// Runs the checks of a table. The record gets its time first.
-    pub(crate) fn check(
-        &mut self,
-        table: &[CheckFunction],
-        allowance: Allowance,
-        now_ns: i64,
-        diff: Option<&Flight>,
-        index: u64,
-        headers: &PublishHeaders,
-        record: &mut PublishRecord,
-    ) -> (Verdict, Option<num_bigint::BigInt>) {
-        record.time_ns = now_ns.max(self.lead.last_time_ns);
-        let wanted = self.is_wanted(&record.subject);
+    /// Runs the checks of a table. The message gets its time first.
+    pub(crate) fn check(&mut self, question: Question<'_>) -> Checked {
+        let message = question.message;
+        let wanted = self.is_wanted(message.subject);
         let mut check = Check {
             config: &self.config,
             store: &mut self.store,
             dedup: &self.dedup,
             flight: &self.lead.flight,
-            diff,
-            allowance,
+            diff: question.diff,
+            allowance: question.allowance,
             last_sequence: self.lead.last_sequence,
             last_message_id: &self.lead.last_message_id,
             wanted,
-            now_ns,
-            headers,
-            index,
-            record,
+            now_ns: question.now_ns,
+            headers: question.headers,
+            index: question.index,
+            message,
+            decision: Decision {
+                time_ns: question.now_ns.max(self.lead.last_time_ns),
+                ..Decision::default()
+            },
+            new_headers: None,
+            new_payload: None,
             counter: None,
         };
-        let verdict = table
-            .iter()
-            .map(|function| function(&mut check))
-            .find(|verdict| *verdict != Verdict::Pass);
-        let counter = check.counter.take();
-        (verdict.unwrap_or(Verdict::Pass), counter)
+        let mut verdict = Verdict::Pass;
+        for function in question.table {
+            verdict = function(&mut check);
+            if verdict != Verdict::Pass {
+                break;
+            }
+        }
+        let bytes = check.size();
+        Checked {
+            verdict,
+            decision: check.decision,
+            headers: check.new_headers,
+            payload: check.new_payload,
+            counter: check.counter,
+            bytes,
+        }
     }
 
     /// A message that passed is on its way: staged state moves on. Gives its sequence.
-    pub(crate) fn depart(
-        &mut self,
-        headers: &PublishHeaders,
-        record: &PublishRecord,
-        counter: Option<num_bigint::BigInt>,
-    ) -> u64 {
+    fn depart(&mut self, headers: &PublishHeaders<'_>, subject: &[u8], checked: Checked) -> u64 {
         let id = headers.dedup_id();
         let sequence = self.lead.last_sequence + 1;
-        let bytes = self.accounting_size(record);
         self.lead.flight.add(Departure {
-            subject: &record.subject,
-            bytes,
+            subject,
+            bytes: checked.bytes,
             sequence,
             id: id
                 .filter(|_| self.dedup.is_enabled())
                 .map(|id| self.dedup.hash(id)),
-            counter,
-            stored: !record.unwanted,
+            counter: checked.counter,
+            stored: !checked.decision.unwanted,
         });
         self.lead.last_sequence = sequence;
-        self.lead.last_time_ns = record.time_ns;
-        self.lead.last_message_id = id.cloned().unwrap_or_default();
+        self.lead.last_time_ns = checked.decision.time_ns;
+        self.lead.last_message_id = id.map(Bytes::copy_from_slice).unwrap_or_default();
         sequence
     }
 
-    pub(crate) fn accounting_size(&self, record: &PublishRecord) -> u64 {
-        self.store.accounting_size(
-            record.subject.len(),
-            record.headers.len(),
-            record.payload.len(),
-        )
-    }
-
-    pub(crate) fn transformed(&self, shared: &mut Shared, subject: &Bytes) -> Bytes {
-        let mapped = self
-            .transform
-            .as_ref()
-            .and_then(|transform| transform.apply(subject, &mut shared.random));
-        mapped.map_or_else(|| subject.clone(), Bytes::from)
+    /// What the stream's transform makes of a subject; `None`: it stays as it is.
+    pub(crate) fn mapped(&self, shared: &mut Shared, subject: &[u8]) -> Option<Vec<u8>> {
+        let transform = self.transform.as_ref()?;
+        transform.apply(subject, &mut shared.random)
     }
 
     pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, message: &Message, refusal: Refusal) {
@@ -455,16 +522,4 @@ impl Stream {
         self.collect_consumer_records(turn);
         self.lead.propose(self.id, turn);
     }
-}
-
-/// The headers as they are stored: no status, nothing that the server added on the way.
-fn clean_headers(block: &Bytes) -> Bytes {
-    if block.is_empty() {
-        return Bytes::new();
-    }
-    let block = without_status(block);
-    if memchr::memmem::find(&block, b"Nats-Request-Info:").is_some() {
-        return without_header(&block, b"Nats-Request-Info");
-    }
-    block
 }

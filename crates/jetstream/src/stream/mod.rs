@@ -29,7 +29,7 @@ use crate::shared::{Shared, Turn};
 
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
-pub(crate) use lead::{Admission, Lead};
+pub(crate) use lead::{Admission, Lead, Question};
 
 /// Salt of the seeds of a stream's duplicate table.
 const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;

@@ -6,6 +6,7 @@ use super::segment::record::record_length;
 use super::tail::Body;
 use super::{JournaledMessage, Removed, Storage, StoredMessage, StreamStore};
 use crate::journal::JournalPosition;
+use bytes::Bytes;
 use std::ops::ControlFlow;
 
 /// A memory store takes its own copy of bodies up to this size, so that a small message does not
@@ -38,6 +39,40 @@ impl StreamStore {
             length,
             slot,
         );
+        self.enforce_share();
+    }
+
+    /// As [`Self::append`], with headers and payload in one piece, as they lie in the entry: a file
+    /// store shares it, a memory store takes a copy of small ones.
+    pub fn append_joined(
+        &mut self,
+        (sequence, time_ns): (u64, i64),
+        subject: &[u8],
+        (body, headers_length): (Bytes, u32),
+        position: Option<JournalPosition>,
+    ) {
+        if sequence <= self.index.state().last_sequence {
+            return;
+        }
+        if let Some(place) = position {
+            self.note_journal_file(place.file, sequence);
+        }
+        let length = BodyLength::new(
+            headers_length as usize,
+            body.len().saturating_sub(headers_length as usize),
+        );
+        let memory = self.settings.storage == Storage::Memory;
+        let bytes = if memory && body.len() <= OWN_BYTES {
+            Bytes::copy_from_slice(&body)
+        } else {
+            body
+        };
+        let joined = Body::Joined {
+            bytes,
+            header_length: headers_length,
+        };
+        let slot = self.tail.insert(joined, position);
+        self.index.push(sequence, subject, time_ns, length, slot);
         self.enforce_share();
     }
 
