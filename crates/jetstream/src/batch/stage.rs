@@ -95,17 +95,7 @@ impl Stream {
         let max_messages = turn.shared.batch_limits.max_messages;
         let size = sequence.saturating_sub(u64::from(commit == Commit::EndOfBatch));
         if !self.lead.batches.contains(id) {
-            if sequence != 1 && size > max_messages {
-                return Err(keep(Refusal::BatchTooLarge(max_messages)));
-            }
-            if sequence != 1 {
-                return Err(keep(Refusal::BatchIncomplete));
-            }
-            let directory = self.batch_directory();
-            self.lead
-                .batches
-                .open(turn.now, id, &directory, turn.shared)
-                .map_err(keep)?;
+            self.open_batch(turn, id, sequence, size).map_err(keep)?;
         }
         let dropped = |refusal, reason| (refusal, Some(reason));
         if commit == Commit::Invalid {
@@ -145,6 +135,27 @@ impl Stream {
             push_staged(turn, staged, message, block, headers);
         }
         Ok(commit)
+    }
+
+    /// Rows 9 to 13: a batch that is not there begins with its first message.
+    fn open_batch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &[u8],
+        sequence: u64,
+        size: u64,
+    ) -> Result<(), Refusal> {
+        let max_messages = turn.shared.batch_limits.max_messages;
+        if sequence != 1 && size > max_messages {
+            return Err(Refusal::BatchTooLarge(max_messages));
+        }
+        if sequence != 1 {
+            return Err(Refusal::BatchIncomplete);
+        }
+        let directory = self.batch_directory();
+        self.lead
+            .batches
+            .open(turn.now, id, &directory, turn.shared)
     }
 
     fn check_arrival(
