@@ -3,6 +3,7 @@
 use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
 use crate::ids::AccountRef;
+pub use crate::model::AccountLimits;
 
 /// Limits of atomic batches: `jetstream { limits { batch { … } } }` (spec jetstream/03 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,34 +25,6 @@ impl Default for BatchLimits {
             max_inflight_total: 1000,
             max_messages: 1000,
             timeout_ns: 10_000_000_000,
-        }
-    }
-}
-
-/// What an account may use. -1: unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountLimits {
-    pub max_memory: i64,
-    pub max_storage: i64,
-    pub max_streams: i64,
-    pub max_consumers: i64,
-    pub max_ack_pending: i64,
-    pub memory_max_stream_bytes: i64,
-    pub storage_max_stream_bytes: i64,
-    pub max_bytes_required: bool,
-}
-
-impl Default for AccountLimits {
-    fn default() -> Self {
-        Self {
-            max_memory: -1,
-            max_storage: -1,
-            max_streams: -1,
-            max_consumers: -1,
-            max_ack_pending: -1,
-            memory_max_stream_bytes: -1,
-            storage_max_stream_bytes: -1,
-            max_bytes_required: false,
         }
     }
 }

@@ -146,7 +146,7 @@ fn check(
     let context = ConsumerContext {
         standalone: true,
         stream: stream.config,
-        limits: account.limits.into(),
+        limits: account.limits,
         max_ack_pending: settings.max_ack_pending,
         max_request_batch: settings.max_request_batch,
         consumers: &consumers,

@@ -77,7 +77,7 @@ pub(super) fn account_info(engine: &dyn ApiEngine, pending: &PendingRequest) -> 
     if let Some(account) = engine.account(pending.account) {
         (info.memory, info.storage) = engine.usage(pending.account);
         info.streams = account.streams.len() as u64;
-        info.limits = account.limits.into();
+        info.limits = account.limits;
         info.api = AccountApiStats {
             level: API_LEVEL,
             total: account.api_total,
@@ -320,7 +320,7 @@ fn with_context<T>(
     let signed = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
     let context = StreamContext {
         standalone: true,
-        limits: account.limits.into(),
+        limits: account.limits,
         max_duplicate_window_ns: signed(settings.max_duplicate_window_ns),
         free_memory: signed(settings.max_memory_bytes),
         free_storage: signed(settings.max_file_bytes),

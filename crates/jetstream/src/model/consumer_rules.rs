@@ -567,58 +567,30 @@ fn same(current: &ConsumerConfig, config: &ConsumerConfig) -> bool {
 }
 
 fn check_change(current: &ConsumerConfig, config: &ConsumerConfig) -> Result<(), ApiError> {
-    let changed = [
-        (
-            current.deliver_policy != config.deliver_policy,
-            "deliver policy can not be updated",
-        ),
-        (
-            current.memory_storage != config.memory_storage,
-            "storage type can not be updated",
-        ),
-        (
-            current.opt_start_seq != config.opt_start_seq,
-            "start sequence can not be updated",
-        ),
-        (
-            current.opt_start_time != config.opt_start_time,
-            "start time can not be updated",
-        ),
-        (
-            current.ack_policy != config.ack_policy,
-            "ack policy can not be updated",
-        ),
-        (
-            current.replay_policy != config.replay_policy,
-            "replay policy can not be updated",
-        ),
-        (
-            current.idle_heartbeat_ns != config.idle_heartbeat_ns,
-            "heart beats can not be updated",
-        ),
-        (
-            current.flow_control != config.flow_control,
-            "flow control can not be updated",
-        ),
-        (
-            !current.is_push() && config.is_push(),
-            "can not update pull consumer to push based",
-        ),
-        (
-            current.is_push() && !config.is_push(),
-            "can not update push consumer to pull based",
-        ),
-        (
-            current.max_waiting != config.max_waiting,
-            "max waiting can not be updated",
-        ),
-        (current.direct != config.direct, "direct can not be updated"),
-        (
-            current.sourcing != config.sourcing,
-            "sourcing can not be updated",
-        ),
+    macro_rules! fixed {
+        ($($field:ident: $name:literal),* $(,)?) => {
+            [$((current.$field != config.$field, concat!($name, " can not be updated"))),*]
+        };
+    }
+    let before_mode = fixed![
+        deliver_policy: "deliver policy",
+        memory_storage: "storage type",
+        opt_start_seq: "start sequence",
+        opt_start_time: "start time",
+        ack_policy: "ack policy",
+        replay_policy: "replay policy",
+        idle_heartbeat_ns: "heart beats",
+        flow_control: "flow control",
     ];
-    match changed.iter().find(|(differs, _)| *differs) {
+    let mode = match (current.is_push(), config.is_push()) {
+        (false, true) => Some((true, "can not update pull consumer to push based")),
+        (true, false) => Some((true, "can not update push consumer to pull based")),
+        _ => None,
+    };
+    let behind_mode = fixed![max_waiting: "max waiting", direct: "direct", sourcing: "sourcing"];
+    // The reference names the first difference in this order.
+    let mut in_order = before_mode.iter().chain(&mode).chain(&behind_mode);
+    match in_order.find(|(differs, _)| *differs) {
         Some((_, text)) => Err(ErrorCode::ConsumerCreate.with(text)),
         None => Ok(()),
     }

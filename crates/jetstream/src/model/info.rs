@@ -303,18 +303,3 @@ pub struct AccountInfo {
     /// API counters.
     pub api: AccountApiStats,
 }
-
-impl From<crate::settings::AccountLimits> for AccountLimits {
-    fn from(limits: crate::settings::AccountLimits) -> Self {
-        Self {
-            max_memory: limits.max_memory,
-            max_storage: limits.max_storage,
-            max_streams: limits.max_streams,
-            max_consumers: limits.max_consumers,
-            max_ack_pending: limits.max_ack_pending,
-            memory_max_stream_bytes: limits.memory_max_stream_bytes,
-            storage_max_stream_bytes: limits.storage_max_stream_bytes,
-            max_bytes_required: limits.max_bytes_required,
-        }
-    }
-}
