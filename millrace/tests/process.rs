@@ -186,6 +186,25 @@ fn a_store_folder_serves_one_server_at_a_time() {
 }
 
 #[test]
+fn a_store_of_a_newer_format_refuses_the_start() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.0.join("store/millrace")).expect("made");
+    let format = folder.0.join("store/millrace/format");
+    std::fs::write(&format, "millrace store format 2\nmore than we know\n").expect("written");
+    let output = common::command(&folder)
+        .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
+        .arg(folder.0.join("store"))
+        .output()
+        .expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("[FTL]") && text.contains("has format 2"),
+        "{text}"
+    );
+}
+
+#[test]
 fn streams_of_the_reference_are_neither_read_nor_passed_over() {
     let folder = Folder::new();
     std::fs::create_dir_all(folder.0.join("jetstream/$G/streams/ORDERS")).expect("made");

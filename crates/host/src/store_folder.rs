@@ -1,16 +1,16 @@
-//! The folder that holds a server's data: where it is, who may use it, which format it has
-//! (hard-parts 3). What is in the files is the store's.
+//! The folder that holds a server's data: where it is, who may use it, and that no newer server
+//! wrote it (hard-parts 3). What is in the files, the one that names the format too, is the store's.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use millrace_store::journal::FORMAT_VERSION;
+use millrace_store::journal::file::{FORMAT_PATH, FormatFile};
 
 /// Our folder inside `store_dir`; the reference's files beside it are never written.
 const FOLDER: &str = "millrace";
-/// Names the format, and is locked while a server runs.
-const FORMAT_FILE: &str = "FORMAT";
-/// The format this server reads and writes.
-const FORMAT_VERSION: u32 = 1;
+/// Empty; locked while a server runs.
+const LOCK_FILE: &str = "lock";
 
 /// An opened, exclusively locked store folder.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) enum StoreFolderError {
         "store directory {path:?} has format {found}, and this server reads format {FORMAT_VERSION}: \
          start it with the newer server that wrote it"
     )]
-    Newer { path: PathBuf, found: String },
+    Newer { path: PathBuf, found: u64 },
     #[error(
         "store directory {0:?} holds streams of nats-server and none of Millrace: they are not read \
          or changed. Copy them over with a running nats-server and `nats stream backup` and \
@@ -79,32 +79,27 @@ impl StoreFolder {
             path: path.clone(),
             source,
         };
-        let mut lock = OpenOptions::new()
-            .read(true)
+        let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
-            .open(path.join(FORMAT_FILE))
+            .open(path.join(LOCK_FILE))
             .map_err(lock_error)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StoreFolderError::Locked(path)),
             Err(TryLockError::Error(source)) => return Err(lock_error(source)),
         }
-        let mut text = String::new();
-        lock.read_to_string(&mut text).map_err(lock_error)?;
-        let found = text.trim();
-        if found.is_empty() {
-            let written = lock.write_all(format!("millrace store {FORMAT_VERSION}\n").as_bytes());
-            written.and_then(|()| lock.sync_all()).map_err(lock_error)?;
-            sync_folder(&path)
-                .and_then(|()| sync_folder(store_dir))
-                .map_err(lock_error)?;
-        } else if found != format!("millrace store {FORMAT_VERSION}") {
-            return Err(StoreFolderError::Newer {
-                path,
-                found: found.to_owned(),
-            });
+        sync_folder(&path)
+            .and_then(|()| sync_folder(store_dir))
+            .map_err(lock_error)?;
+        // Anything else about the file is for recovery to say.
+        let format = std::fs::read(path.join(FORMAT_PATH)).ok();
+        let format = format.and_then(|bytes| FormatFile::decode(&bytes).ok());
+        if let Some(FormatFile { version: found, .. }) = format
+            && found > u64::from(FORMAT_VERSION)
+        {
+            return Err(StoreFolderError::Newer { path, found });
         }
         Ok(Self { path, _lock: lock })
     }
