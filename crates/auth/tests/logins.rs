@@ -1,7 +1,12 @@
 //! Logins against whole configurations: who gets in, as whom, and who does not.
 
+#[path = "../../../tests/tables/logins.rs"]
+mod table;
+
 use millrace_auth::{Authenticator, Credentials, Decision, Facts};
+use millrace_config::nkey::{KeyKind, PublicKey};
 use millrace_config::options::ConnectionType;
+use table::Login;
 
 fn rules(text: &str) -> Authenticator {
     let no_files = |_: &str| Err("no files here".to_owned());
@@ -33,125 +38,109 @@ fn outcome(decision: Decision) -> Result<String, String> {
     }
 }
 
-fn log_in(
-    rules: &Authenticator,
-    user: &str,
-    password: &str,
-    token: &str,
-) -> Result<String, String> {
+fn log_in(rules: &Authenticator, login: &Login) -> Result<String, String> {
     let credentials = Credentials {
-        user: Some(user),
-        password: Some(password),
-        token: Some(token),
+        user: login.user.as_deref(),
+        password: login.password.as_deref(),
+        token: login.token.as_deref(),
         ..Credentials::default()
     };
     outcome(rules.start(&credentials, &facts()))
 }
 
 #[test]
+fn every_login_of_the_table_ends_as_it_says() {
+    for case in table::cases("AUT-") {
+        let rules = rules(&case.configuration);
+        for (place, login) in case.logins.iter().enumerate() {
+            let found = log_in(&rules, login).ok();
+            assert_eq!(found, login.accepted_as, "{}: login {place}", case.name);
+        }
+    }
+}
+
+#[test]
 fn without_rules_everybody_belongs_to_the_global_account() {
     let rules = rules("port 4222");
     assert!(!rules.is_required());
-    assert_eq!(log_in(&rules, "", "", ""), Ok("$G/".to_owned()));
-    assert_eq!(log_in(&rules, "x", "y", "z"), Ok("$G/".to_owned()));
-}
-
-#[test]
-fn a_single_user_needs_name_and_password() {
-    let rules = rules("authorization { user: ann, password: secret }");
-    assert!(rules.announces_required() && rules.has_plain_passwords());
-    assert_eq!(log_in(&rules, "ann", "secret", ""), Ok("$G/ann".to_owned()));
-    for (user, password) in [
-        ("ann", "Secret"),
-        ("ann", ""),
-        ("", "secret"),
-        ("bob", "secret"),
-    ] {
-        assert!(
-            log_in(&rules, user, password, "").is_err(),
-            "{user} {password}"
-        );
+    for name in [None, Some("x".to_owned())] {
+        let login = Login {
+            password: name.clone(),
+            user: name,
+            token: None,
+            accepted_as: None,
+        };
+        assert_eq!(log_in(&rules, &login), Ok("$G/".to_owned()));
     }
-    assert_eq!(
-        log_in(&rules, "bob", "x", ""),
-        Err("User \"bob\"".to_owned())
-    );
 }
 
 #[test]
-fn tokens_are_compared_plain_and_as_bcrypt() {
-    let plain = rules("authorization { token: t1 }");
-    assert_eq!(log_in(&plain, "", "", "t1"), Ok("$G/".to_owned()));
-    assert_eq!(
-        log_in(&plain, "", "", "t2"),
-        Err("Token \"[REDACTED]\"".to_owned())
-    );
-    assert_eq!(log_in(&plain, "", "", ""), Err(String::new()));
+fn a_refused_login_is_named_without_its_secret() {
+    let refused = |text: &str, credentials: Credentials<'_>| {
+        outcome(rules(text).start(&credentials, &facts())).expect_err("refused")
+    };
+    let user = Credentials {
+        user: Some("bob"),
+        password: Some("x"),
+        ..Credentials::default()
+    };
+    let text = "authorization { user: ann, password: secret }";
+    assert_eq!(refused(text, user), "User \"bob\"");
+    let token = Credentials {
+        token: Some("t2"),
+        ..Credentials::default()
+    };
+    let text = "authorization { token: t1 }";
+    assert_eq!(refused(text, token), "Token \"[REDACTED]\"");
+    assert_eq!(refused(text, Credentials::default()), "");
+}
+
+#[test]
+fn a_hash_is_not_its_own_password() {
     let hash = bcrypt::hash("t1", 4).expect("hash");
     let hashed = rules(&format!("authorization {{ token: \"{hash}\" }}"));
-    assert!(!hashed.has_plain_passwords());
-    assert_eq!(log_in(&hashed, "", "", "t1"), Ok("$G/".to_owned()));
-    assert!(log_in(&hashed, "", "", &hash).is_err());
+    let credentials = Credentials {
+        token: Some(&hash),
+        ..Credentials::default()
+    };
+    assert!(outcome(hashed.start(&credentials, &facts())).is_err());
 }
 
 #[test]
-fn every_bcrypt_prefix_is_understood() {
-    let hash = bcrypt::hash("pw", 4).expect("hash");
-    let tail = hash.split_at(3).1;
-    for prefix in ["$2a", "$2b", "$2x", "$2y"] {
-        let rules = rules(&format!(
-            "authorization {{ users [{{user u, pass \"{prefix}{tail}\"}}] }}"
-        ));
-        assert_eq!(
-            log_in(&rules, "u", "pw", ""),
-            Ok("$G/u".to_owned()),
-            "{prefix}"
+fn what_is_announced_follows_from_the_rules() {
+    // Configuration; a login is needed; INFO says so; it holds plain passwords.
+    let rows = [
+        (
+            "authorization { user: ann, password: secret }",
+            true,
+            true,
+            true,
+        ),
+        ("authorization { token: t1 }", true, true, true),
+        (
+            "accounts { A { users [{user a, pass pa}] } }\nno_auth_user a",
+            true,
+            false,
+            true,
+        ),
+        (
+            "accounts { $SYS { users [{user s, pass ps}] } }",
+            true,
+            true,
+            true,
+        ),
+    ];
+    for (text, required, announced, plain) in rows {
+        let rules = rules(text);
+        let found = (
+            rules.is_required(),
+            rules.announces_required(),
+            rules.has_plain_passwords(),
         );
-        assert!(log_in(&rules, "u", "no", "").is_err(), "{prefix}");
+        assert_eq!(found, (required, announced, plain), "{text}");
     }
-}
-
-#[test]
-fn users_belong_to_their_accounts() {
-    let rules = rules(
-        "accounts { A { users [{user a, pass pa}] }, B { users [{user b, pass pb}] } }\n\
-         authorization { users [{user g, pass pg}] }",
-    );
-    assert_eq!(log_in(&rules, "a", "pa", ""), Ok("A/a".to_owned()));
-    assert_eq!(log_in(&rules, "b", "pb", ""), Ok("B/b".to_owned()));
-    assert_eq!(log_in(&rules, "g", "pg", ""), Ok("$G/g".to_owned()));
-    assert!(log_in(&rules, "a", "pb", "").is_err());
-    assert!(log_in(&rules, "", "", "").is_err());
-}
-
-#[test]
-fn clients_without_credentials_become_the_no_auth_user() {
-    let rules = rules("accounts { A { users [{user a, pass pa}] } }\nno_auth_user a");
-    assert!(rules.is_required() && !rules.announces_required());
-    assert_eq!(log_in(&rules, "", "", ""), Ok("A/a".to_owned()));
-    assert!(log_in(&rules, "a", "wrong", "").is_err());
-    assert!(log_in(&rules, "", "", "token").is_err());
-}
-
-#[test]
-fn with_system_users_only_others_stay_nameless() {
-    let system_only = rules("accounts { $SYS { users [{user s, pass ps}] } }");
-    assert!(system_only.announces_required());
-    assert_eq!(log_in(&system_only, "", "", ""), Ok("$G/".to_owned()));
-    assert_eq!(log_in(&system_only, "s", "ps", ""), Ok("$SYS/s".to_owned()));
-    assert!(log_in(&system_only, "s", "no", "").is_err());
-    let more = rules("accounts { $SYS { users [{user s, pass ps}] }, A {} }");
-    assert!(log_in(&more, "", "", "").is_err());
-}
-
-#[test]
-fn connection_types_limit_where_a_user_may_come_from() {
-    let rules = rules(
-        "authorization { users [{user w, pass p, allowed_connection_types: [WEBSOCKET]}, \
-         {user s, pass p, allowed_connection_types: [standard]}] }",
-    );
-    assert!(log_in(&rules, "w", "p", "").is_err());
-    assert_eq!(log_in(&rules, "s", "p", ""), Ok("$G/s".to_owned()));
+    let hash = bcrypt::hash("t1", 4).expect("hash");
+    assert!(!rules(&format!("authorization {{ token: \"{hash}\" }}")).has_plain_passwords());
 }
 
 #[test]
@@ -171,9 +160,12 @@ fn certificates_name_the_user_when_they_are_mapped() {
 fn nkey_users_sign_the_nonce() {
     use data_encoding::BASE64URL_NOPAD;
     use ed25519_dalek::{Signer, SigningKey};
-    // Seed of 32 equal bytes; its public key as nkey text is made here as the tools make it.
     let signing = SigningKey::from_bytes(&[7; 32]);
-    let nkey = nkey_text(signing.verifying_key().as_bytes());
+    let nkey = PublicKey {
+        kind: KeyKind::User,
+        key: *signing.verifying_key().as_bytes(),
+    }
+    .encode();
     let rules = rules(&format!("authorization {{ users [{{nkey {nkey}}}] }}"));
     assert!(rules.needs_nonce());
     let sign = |text: &[u8]| BASE64URL_NOPAD.encode(&signing.sign(text).to_bytes());
@@ -198,21 +190,4 @@ fn nkey_users_sign_the_nonce() {
     );
     assert!(log_in(Some("garbage")).is_err());
     assert!(log_in(None).is_err());
-}
-
-fn nkey_text(public: &[u8]) -> String {
-    const USER_PREFIX: u8 = 20 << 3;
-    let mut bytes = vec![USER_PREFIX];
-    bytes.extend_from_slice(public);
-    let crc = bytes.iter().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            }
-        })
-    });
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    data_encoding::BASE32_NOPAD.encode(&bytes)
 }

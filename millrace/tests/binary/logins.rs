@@ -1,5 +1,10 @@
 //! Who gets in and who does not, over the wire.
 
+#[path = "../../../tests/tables/logins.rs"]
+mod table;
+
+use millrace_config::nkey::{KeyKind, PublicKey};
+
 use crate::server::{Name, Server, TempFolder, run};
 
 /// A server with this text behind its listener.
@@ -24,14 +29,27 @@ fn lets_in(server: &Server, options: &str) -> bool {
     }
 }
 
-fn check(text: &str, good: &[&str], bad: &[&str]) {
-    let folder = TempFolder::new();
-    let server = server(&folder, text);
-    for options in good {
-        assert!(lets_in(&server, options), "{text}: {options}");
-    }
-    for options in bad {
-        assert!(!lets_in(&server, options), "{text}: {options}");
+/// Every login of the table's cases of a feature, on a connection of its own.
+fn check(feature: &str) {
+    for case in table::cases(feature) {
+        let folder = TempFolder::new();
+        let server = server(&folder, &case.configuration);
+        for (place, login) in case.logins.iter().enumerate() {
+            let fields = [
+                ("user", &login.user),
+                ("pass", &login.password),
+                ("auth_token", &login.token),
+            ];
+            let given = fields.iter().filter_map(|(name, value)| {
+                let value = value.as_ref()?;
+                Some(format!("\"{name}\":\"{value}\""))
+            });
+            let mut options = vec![NOBODY.to_owned()];
+            options.extend(given);
+            let found = lets_in(&server, &options.join(","));
+            let expected = login.accepted_as.is_some();
+            assert_eq!(found, expected, "{}: login {place}", case.name);
+        }
     }
 }
 
@@ -40,61 +58,25 @@ const NOBODY: &str = "\"name\":\"nobody\"";
 // proves: AUT-01
 #[test]
 fn a_single_user() {
-    check(
-        "authorization { user: ann, password: s3cret }",
-        &[r#""user":"ann","pass":"s3cret""#],
-        &[
-            r#""user":"ann","pass":"S3cret""#,
-            r#""user":"bob","pass":"s3cret""#,
-            NOBODY,
-        ],
-    );
+    check("AUT-01");
 }
 
 // proves: AUT-02
 #[test]
 fn users_in_a_list_and_in_accounts() {
-    check(
-        "authorization { users [{user a, pass pa}, {user b, pass pb}] }\n\
-         accounts { X { users [{user x, pass px}] } }",
-        &[
-            r#""user":"a","pass":"pa""#,
-            r#""user":"b","pass":"pb""#,
-            r#""user":"x","pass":"px""#,
-        ],
-        &[
-            r#""user":"a","pass":"pb""#,
-            r#""user":"x","pass":"""#,
-            NOBODY,
-        ],
-    );
+    check("AUT-02");
 }
 
 // proves: AUT-03
 #[test]
 fn bcrypt_passwords_of_every_prefix() {
-    let hash = bcrypt::hash("password", 4).expect("hash");
-    let tail = hash.split_at(3).1;
-    for prefix in ["$2a", "$2b", "$2x", "$2y"] {
-        check(
-            &format!("authorization {{ users [{{user u, pass \"{prefix}{tail}\"}}] }}"),
-            &[r#""user":"u","pass":"password""#],
-            &[r#""user":"u","pass":"passwort""#, r#""user":"u""#],
-        );
-    }
+    check("AUT-03");
 }
 
 // proves: AUT-04
 #[test]
 fn tokens_plain_and_hashed() {
-    let hash = bcrypt::hash("t1", 4).expect("hash");
-    for token in ["t1", hash.as_str()] {
-        check(
-            &format!("authorization {{ token: \"{token}\" }}"),
-            &[r#""auth_token":"t1""#],
-            &[r#""auth_token":"t2""#, NOBODY],
-        );
-    }
+    check("AUT-04");
 }
 
 // proves: AUT-05
@@ -103,7 +85,11 @@ fn nkey_users_sign_the_nonce_of_their_connection() {
     use data_encoding::BASE64URL_NOPAD;
     use ed25519_dalek::{Signer, SigningKey};
     let signing = SigningKey::from_bytes(&[7; 32]);
-    let nkey = public_nkey(signing.verifying_key().as_bytes());
+    let nkey = PublicKey {
+        kind: KeyKind::User,
+        key: *signing.verifying_key().as_bytes(),
+    }
+    .encode();
     let folder = TempFolder::new();
     let server = server(
         &folder,
@@ -129,23 +115,6 @@ fn nkey_users_sign_the_nonce_of_their_connection() {
     assert!(!lets_in(&server, NOBODY));
 }
 
-fn public_nkey(public: &[u8]) -> String {
-    const USER_PREFIX: u8 = 20 << 3;
-    let mut bytes = vec![USER_PREFIX];
-    bytes.extend_from_slice(public);
-    let crc = bytes.iter().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            }
-        })
-    });
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    data_encoding::BASE32_NOPAD.encode(&bytes)
-}
-
 // proves: AUT-06
 #[test]
 fn nameless_clients_become_the_no_auth_user() {
@@ -161,8 +130,7 @@ fn nameless_clients_become_the_no_auth_user() {
         client.exchange("PUB mine 0\r\n\r\nPUB other 0\r\n\r\n"),
         [denied]
     );
-    assert!(lets_in(&server, r#""user":"a","pass":"pa""#));
-    assert!(!lets_in(&server, r#""user":"a","pass":"no""#));
+    check("AUT-06");
 }
 
 // proves: AUT-07
@@ -171,20 +139,13 @@ fn with_system_users_only_others_stay_nameless() {
     let folder = TempFolder::new();
     let server = server(&folder, "accounts { $SYS { users [{user s, pass ps}] } }");
     assert!(server.dial().info.contains("\"auth_required\":true"));
-    assert!(lets_in(&server, NOBODY));
-    assert!(lets_in(&server, r#""user":"s","pass":"ps""#));
-    assert!(!lets_in(&server, r#""user":"s","pass":"no""#));
+    check("AUT-07");
 }
 
 // proves: AUT-08
 #[test]
 fn connection_types_restrict_users() {
-    check(
-        "authorization { users [{user w, pass p, allowed_connection_types: [WEBSOCKET]}, \
-         {user s, pass p, allowed_connection_types: [standard, mqtt]}] }",
-        &[r#""user":"s","pass":"p""#],
-        &[r#""user":"w","pass":"p""#],
-    );
+    check("AUT-08");
 }
 
 #[test]
