@@ -606,7 +606,14 @@ impl JetStream {
                 return;
             }
             self.forget_timer(id);
-            self.with_stream(now, id, out, effects, Stream::tick);
+            let loaded = self.with_stream(now, id, out, effects, |stream, turn| {
+                let building = stream.store.is_building();
+                stream.tick(turn);
+                building && stream.store.is_loaded()
+            });
+            if loaded == Some(true) {
+                api::store_read(self, now, id, out, effects);
+            }
         }
     }
 

@@ -173,6 +173,9 @@ impl Stream {
 
     /// Monotonic time at which this stream wants to be woken.
     pub(crate) fn next_deadline(&self, turn_now: millrace_clock::Now) -> Option<u64> {
+        if self.store.is_building() {
+            return Some(0);
+        }
         if !self.lead.is_leader {
             return None;
         }
@@ -202,6 +205,10 @@ impl Stream {
 
     /// The time has come for something.
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
+        if self.store.is_building() {
+            let _ = self.store.ensure_loaded();
+            self.loaded(turn);
+        }
         if !self.lead.is_leader {
             return;
         }

@@ -4,7 +4,7 @@
 use super::*;
 use bytes::Bytes;
 
-const SMALL: u64 = 10_000;
+const SMALL: u64 = 6_000;
 const LARGE: u64 = 16 * SMALL;
 /// One message of so many is on one of the few rare subjects.
 const RARE: u64 = 1_000;

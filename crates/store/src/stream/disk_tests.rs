@@ -688,6 +688,33 @@ fn start_up_reads_nothing_before_the_first_touch() {
 }
 
 #[test]
+fn an_index_is_built_in_steps() {
+    const MESSAGES: u64 = 12_000;
+    let mut world = World::new(MemoryShare::default());
+    for number in 0..MESSAGES {
+        world.append(["a.x", "b.y", "c"][number as usize % 3], 1);
+    }
+    world.flush_and_settle();
+    let (manifest, _) = world.checkpoint.clone().unwrap();
+    world.store =
+        StreamStore::from_manifest(World::settings(world.share, 9), &manifest.bytes).unwrap();
+    let built = |store: &StreamStore| store.load.as_ref().map_or(MESSAGES, |load| load.built());
+    let mut steps = 0;
+    while world.store.ensure_loaded() == Lookup::Loading {
+        let before = built(&world.store);
+        if !world.store.is_building() {
+            world.turn(1);
+        } else {
+            steps += 1;
+            let _ = world.store.ensure_loaded();
+        }
+        assert!(built(&world.store) - before <= 2048);
+    }
+    assert!(steps > 1, "{steps}");
+    assert_eq!(world.store.state(), world.model.state());
+}
+
+#[test]
 fn many_deleted_ranges_go_into_a_file_of_their_own() {
     let mut world = World::new(MemoryShare::default());
     for _ in 0..24_000 {

@@ -1,11 +1,13 @@
 //! Reading the index back: from the last index block of every segment to the first, then the
 //! deleted ranges on top. A segment whose blocks are damaged is read whole, and what checks in it
-//! is kept.
+//! is kept. The index is built in steps, segment by segment, while later ones are still read.
 
-use super::index::Index;
+use super::index::{Index, Row};
 use super::io::{Purpose, Source};
 use super::segment::Segment;
-use super::segment::index_block::{BlockPlace, IndexBlock, IndexedMessage, claimed_length};
+use super::segment::index_block::{
+    BlockPlace, BlockRows, IndexBlock, IndexedMessage, claimed_length,
+};
 use super::segment::manifest::{Deletes, ManifestContent, deletes_name, read_deletes};
 use super::segment::record::{self, FILE_HEADER_BYTES, read_record, segment_name};
 use super::{Lookup, ManifestError, StoreEvent, StoreSettings, StreamStore};
@@ -19,8 +21,10 @@ use twox_hash::XxHash3_64;
 const WINDOW_BYTES: u64 = 256 << 10;
 /// A read that fails while loading is tried so often before what it would show counts as lost.
 const MAX_ATTEMPTS: u8 = 3;
-/// Segments read at the same time.
+/// Segments that are read or wait to be taken into the index at the same time.
 const MAX_CHAINS: usize = 8;
+/// Messages taken into the index in one step.
+const BUILD_STEP: usize = 2048;
 
 /// An index that is not in memory yet.
 #[derive(Debug)]
@@ -33,7 +37,87 @@ pub(super) struct Load {
     waiting: Vec<u64>,
     /// Failed reads of the file of deleted ranges.
     attempts: u8,
+    /// By first sequence; all before the first of them are in the index.
     chains: BTreeMap<u64, Chain>,
+    index: Index,
+    /// The segment that is being taken in.
+    current: Option<Current>,
+    /// The last message taken in.
+    at: u64,
+}
+
+/// A segment on its way into the index.
+#[derive(Debug)]
+struct Current {
+    segment: u64,
+    messages: Messages,
+}
+
+#[derive(Debug)]
+enum Messages {
+    Blocks {
+        /// Last first.
+        left: Vec<IndexBlock>,
+        rows: Option<BlockRows>,
+        /// Numbers in the index of the subjects of the block.
+        subjects: Vec<Option<u32>>,
+    },
+    Salvaged(std::vec::IntoIter<IndexedMessage>),
+}
+
+impl Messages {
+    /// The next message, and the length of its subject. `wanted` is asked before a subject is made.
+    fn next(
+        &mut self,
+        index: &mut Index,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Option<Option<(u64, Row, usize)>> {
+        match self {
+            Self::Salvaged(messages) => {
+                let message = messages.next()?;
+                if !wanted(message.sequence) {
+                    return Some(None);
+                }
+                let row = Row {
+                    subject: index.subjects.number(&message.subject),
+                    time_ns: message.time_ns,
+                    length: message.length,
+                    location: message.offset,
+                };
+                Some(Some((message.sequence, row, message.subject.len())))
+            }
+            Self::Blocks {
+                left,
+                rows,
+                subjects,
+            } => loop {
+                let Some(block) = rows else {
+                    let next = left.pop()?.rows();
+                    subjects.clear();
+                    subjects.resize(next.subjects(), None);
+                    *rows = Some(next);
+                    continue;
+                };
+                let Some(message) = block.next() else {
+                    *rows = None;
+                    continue;
+                };
+                if !wanted(message.sequence) {
+                    return Some(None);
+                }
+                let name = block.subject(message.subject)?;
+                let known = subjects.get_mut(message.subject)?;
+                let subject = *known.get_or_insert_with(|| index.subjects.number(name));
+                let row = Row {
+                    subject,
+                    time_ns: message.time_ns,
+                    length: message.length,
+                    location: message.offset,
+                };
+                return Some(Some((message.sequence, row, name.len())));
+            },
+        }
+    }
 }
 
 /// The blocks of one segment.
@@ -64,10 +148,12 @@ impl Chain {
                 if !progress {
                     return Err(());
                 }
-                return Ok(Some(window_before(end, length)));
+                return Ok(Some(window_before(end, length, start - offset.min(start))));
             }
             let from = (offset - start) as usize;
-            let block = IndexBlock::read(&window.slice(from..from + length as usize)).ok_or(())?;
+            // A copy: the window around a block is many times as large.
+            let block = Bytes::copy_from_slice(&window.slice(from..from + length as usize));
+            let block = IndexBlock::read(&block).ok_or(())?;
             let before = block.before;
             let ascending = before.length == 0 || before.offset < self.next.offset;
             if block.chain != self.next.chain || !ascending {
@@ -80,17 +166,27 @@ impl Chain {
     }
 
     /// All messages of the segment, ascending.
-    fn messages(self) -> Vec<IndexedMessage> {
-        if let Some(salvaged) = self.salvaged {
-            return salvaged;
+    fn messages(self) -> Messages {
+        match self.salvaged {
+            Some(salvaged) => Messages::Salvaged(salvaged.into_iter()),
+            None => Messages::Blocks {
+                left: self.blocks,
+                rows: None,
+                subjects: Vec::new(),
+            },
         }
-        let blocks = self.blocks.iter().rev();
-        blocks.filter_map(IndexBlock::messages).flatten().collect()
     }
 }
 
-fn window_before(end: u64, length: u64) -> (u64, u64) {
-    let start = end.saturating_sub(WINDOW_BYTES.max(length));
+/// What to read to see the block that ends at `end`: with it those before, unless the distance
+/// to the block behind it says that only records lie there.
+fn window_before(end: u64, length: u64, distance: u64) -> (u64, u64) {
+    let wanted = if distance > WINDOW_BYTES {
+        length
+    } else {
+        WINDOW_BYTES.max(length)
+    };
+    let start = end.saturating_sub(wanted);
     (start, end - start)
 }
 
@@ -118,11 +214,15 @@ impl StreamStore {
             waiting,
             attempts,
             chains,
+            index: Index::new(true),
+            current: None,
+            at: 0,
         }));
         Ok(store)
     }
 
-    /// Reads the index if it is not in memory yet.
+    /// Reads the index if it is not in memory yet. While [`Self::is_building`], every call takes a
+    /// step.
     pub fn ensure_loaded(&mut self) -> Lookup<()> {
         let Some(load) = &mut self.load else {
             return Lookup::Ready(());
@@ -130,8 +230,8 @@ impl StreamStore {
         if !load.started {
             load.started = true;
             self.ask_for_deletes();
-            self.advance_load();
         }
+        self.advance_load();
         if self.load.is_none() {
             Lookup::Ready(())
         } else {
@@ -159,6 +259,13 @@ impl StreamStore {
             );
             self.io.ask(DiskOperation::Close { file }, Purpose::Nothing);
         }
+    }
+
+    /// Whether something that was read waits to be taken into the index: the owner calls
+    /// [`Self::ensure_loaded`] in its next turn.
+    #[must_use]
+    pub fn is_building(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.is_building())
     }
 
     /// Whether the index is in memory.
@@ -268,16 +375,14 @@ impl StreamStore {
         let Some(load) = &mut self.load else {
             return;
         };
-        let busy = load.chains.values().filter(|chain| !chain.done).count();
-        for _ in busy..MAX_CHAINS {
-            let Some(key) = load.waiting.pop() else {
-                break;
-            };
+        while load.chains.len() < MAX_CHAINS
+            && let Some(key) = load.waiting.pop()
+        {
             let Some(segment) = load.content.segments.get(&key).cloned() else {
                 continue;
             };
             let end = u64::from(segment.last_block.offset) + u64::from(segment.last_block.length);
-            let (start, length) = window_before(end, u64::from(segment.last_block.length));
+            let (start, length) = window_before(end, u64::from(segment.last_block.length), 0);
             let purpose = Purpose::LoadChain {
                 segment: key,
                 start,
@@ -298,51 +403,79 @@ impl StreamStore {
                 },
             );
         }
-        let ready = load.waiting.is_empty() && load.chains.values().all(|chain| chain.done);
-        if ready && load.deleted.is_some() {
+        if load.deleted.is_some() {
             self.build_index();
         }
     }
 
+    /// Takes a step's messages into the index, and ends the loading after the last.
     fn build_index(&mut self) {
+        let Some(load) = &mut self.load else {
+            return;
+        };
+        let state = load.content.state;
+        let known = load.deleted.as_ref().and_then(Option::as_ref);
+        for _ in 0..BUILD_STEP {
+            let Some(current) = &mut load.current else {
+                let Some(chain) = load.chains.first_entry() else {
+                    break;
+                };
+                if !chain.get().done {
+                    return;
+                }
+                let (segment, chain) = chain.remove_entry();
+                let messages = chain.messages();
+                load.current = Some(Current { segment, messages });
+                continue;
+            };
+            let at = load.at;
+            let wanted = |sequence: u64| {
+                (state.first_sequence..=state.last_sequence).contains(&sequence)
+                    && sequence > at
+                    && !known.is_some_and(|deleted| deleted.contains(sequence))
+            };
+            match current.messages.next(&mut load.index, wanted) {
+                None => load.current = None,
+                Some(None) => {}
+                Some(Some((sequence, row, subject_bytes))) => {
+                    load.at = sequence;
+                    load.index.load(sequence, &row, subject_bytes);
+                    if let Some(segment) = self.segments.get_mut(&current.segment) {
+                        segment.live_messages += 1;
+                        segment.live_bytes +=
+                            record::record_length(subject_bytes, row.length.bytes());
+                    }
+                }
+            }
+        }
+        if load.current.is_none() && load.chains.is_empty() && load.waiting.is_empty() {
+            self.end_load();
+        }
+    }
+
+    fn end_load(&mut self) {
         let Some(load) = self.load.take() else {
             return;
         };
-        let Load {
-            content,
-            deleted,
-            chains,
-            ..
-        } = *load;
-        let state = content.state;
-        let known = deleted.flatten();
-        let mut index = Index::new(true);
-        let mut at = 0;
-        for (key, chain) in chains {
-            let Some(segment) = self.segments.get_mut(&key) else {
-                continue;
-            };
-            for message in chain.messages() {
-                let sequence = message.sequence;
-                let wanted = (state.first_sequence..=state.last_sequence).contains(&sequence)
-                    && sequence > at
-                    && !known
-                        .as_ref()
-                        .is_some_and(|deleted| deleted.contains(sequence));
-                if !wanted {
-                    continue;
-                }
-                at = sequence;
-                index.load(&message);
-                segment.live_messages += 1;
-                segment.live_bytes +=
-                    record::record_length(message.subject.len(), message.length.bytes());
-            }
-        }
-        for (first, last) in index.finish_load(&state, known) {
+        let mut index = load.index;
+        for (first, last) in index.finish_load(&load.content.state, load.deleted.flatten()) {
             self.events.push(StoreEvent::Lost { first, last });
         }
         self.index = index;
+    }
+}
+
+impl Load {
+    /// Messages in the index so far.
+    #[cfg(test)]
+    pub(super) fn built(&self) -> u64 {
+        self.index.state().messages
+    }
+
+    fn is_building(&self) -> bool {
+        let next = self.chains.first_key_value();
+        let ready = self.current.is_some() || next.is_none_or(|(_, chain)| chain.done);
+        self.started && ready && self.deleted.is_some()
     }
 }
 

@@ -15,7 +15,6 @@ pub(crate) use chunk::{BodyLength, Row};
 pub(crate) use rows::Rows;
 pub(crate) use subjects::{Entry, NextSubject, Subjects};
 
-use super::segment::index_block::IndexedMessage;
 use super::types::{StreamState, overhead};
 use bytes::Bytes;
 use millrace_subject::SequenceSet;
@@ -183,17 +182,12 @@ impl Index {
     }
 
     /// Adds a message that was read back; call in ascending order, then [`Self::finish_load`].
-    pub(crate) fn load(&mut self, message: &IndexedMessage) {
-        let subject = self.subjects.add(&message.subject, message.sequence);
-        let row = Row {
-            subject,
-            time_ns: message.time_ns,
-            length: message.length,
-            location: message.offset,
-        };
-        self.rows.push(message.sequence, &row);
+    /// `subject_bytes`: the length of its subject.
+    pub(crate) fn load(&mut self, sequence: u64, row: &Row, subject_bytes: usize) {
+        self.subjects.count(row.subject, sequence);
+        self.rows.push(sequence, row);
         self.messages += 1;
-        self.bytes += self.size(message.subject.len(), message.length);
+        self.bytes += self.size(subject_bytes, row.length);
     }
 
     /// Sets what the rows do not tell. Gives the ranges of messages that should be there and are

@@ -164,15 +164,25 @@ impl Subjects {
         self.find(name).and_then(|id| self.entry(id))
     }
 
+    /// The number of a subject, made if there is none; a message must be counted next.
+    pub(crate) fn number(&mut self, name: &[u8]) -> SubjectId {
+        self.find(name).unwrap_or_else(|| self.insert(name))
+    }
+
     /// Counts a message, whose sequence is above all others of the subject.
     pub(crate) fn add(&mut self, name: &[u8], sequence: u64) -> SubjectId {
-        let id = self.find(name).unwrap_or_else(|| self.insert(name));
+        let id = self.number(name);
+        self.count(id, sequence);
+        id
+    }
+
+    /// Counts a message of a subject by its number.
+    pub(crate) fn count(&mut self, id: SubjectId, sequence: u64) {
         if let Some(entry) = self.entries.get_mut(id as usize) {
             let before = entry.list_bytes();
             entry.add(sequence);
             self.heap_bytes = self.heap_bytes + entry.list_bytes() - before;
         }
-        id
     }
 
     /// Forgets a message of a subject. Gives the name, and whether the subject went with it.

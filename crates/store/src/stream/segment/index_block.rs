@@ -174,38 +174,117 @@ impl IndexBlock {
         })
     }
 
-    /// The messages of the run, ascending. `None` if the body contradicts itself.
-    pub(crate) fn messages(&self) -> Option<Vec<IndexedMessage>> {
+    /// Reads the block row by row.
+    pub(crate) fn rows(self) -> BlockRows {
         let mut cursor = Cursor::new(&self.body);
         let mut subjects = Vec::new();
         for _ in 0..self.subject_count {
-            subjects.push(self.body.slice_ref(cursor.bytes()?));
+            let Some(name) = cursor.bytes() else {
+                break;
+            };
+            subjects.push(self.body.slice_ref(name));
         }
-        let (mut sequence, mut time_ns) = (self.first_sequence, self.first_time_ns);
-        let mut offset = u64::from(self.run_offset);
+        let broken = subjects.len() != self.subject_count as usize;
+        BlockRows {
+            left: if broken { 0 } else { self.count },
+            at: self.body.len() - cursor.remaining(),
+            sequence: self.first_sequence,
+            time_ns: self.first_time_ns,
+            offset: u64::from(self.run_offset),
+            is_first: true,
+            subjects,
+            body: self.body,
+        }
+    }
+
+    /// The messages of the run, ascending. `None` if the body contradicts itself.
+    pub(crate) fn messages(&self) -> Option<Vec<IndexedMessage>> {
+        let mut rows = self.clone().rows();
         let mut messages = Vec::new();
-        for number in 0..self.count {
-            let step = cursor.varint()?;
-            if number > 0 && step == 0 {
-                return None;
-            }
-            sequence = sequence.checked_add(step)?;
-            time_ns = time_ns.wrapping_add(cursor.signed()?);
-            let subject = subjects
-                .get(usize::try_from(cursor.varint()?).ok()?)?
-                .clone();
-            let length = BodyLength(u32::try_from(cursor.varint()?).ok()?);
-            let start = u32::try_from(offset).ok()?;
-            offset += record_length(subject.len(), length.bytes());
+        while let Some(row) = rows.next() {
             messages.push(IndexedMessage {
-                sequence,
-                time_ns,
-                subject,
-                length,
-                offset: start,
+                sequence: row.sequence,
+                time_ns: row.time_ns,
+                subject: rows.subject(row.subject)?.clone(),
+                length: row.length,
+                offset: row.offset,
             });
         }
-        (cursor.remaining() == 0).then_some(messages)
+        let whole = messages.len() == self.count as usize && rows.at == rows.body.len();
+        whole.then_some(messages)
+    }
+}
+
+/// One row of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockRow {
+    pub(crate) sequence: u64,
+    pub(crate) time_ns: i64,
+    /// Its number among the subjects of the block.
+    pub(crate) subject: usize,
+    pub(crate) length: BodyLength,
+    /// Where its record begins in the segment.
+    pub(crate) offset: u32,
+}
+
+/// A block on its way into the index: its rows ascending, each looked at once.
+#[derive(Debug)]
+pub(crate) struct BlockRows {
+    body: Bytes,
+    /// Where in the body the next row begins.
+    at: usize,
+    left: u32,
+    sequence: u64,
+    time_ns: i64,
+    offset: u64,
+    is_first: bool,
+    subjects: Vec<Bytes>,
+}
+
+impl BlockRows {
+    /// How many subjects the block names.
+    pub(crate) fn subjects(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// The name of a subject of the block.
+    pub(crate) fn subject(&self, number: usize) -> Option<&Bytes> {
+        self.subjects.get(number)
+    }
+
+    /// The next row; `None` at the end, or when the body contradicts itself.
+    pub(crate) fn next(&mut self) -> Option<BlockRow> {
+        self.left = self.left.checked_sub(1)?;
+        let row = self.read();
+        if row.is_none() {
+            self.left = 0;
+        }
+        row
+    }
+
+    fn read(&mut self) -> Option<BlockRow> {
+        let rest = self.body.get(self.at..)?;
+        let mut cursor = Cursor::new(rest);
+        let step = cursor.varint()?;
+        if !self.is_first && step == 0 {
+            return None;
+        }
+        self.is_first = false;
+        self.sequence = self.sequence.checked_add(step)?;
+        self.time_ns = self.time_ns.wrapping_add(cursor.signed()?);
+        let subject = usize::try_from(cursor.varint()?).ok()?;
+        let name = self.subjects.get(subject)?;
+        let length = BodyLength(u32::try_from(cursor.varint()?).ok()?);
+        let offset = u32::try_from(self.offset).ok()?;
+        self.offset += record_length(name.len(), length.bytes());
+        self.at += rest.len() - cursor.remaining();
+        Some(BlockRow {
+            sequence: self.sequence,
+            time_ns: self.time_ns,
+            subject,
+            length,
+            offset,
+        })
     }
 }
 
