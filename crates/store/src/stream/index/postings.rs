@@ -216,6 +216,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn postings_agree_with_a_set(steps in proptest::collection::vec((1u64..9, 0u8..8, 0u64..40_000), 1..7000)) {
             let mut postings = Postings::default();
