@@ -224,6 +224,11 @@ impl World {
             self.poll();
             return true;
         }
+        if self.store.wants_turn() {
+            self.store.turn();
+            self.poll();
+            return true;
+        }
         false
     }
 

@@ -173,7 +173,7 @@ impl Stream {
 
     /// Monotonic time at which this stream wants to be woken.
     pub(crate) fn next_deadline(&self, turn_now: millrace_clock::Now) -> Option<u64> {
-        if self.store.is_building() {
+        if self.store.wants_turn() {
             return Some(0);
         }
         if !self.lead.is_leader {
@@ -205,9 +205,14 @@ impl Stream {
 
     /// The time has come for something.
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
-        if self.store.is_building() {
-            let _ = self.store.ensure_loaded();
-            self.loaded(turn);
+        if self.store.wants_turn() {
+            let building = self.store.is_building();
+            self.store.turn();
+            if building {
+                self.loaded(turn);
+            } else {
+                self.poll_store(turn);
+            }
         }
         if !self.lead.is_leader {
             return;

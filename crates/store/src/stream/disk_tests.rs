@@ -233,6 +233,7 @@ impl World {
 
     /// Carries out at most `limit` requests.
     fn turn(&mut self, limit: usize) -> bool {
+        self.store.turn();
         let mut asked = StoreRequests::default();
         self.store.poll(&mut asked);
         self.queue.extend(asked.disk);
@@ -283,7 +284,7 @@ impl World {
                 ..completion
             });
         }
-        reads || !self.queue.is_empty()
+        reads || !self.queue.is_empty() || self.store.wants_turn()
     }
 
     fn checkpoint_durable(&mut self) {

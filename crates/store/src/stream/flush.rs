@@ -9,7 +9,7 @@ use super::index::BodyLength;
 use super::io::{Purpose, Source};
 use super::segment::index_block::{BlockBuilder, BlockPlace};
 use super::segment::manifest::{
-    Deletes, INLINE_DELETES_BYTES, ManifestContent, deletes_name, deletes_of_name, put_deletes,
+    Deletes, DeletesWriter, INLINE_DELETES_BYTES, ManifestContent, deletes_name, deletes_of_name,
 };
 use super::segment::record::{
     FILE_HEADER_BYTES, RecordParts, file_header, put_record, record_length, segment_of_name,
@@ -28,13 +28,18 @@ use twox_hash::XxHash3_64;
 pub(super) const RUN_BYTES: u64 = 1 << 20;
 /// Bodies are read back from a file in pieces of at most this many bytes.
 const FETCH_BYTES: u64 = 1 << 20;
+/// And at most so many messages, however small.
+const RUN_MESSAGES: usize = 4096;
+/// Deleted ranges put into bytes in one step.
+const DELETES_STEP: usize = 2048;
 
 /// A flush under way.
 #[derive(Debug)]
 pub(super) struct Flush {
     number: u64,
     state: StreamState,
-    deletes: Vec<u8>,
+    /// Deleted ranges as they were when the flush began, while they are put into bytes.
+    deletes: Option<DeletesWriter>,
     /// The last sequence that is written.
     pub(super) end: u64,
     /// The first sequence that is not in a completed run.
@@ -114,7 +119,7 @@ impl StreamStore {
         self.flush = Some(Flush {
             number: self.manifests,
             state,
-            deletes: put_deletes(&self.index.deleted),
+            deletes: Some(DeletesWriter::new(self.index.deleted.clone())),
             end: state.last_sequence,
             next: self.flushed_through + 1,
             retained: BTreeMap::new(),
@@ -230,7 +235,13 @@ impl StreamStore {
                         self.set_stage(Stage::Deletes);
                     }
                 }
-                Stage::Deletes => self.write_deletes(),
+                Stage::Deletes => {
+                    let writer = flush.deletes.as_mut();
+                    if writer.is_some_and(|writer| !writer.step(DELETES_STEP)) {
+                        return;
+                    }
+                    self.write_deletes();
+                }
                 Stage::Finish => {
                     // A log replayed from this manifest does not erase again what was erased
                     // before it: the overwriting must be on disk first.
@@ -244,6 +255,12 @@ impl StreamStore {
                 }
             }
         }
+    }
+
+    /// Whether a flush goes on without waiting for the disk.
+    pub(super) fn flush_goes_on(&self) -> bool {
+        let flush = self.flush.as_ref();
+        flush.is_some_and(|flush| flush.stage == Stage::Deletes && flush.waiting == 0)
     }
 
     /// Counts a step and asks for it.
@@ -314,10 +331,11 @@ impl StreamStore {
     }
 
     fn write_deletes(&mut self) {
-        let Some(flush) = &self.flush else {
+        let Some(flush) = &mut self.flush else {
             return;
         };
-        let bytes = Bytes::from(flush.deletes.clone());
+        let written = flush.deletes.take().map(DeletesWriter::finish);
+        let bytes = Bytes::from(written.unwrap_or_default());
         let number = flush.number;
         self.set_stage(Stage::Finish);
         let old = self.deletes.take();
@@ -488,7 +506,7 @@ impl StreamStore {
                     body,
                 });
             }
-            if bytes >= RUN_BYTES {
+            if bytes >= RUN_BYTES || candidates.len() >= RUN_MESSAGES {
                 last = sequence;
                 return ControlFlow::Break(());
             }
@@ -498,7 +516,7 @@ impl StreamStore {
         for (sequence, candidate) in flush.retained.range(flush.next..=last) {
             removed += record_length(candidate.subject.len(), candidate.length.bytes());
             candidates.push(candidate.clone());
-            if removed >= RUN_BYTES {
+            if removed >= RUN_BYTES || candidates.len() >= 2 * RUN_MESSAGES {
                 last = *sequence;
                 break;
             }

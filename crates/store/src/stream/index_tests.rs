@@ -187,7 +187,7 @@ fn the_index_keeps_what_the_documents_say_per_message_subject_and_deleted_range(
     let rows = sparse.rows as f64 / (MESSAGES / 2) as f64;
     assert!(rows < 24.0, "{rows} bytes per message between deleted ones");
     let per_range = sparse.deleted as f64 / (MESSAGES / 2) as f64;
-    assert!(per_range <= 24.0, "{per_range} bytes per deleted range");
+    assert!(per_range <= 4.0, "{per_range} bytes per deleted range");
 
     let mut store = StreamStore::new(settings);
     for sequence in 1..=SUBJECTS {

@@ -2,7 +2,7 @@
 //! deleted ranges on top. A segment whose blocks are damaged is read whole, and what checks in it
 //! is kept. The index is built in steps, segment by segment, while later ones are still read.
 
-use super::index::{Index, Row};
+use super::index::{Deleted, Index, Row};
 use super::io::{Purpose, Source};
 use super::segment::Segment;
 use super::segment::index_block::{
@@ -13,7 +13,6 @@ use super::segment::record::{self, FILE_HEADER_BYTES, read_record, segment_name}
 use super::{Lookup, ManifestError, StoreEvent, StoreSettings, StreamStore};
 use crate::disk::{DiskError, DiskOperation, DiskReply};
 use bytes::Bytes;
-use millrace_subject::SequenceSet;
 use std::collections::BTreeMap;
 use twox_hash::XxHash3_64;
 
@@ -32,7 +31,7 @@ pub(super) struct Load {
     pub(super) content: ManifestContent,
     started: bool,
     /// `None` while the file is read; the inner one when it is damaged.
-    deleted: Option<Option<SequenceSet>>,
+    deleted: Option<Option<Deleted>>,
     /// Segments to begin with, by first sequence.
     waiting: Vec<u64>,
     /// Failed reads of the file of deleted ranges.
@@ -261,8 +260,7 @@ impl StreamStore {
         }
     }
 
-    /// Whether something that was read waits to be taken into the index: the owner calls
-    /// [`Self::ensure_loaded`] in its next turn.
+    /// Whether something that was read waits to be taken into the index.
     #[must_use]
     pub fn is_building(&self) -> bool {
         self.load.as_ref().is_some_and(|load| load.is_building())

@@ -56,6 +56,8 @@ use millrace_subject::SequenceSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tail::Tail;
 
+/// Messages and subjects of what was purged that are freed in one step.
+const FREE_STEP: usize = 4096;
 /// Blocks let go in one step.
 const RELEASE_BLOCKS: usize = 64;
 /// Bodies let go in one step, and their bytes, which are checksummed on the way.
@@ -199,6 +201,24 @@ impl StreamStore {
     /// for long. The next read opens them again. Call [`Self::poll`] afterwards.
     pub fn close_files(&mut self) {
         self.io.close_all();
+    }
+
+    /// Whether there is work that waits for nothing but a turn ([`Self::turn`]): an index to be
+    /// built, deleted ranges to be written, what was purged to be freed.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.is_building() || self.flush_goes_on() || self.has_purged()
+    }
+
+    /// Does a step of each. Call [`Self::poll`] afterwards.
+    pub fn turn(&mut self) {
+        if self.is_building() {
+            let _ = self.ensure_loaded();
+        }
+        if self.flush_goes_on() {
+            self.advance_flush();
+        }
+        self.free_purged(FREE_STEP);
     }
 
     /// Collects what is to be asked of the disk and the journal.

@@ -127,7 +127,7 @@ impl StreamStore {
     }
 
     /// Frees some of what was purged at once, about so many messages. True while there is more.
-    pub fn free_purged(&mut self, messages: usize) -> bool {
+    pub(super) fn free_purged(&mut self, messages: usize) -> bool {
         if let Some(leftovers) = self.leftovers.last_mut()
             && leftovers.bodies.free(messages)
             && leftovers.index.free(messages)
@@ -137,9 +137,8 @@ impl StreamStore {
         !self.leftovers.is_empty()
     }
 
-    /// Whether something that was purged at once is still to be freed ([`Self::free_purged`]).
-    #[must_use]
-    pub const fn has_purged(&self) -> bool {
+    /// Whether something that was purged at once is still to be freed.
+    pub(super) const fn has_purged(&self) -> bool {
         !self.leftovers.is_empty()
     }
 

@@ -3,6 +3,7 @@
 //! segments.
 
 mod chunk;
+mod deleted;
 mod order;
 mod postings;
 mod ranks;
@@ -12,12 +13,12 @@ mod subjects;
 mod touched;
 
 pub(crate) use chunk::{BodyLength, Row};
+pub(crate) use deleted::Deleted;
 pub(crate) use rows::Rows;
 pub(crate) use subjects::{Entry, NextSubject, Subjects};
 
 use super::types::{StreamState, overhead};
 use bytes::Bytes;
-use millrace_subject::SequenceSet;
 use std::ops::{ControlFlow, RangeInclusive};
 
 /// The index.
@@ -27,7 +28,7 @@ pub(crate) struct Index {
     pub(super) rows: Rows,
     pub(super) subjects: Subjects,
     /// Missing sequences between first and last.
-    pub(super) deleted: SequenceSet,
+    pub(super) deleted: Deleted,
     messages: u64,
     bytes: u64,
     first_sequence: u64,
@@ -52,7 +53,7 @@ impl Index {
             file,
             rows: Rows::default(),
             subjects: Subjects::default(),
-            deleted: SequenceSet::new(),
+            deleted: Deleted::default(),
             messages: 0,
             bytes: 0,
             first_sequence: 0,
@@ -195,7 +196,7 @@ impl Index {
     pub(crate) fn finish_load(
         &mut self,
         state: &StreamState,
-        deleted: Option<SequenceSet>,
+        deleted: Option<Deleted>,
     ) -> Vec<(u64, u64)> {
         self.last_sequence = state.last_sequence;
         self.last_time_ns = state.last_time_ns;
@@ -206,16 +207,18 @@ impl Index {
         if self.messages != state.messages || !known {
             for gap in self.gaps(state.first_sequence) {
                 let (mut at, end) = gap.into_inner();
-                while let Some(first) = self.deleted.next_absent(at).filter(|first| *first <= end) {
-                    let last = self
-                        .deleted
-                        .next_present(first)
-                        .map_or(end, |next| next - 1)
-                        .min(end);
-                    self.deleted.insert_range(first..=last);
-                    lost.push((first, last));
-                    at = last.saturating_add(1);
+                while at <= end {
+                    let known = self.deleted.range_from(at);
+                    let known = known.filter(|(start, _)| *start <= end);
+                    let (start, stop) = known.unwrap_or((end.saturating_add(1), end));
+                    if start > at {
+                        lost.push((at, start - 1));
+                    }
+                    at = stop.saturating_add(1);
                 }
+            }
+            for (first, last) in &lost {
+                self.deleted.insert_range(*first..=*last);
             }
         }
         if self.messages > 0 || state.messages > 0 {
@@ -243,12 +246,10 @@ impl Index {
 
     /// Heap bytes: rows, subjects, deleted ranges.
     pub(crate) fn memory(&self) -> (usize, usize, usize) {
-        /// Two sequence numbers in a B-tree at two thirds filling.
-        const PER_RANGE: usize = 24;
         (
             self.rows.memory(),
             self.subjects.memory(),
-            self.deleted.range_count() * PER_RANGE,
+            self.deleted.memory(),
         )
     }
 
