@@ -210,7 +210,7 @@ impl Index {
                 while at <= end {
                     let known = self.deleted.range_from(at);
                     let known = known.filter(|(start, _)| *start <= end);
-                    let (start, stop) = known.unwrap_or((end.saturating_add(1), end));
+                    let (start, stop) = known.unwrap_or_else(|| (end.saturating_add(1), end));
                     if start > at {
                         lost.push((at, start - 1));
                     }
