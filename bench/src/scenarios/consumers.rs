@@ -14,7 +14,7 @@ use crate::server::Syncing;
 /// Messages in the stream that is read.
 const STORED: u64 = 300_000;
 /// Messages in the stream of which few match.
-const SPARSE_STORED: u64 = 500_000;
+const SPARSE_STORED: u64 = 1_000_000;
 /// One of so many matches.
 const SPARSE_EVERY: u64 = 10_000;
 /// Messages of a pull request.
