@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use millrace_config::options::Resolver;
 use millrace_config::{Flags, Options, Warning, parse};
 use millrace_host::{Reload, Reloaded};
 
@@ -57,11 +58,19 @@ impl Program {
 
 /// Reads and checks a configuration file; the error holds all remarks, one per line.
 pub(crate) fn file(path: &str) -> Result<(Options, Vec<Warning>), String> {
+    read_file(path, false)
+}
+
+/// As [`file`]; a server that starts reads the accounts that its resolver keeps, too.
+fn read_file(path: &str, reads_stored: bool) -> Result<(Options, Vec<Warning>), String> {
     let text = read(path)?;
     let environment = |name: &str| std::env::var(name).ok();
     let (mut options, mut warnings) =
         parse(&text, path, &read, &environment).map_err(|errors| errors.to_string())?;
     check_tls_files(path, &options)?;
+    if reads_stored && let Resolver::Full(resolver) = &options.operator.resolver {
+        options.operator.stored = millrace_host::token_files::read(&resolver.directory)?;
+    }
     let inactive = millrace_auth::add_operator_accounts(&mut options)
         .map_err(|reason| format!("{path}: {reason}"))?;
     warnings.extend(inactive.into_iter().map(|message| Warning {
@@ -107,7 +116,7 @@ fn read(path: &str) -> Result<String, String> {
 /// The options of a server that starts now.
 pub(crate) fn options(program: &Program, flags: &Flags) -> Result<(Options, Vec<Warning>), String> {
     let (mut options, warnings) = match flags.text("c") {
-        Some(path) => file(path)?,
+        Some(path) => read_file(path, true)?,
         None => (Options::default(), Vec::new()),
     };
     flags.apply(&mut options)?;

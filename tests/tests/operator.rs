@@ -84,6 +84,36 @@ impl Cast {
         )
     }
 
+    /// A configuration with a full resolver in which `account` may log in with the system account's
+    /// user as well.
+    fn full_config(&self, directory: &str, options: &str, account: &Value) -> String {
+        let config = self.config(false, account);
+        config.replace(
+            "resolver: MEMORY",
+            &format!("resolver: {{type: full, dir: \"{directory}\"{options}}}"),
+        )
+    }
+
+    /// The token of an account with these claims laid over plain ones.
+    fn account_token(&self, key: &Key, fields: &Value, claims: &Value) -> String {
+        let mut all = json!({
+            "type": "account", "limits": unlimited(), "signing_keys": [self.account_signing.public],
+        });
+        for (name, value) in claims.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
+        self.operator_signing.token(&key.public, fields, all)
+    }
+
+    /// A client of the system account.
+    fn administrator(&self, server: &Server) -> RawClient {
+        let claims = json!({"issuer_account": self.system.public, "bearer_token": true});
+        let token = self.user(&self.system, &json!({}), &claims);
+        let mut client = connect(server, &token, None);
+        assert_eq!(client.flush(), b"");
+        client
+    }
+
     /// A user token with these claims, signed by `issuer`.
     fn user(&self, issuer: &Key, fields: &Value, nats: &Value) -> String {
         let mut claims = json!({
@@ -492,4 +522,209 @@ fn forged_operators_and_accounts_are_refused_at_start() {
     let (first, _) = good.split_once('\n').unwrap();
     let text = refusal(&ours, &format!("{first}\n{accounts}")).expect("alien accounts");
     assert!(text.contains("resolver_preload"), "{text}");
+}
+
+/// What both servers answer, without who answers and when.
+fn answer(client: &mut RawClient, subject: &str, payload: &str) -> Value {
+    let message = client.request(subject, payload.as_bytes());
+    match serde_json::from_slice::<Value>(&message.payload) {
+        Ok(mut value) => {
+            assert!(value["server"]["id"].is_string(), "{value}");
+            value["server"] = json!("server");
+            if let Some(list) = value["data"].as_array_mut() {
+                list.sort_by_key(ToString::to_string);
+            }
+            value
+        }
+        Err(_) => json!(message.text()),
+    }
+}
+
+// proves: JWT-14, JWT-16, JWT-19
+#[test]
+fn accounts_come_and_go_over_the_wire() {
+    let cast = Cast::new();
+    let (fresh, unknown) = (Key::account(30), Key::account(31));
+    let stranger = Key::operator(32);
+    let text = |key: &Key, iat: i64| {
+        cast.account_token(key, &json!({"iat": iat, "name": "fresh"}), &json!({}))
+    };
+    let forged = stranger.token(
+        &fresh.public,
+        &json!({}),
+        json!({"type": "account", "limits": unlimited()}),
+    );
+    let delete = |issuer: &Key, subject: &str, accounts: Value| {
+        issuer.token(
+            subject,
+            &json!({}),
+            json!({"type": "generic", "accounts": accounts}),
+        )
+    };
+    let named = |key: &Key, what: &str| format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.{what}", key.public);
+    let operator = &cast.operator.public;
+    let update = "$SYS.REQ.CLAIMS.UPDATE".to_owned();
+    let remove = "$SYS.REQ.CLAIMS.DELETE".to_owned();
+    let list = "$SYS.REQ.CLAIMS.LIST".to_owned();
+    let steps: Vec<(String, String)> = vec![
+        (list.clone(), String::new()),
+        (update.clone(), text(&fresh, 1_750_000_000)),
+        (list.clone(), String::new()),
+        (named(&fresh, "LOOKUP"), String::new()),
+        (named(&unknown, "LOOKUP"), String::new()),
+        (named(&fresh, "UPDATE"), text(&fresh, 1_750_000_001)),
+        (named(&fresh, "LOOKUP"), String::new()),
+        (named(&unknown, "UPDATE"), text(&fresh, 1_750_000_002)),
+        (
+            format!("$SYS.ACCOUNT.{}.CLAIMS.UPDATE", fresh.public),
+            text(&fresh, 1_750_000_003),
+        ),
+        (update.clone(), forged.clone()),
+        (update, String::new()),
+        (
+            remove.clone(),
+            delete(&stranger, &stranger.public, json!([fresh.public])),
+        ),
+        (
+            remove.clone(),
+            delete(&cast.operator, operator, json!([cast.system.public])),
+        ),
+        (
+            remove,
+            delete(&cast.operator, operator, json!([fresh.public])),
+        ),
+        (list, String::new()),
+        (named(&fresh, "LOOKUP"), String::new()),
+    ];
+    let folders = [(); 2].map(|()| millrace_tests::fresh_folder("resolver"));
+    let Some(reference) = reference_binary() else {
+        skip(
+            "accounts over the wire",
+            "the reference binary is not to be had",
+        );
+        return;
+    };
+    let [expected, found]: [Vec<Value>; 2] =
+        [ServerBuilder::binary(reference), ServerBuilder::millrace()]
+            .into_iter()
+            .zip(&folders)
+            .map(|(builder, folder)| {
+                let options = ", allow_delete: true";
+                let config = cast.full_config(&folder.display().to_string(), options, &json!({}));
+                let server = builder.config(&config).start();
+                let mut client = cast.administrator(&server);
+                let answers: Vec<Value> = steps
+                    .iter()
+                    .map(|(subject, payload)| answer(&mut client, subject, payload))
+                    .collect();
+                answers
+            })
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+    for (place, (subject, payload)) in steps.iter().enumerate() {
+        if *payload == forged {
+            // The reference stores what nobody whom it trusts has signed; its users get in nowhere.
+            let text = found[place]["error"]["description"].as_str().unwrap();
+            assert!(text.ends_with("jwt validation failed"), "{text}");
+        } else {
+            assert_eq!(found[place], expected[place], "step {place}: {subject}");
+        }
+    }
+    for folder in folders {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// How a client ends after its account's token has changed: all it is sent, without PINGs.
+fn ending(client: &mut RawClient) -> String {
+    let text = String::from_utf8(client.read_to_end()).unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| *line != "PING" && !line.starts_with("INFO "));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+// proves: JWT-18
+#[test]
+fn live_connections_feel_what_changes_in_their_account() {
+    let cast = Cast::new();
+    let mut one_client = unlimited();
+    one_client["conn"] = json!(1);
+    let mut no_bearer = unlimited();
+    no_bearer["disallow_bearer"] = json!(true);
+    let changes = [
+        json!({"revocations": {"*": 1_750_000_000}}),
+        json!({"limits": one_client}),
+        json!({"limits": no_bearer}),
+        json!({"signing_keys": []}),
+    ];
+    for claims in changes {
+        let mut endings = Vec::new();
+        let Some(reference) = reference_binary() else {
+            skip("live accounts", "the reference binary is not to be had");
+            return;
+        };
+        for builder in [ServerBuilder::binary(reference), ServerBuilder::millrace()] {
+            let folder = millrace_tests::fresh_folder("resolver");
+            let config = cast.full_config(&folder.display().to_string(), "", &json!({}));
+            let server = builder.config(&config).start();
+            let bearer = json!({"bearer_token": true});
+            let token = cast.user(&cast.account_signing, &json!({}), &bearer);
+            let mut clients = [
+                connect(&server, &token, None),
+                connect(&server, &token, None),
+            ];
+            for client in &mut clients {
+                assert_eq!(client.flush(), b"");
+            }
+            let mut administrator = cast.administrator(&server);
+            let changed = cast.account_token(&cast.account, &json!({}), &claims);
+            let done = answer(&mut administrator, "$SYS.REQ.CLAIMS.UPDATE", &changed);
+            assert_eq!(done["data"]["code"], 200, "{done}");
+            // The newest is gone in every case; with one connection allowed the first may stay.
+            let [first, newest] = &mut clients;
+            let mut end = vec![ending(newest)];
+            if claims["limits"]["conn"] == 1 {
+                assert_eq!(first.flush(), b"");
+            } else {
+                end.push(ending(first));
+            }
+            endings.push(end);
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        if claims.get("signing_keys").is_some() {
+            // The reference closes without a word.
+            assert_eq!(endings[1], ["-ERR 'Authorization Violation'"; 2]);
+        } else {
+            assert_eq!(endings[1], endings[0], "{claims}");
+        }
+    }
+}
+
+// proves: JWT-14
+#[test]
+fn an_account_that_came_over_the_wire_is_there_after_a_crash() {
+    let cast = Cast::new();
+    let folder = millrace_tests::fresh_folder("resolver");
+    let config = cast.full_config(&folder.display().to_string(), "", &json!({}));
+    let fresh = Key::account(30);
+    let user = fresh.token(
+        &cast.user.public,
+        &json!({}),
+        json!({"type": "user", "bearer_token": true, "subs": -1, "payload": -1}),
+    );
+    {
+        let mut server = ServerBuilder::millrace().config(&config).start();
+        assert!(!transcript(&server, &user, None, "").starts_with("PONG"));
+        let mut administrator = cast.administrator(&server);
+        let token = cast.account_token(&fresh, &json!({}), &json!({}));
+        let done = answer(&mut administrator, "$SYS.REQ.CLAIMS.UPDATE", &token);
+        assert_eq!(done["data"]["code"], 200, "{done}");
+        assert_eq!(transcript(&server, &user, None, ""), "PONG\nPONG\n");
+        server.kill();
+    }
+    let server = ServerBuilder::millrace().config(&config).start();
+    assert_eq!(transcript(&server, &user, None, ""), "PONG\nPONG\n");
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millrace_config::Options;
 use millrace_config::options::{ConnectionType, UserOptions};
 
-use crate::operator::OperatorMode;
+use crate::operator::{OperatorMode, REVOKED};
 use crate::signature::is_signed;
 use crate::{Permissions, secret};
 
@@ -173,6 +173,8 @@ pub struct Rejection {
     pub who: String,
     /// Why, for the log; empty where nothing is known but that the credentials do not fit.
     pub reason: String,
+    /// The account has revoked the user.
+    pub is_revoked: bool,
 }
 
 /// The answer to a CONNECT.
@@ -339,6 +341,7 @@ impl Authenticator {
                 Ok(identity) => Decision::Accept(identity),
                 Err(reason) => Decision::Reject(Rejection {
                     who: rejection(&credentials).who,
+                    is_revoked: reason == REVOKED,
                     reason,
                 }),
             };
@@ -432,6 +435,6 @@ fn rejection(credentials: &Credentials<'_>) -> Rejection {
     };
     Rejection {
         who,
-        reason: String::new(),
+        ..Rejection::default()
     }
 }

@@ -15,7 +15,7 @@ pub use accounts::{
     UserOptions,
 };
 pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
-pub use operator::{OperatorOptions, Resolver};
+pub use operator::{FullResolver, OperatorOptions, Resolver};
 pub use permissions::{PermissionOptions, ResponseOptions, SubjectList};
 pub use server::{
     ClientOptions, DEFAULT_HOST, DEFAULT_PORT, LameDuckOptions, LogOptions, MonitorOptions,

@@ -35,12 +35,15 @@ impl Broker {
         self.close_excess(now);
     }
 
+    /// Newest connections first, so that they are the ones that a lower limit sends away.
     fn open_slots(&self) -> Vec<u32> {
         let open = self
             .sessions
             .iter()
             .filter(|(_, session)| session.phase == Phase::Open);
-        open.map(|(slot, _)| slot as u32).collect()
+        let mut slots: Vec<_> = open.map(|(slot, session)| (session.id, slot)).collect();
+        slots.sort_unstable_by(|first, second| second.cmp(first));
+        slots.into_iter().map(|(_, slot)| slot as u32).collect()
     }
 
     fn judge_again(&mut self, now: Now, slot: u32) {
@@ -52,6 +55,10 @@ impl Broker {
         let options = session.client.options.as_deref().unwrap_or(&nothing);
         match judge(now, &self.authenticator, session, options) {
             Decision::Accept(identity) => self.readmit(now, slot, &identity),
+            Decision::Reject(rejection) if rejection.is_revoked => {
+                let reason = CloseReason::Revocation;
+                self.fail(now, slot, b"User Authentication Revoked", reason);
+            }
             Decision::Reject(_) if is_removed(&self.options, options) => {
                 self.close_session(now, slot, CloseReason::ClientClosed, true);
             }

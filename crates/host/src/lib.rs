@@ -23,6 +23,7 @@ mod signals;
 mod start;
 mod store_folder;
 mod tls;
+pub mod token_files;
 mod writing;
 
 pub use run::{EXIT_FAILURE, EXIT_OK, Reload, Reloaded, RunContext, run};

@@ -7,7 +7,9 @@ use crate::logger::Level;
 use crate::run::Reloaded;
 use crate::signals::Signal;
 use crate::tls;
+use crate::token_files;
 use millrace_clock::Now;
+use millrace_node::HostTask;
 use rustls::ServerConfig;
 use std::sync::Arc;
 
@@ -58,9 +60,19 @@ impl EventLoop {
             return;
         }
         self.update_facts(now);
-        for request in self.node.answer_system_requests(now, &self.facts) {
-            let result = self.reload_options(now);
-            self.node.reloaded(now, &request, result);
+        while let Some(task) = self.node.next_system_task(now, &self.facts) {
+            match task {
+                HostTask::Reload(request) => {
+                    let result = self.reload_options(now);
+                    self.node.reloaded(now, &request, result);
+                }
+                HostTask::Store(task) => {
+                    // Rare and small, so the loop waits for the disk.
+                    let result = token_files::store(&task);
+                    self.node.tokens_stored(now, task, result);
+                    self.again = true;
+                }
+            }
         }
     }
 

@@ -17,4 +17,4 @@ mod system;
 pub use monitor::{HostFacts, MonitorAnswer};
 pub use node::{LogLine, LogSeverity, Node};
 pub use settings::{JetStreamHostSettings, NodeSettings};
-pub use system::ReloadRequest;
+pub use system::{HostTask, ReloadRequest, StoreTokens};

@@ -7,7 +7,7 @@ use millrace_config::options::ConnectionType;
 
 use super::claims::{AccountClaims, SigningKey, UserClaims, UserLimitClaims};
 use super::token::Token;
-use super::{OperatorMode, is_revoked, permission_options, template, times};
+use super::{OperatorMode, REVOKED, is_revoked, permission_options, template, times};
 use crate::authenticator::{Credentials, Facts, Identity, UserLimits};
 use crate::signature::is_signed;
 use crate::{Expiry, Permissions};
@@ -48,7 +48,7 @@ impl OperatorMode {
         prove_possession(&user, granted.limits, &account.claims, credentials, facts)?;
         check_connection_type(granted.limits, facts.connection_type)?;
         if is_revoked(&account.claims, &user) {
-            return Err("user was revoked".to_owned());
+            return Err(REVOKED.to_owned());
         }
         check_source(granted.limits, facts.peer_ip)?;
         let leaves_ns = times::end_of_stay(granted.limits, facts.now_wall_ns)?;

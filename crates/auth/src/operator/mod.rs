@@ -6,6 +6,7 @@
 
 pub mod claims;
 mod login;
+mod stored;
 mod template;
 mod times;
 pub mod token;
@@ -17,6 +18,8 @@ use millrace_config::options::{
     AccountJetStream, AccountLimits, AccountOptions, OperatorOptions, PermissionOptions, Resolver,
     ResponseOptions, SubjectList,
 };
+
+pub use stored::{TokenChange, delete_accounts, update_account};
 
 use claims::{
     AccountClaims, JetStreamLimitClaims, OperatorClaims, PermissionClaims, SubjectClaims,
@@ -69,16 +72,26 @@ impl OperatorMode {
             let account = mode
                 .verify_account(key, text)
                 .map_err(|error| format!("resolver_preload: account {key}: {error}"))?;
-            if !account.claims.imports.is_empty() || !account.claims.mappings.is_empty() {
-                return Err(format!(
-                    "resolver_preload: account {key}: imports and mappings are not supported yet by \
-                     this version"
-                ));
+            if !can_serve(&account.claims) {
+                return Err(format!("resolver_preload: account {key}: {NOT_SERVED}"));
             }
             mode.accounts.insert(key.clone(), account);
         }
+        for (key, text) in &options.stored {
+            if let Ok(account) = mode.verify_account(key, text) {
+                mode.learn(key, account);
+            }
+        }
         mode.check_pinned()?;
         Ok(mode)
+    }
+
+    /// Takes a verified account over, unless a newer token of it is known.
+    fn learn(&mut self, key: &str, account: Token<AccountClaims>) {
+        let is_newer = |known: &Token<AccountClaims>| known.issued_at_s > account.issued_at_s;
+        if can_serve(&account.claims) && !self.accounts.get(key).is_some_and(is_newer) {
+            self.accounts.insert(key.to_owned(), account);
+        }
     }
 
     /// A mode that trusts nobody.
@@ -142,6 +155,16 @@ impl OperatorMode {
     }
 }
 
+/// Why a revoked user is refused.
+pub(crate) const REVOKED: &str = "user was revoked";
+
+const NOT_SERVED: &str = "imports and mappings are not supported yet by this version";
+
+/// Whether this version can give an account all that it asks for.
+fn can_serve(account: &AccountClaims) -> bool {
+    account.imports.is_empty() && account.mappings.is_empty()
+}
+
 impl std::fmt::Debug for OperatorMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OperatorMode")
@@ -162,6 +185,18 @@ pub fn add_operator_accounts(options: &mut Options) -> Result<Vec<String>, Strin
         return Ok(Vec::new());
     }
     refuse_configured_users(options)?;
+    if matches!(options.operator.resolver, Resolver::Full(_)) {
+        // A resolver that keeps tokens begins with those of the configuration.
+        for (key, token) in &options.operator.preload {
+            let stored = &mut options.operator.stored;
+            stored.entry(key.clone()).or_insert_with(|| token.clone());
+        }
+    }
+    expand(options)
+}
+
+/// Makes the accounts of the options those of their tokens.
+fn expand(options: &mut Options) -> Result<Vec<String>, String> {
     let mode = OperatorMode::new(&options.operator, options.system_account.as_deref())?;
     options.system_account.clone_from(&mode.system_account);
     options.accounts = mode

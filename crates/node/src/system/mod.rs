@@ -3,6 +3,7 @@
 //! Requests wait in a queue until the host asks for the answers, because some of what they show
 //! only the host knows. What a request shows is the monitoring's; here is only who may ask what.
 
+mod claims;
 mod events;
 mod facts;
 mod request;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::monitor::{HostFacts, Query};
 use crate::node::Node;
+pub use claims::StoreTokens;
 pub(crate) use events::account_statistics;
 use request::{Refusal, Scope, Subject};
 
@@ -47,10 +49,19 @@ pub(crate) struct System {
     events: Vec<millrace_core::SessionEvent>,
 }
 
-/// Something that a system request asks of the host.
+/// A request to read the configuration again.
 #[derive(Clone, Debug)]
 pub struct ReloadRequest {
     reply: Bytes,
+}
+
+/// Something that a system request asks of the host.
+#[derive(Clone, Debug)]
+pub enum HostTask {
+    /// Read the configuration again, then call [`Node::reloaded`].
+    Reload(ReloadRequest),
+    /// Store account tokens, then call [`Node::tokens_stored`].
+    Store(StoreTokens),
 }
 
 impl System {
@@ -76,6 +87,11 @@ impl Node {
             for subject in subjects {
                 self.broker.bind(account.id, subject, ENDPOINT);
             }
+            if account.id == AccountId::SYSTEM && self.options.operator.is_on() {
+                for subject in claims::SUBJECTS {
+                    self.broker.bind(account.id, subject, ENDPOINT);
+                }
+            }
         }
     }
 
@@ -96,31 +112,33 @@ impl Node {
         });
     }
 
-    /// Whether [`Self::answer_system_requests`] has something to do.
+    /// Whether [`Self::next_system_task`] has something to do.
     #[must_use]
     pub fn has_system_requests(&self) -> bool {
         !self.system.waiting.is_empty()
     }
 
-    /// Answers what was asked on system subjects. What is given back the host must do, and then
-    /// report by [`Self::reloaded`].
-    pub fn answer_system_requests(&mut self, now: Now, facts: &HostFacts) -> Vec<ReloadRequest> {
-        let mut reloads = Vec::new();
+    /// Answers what was asked on system subjects, up to a request that the host must help with.
+    /// `None`: nothing waits any more.
+    pub fn next_system_task(&mut self, now: Now, facts: &HostFacts) -> Option<HostTask> {
         while let Some(delivery) = self.system.waiting.pop_front() {
             let Some(subject) = Subject::read(&delivery.subject) else {
                 continue;
             };
-            if subject.is_reload() && self.is_about_us(&subject) {
-                reloads.push(ReloadRequest {
-                    reply: delivery.reply,
-                });
-                continue;
-            }
-            if let Some(answer) = self.answer(now, facts, &subject, &delivery) {
+            if subject.is_about_claims() {
+                if let Some(task) = self.claims(now, &subject, &delivery) {
+                    return Some(task);
+                }
+            } else if subject.is_reload() {
+                if self.is_about_us(&subject) {
+                    let reply = delivery.reply;
+                    return Some(HostTask::Reload(ReloadRequest { reply }));
+                }
+            } else if let Some(answer) = self.answer(now, facts, &subject, &delivery) {
                 self.publish_system(now, delivery.account, &delivery.reply, &answer);
             }
         }
-        reloads
+        None
     }
 
     /// Tells who asked for a reload how it went.
@@ -145,7 +163,7 @@ impl Node {
         match subject.scope {
             Scope::Server(id) => id == self.broker.identity().server_id,
             Scope::AllServers => !subject.is_one_server_only(),
-            Scope::Account(_) | Scope::User => true,
+            Scope::Account(_) | Scope::User | Scope::Claims => true,
         }
     }
 
@@ -173,6 +191,7 @@ impl Node {
         let own = (delivery.account != AccountId::SYSTEM)
             .then(|| self.broker.account_name(delivery.account).to_owned());
         let data = match (subject.scope, subject.what) {
+            (Scope::Claims, _) => return None,
             (Scope::User, _) => self.user_info(delivery.publisher?),
             (Scope::AllServers | Scope::Server(_), "IDZ") => return Some(self.identity_value()),
             (Scope::AllServers | Scope::Server(_), "STATSZ") => {

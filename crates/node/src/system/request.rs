@@ -15,6 +15,8 @@ pub(super) enum Scope<'a> {
     Account(&'a str),
     /// The user who asks.
     User,
+    /// The account tokens of all servers.
+    Claims,
 }
 
 /// A request subject taken apart.
@@ -31,14 +33,23 @@ pub(super) struct Refusal(pub(super) String);
 impl<'a> Subject<'a> {
     pub(super) fn read(subject: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(subject).ok()?;
-        let rest = text.strip_prefix("$SYS.REQ.")?;
-        let mut tokens = rest.split('.');
+        // Updates of tokens have an older name, too.
+        let rest = text
+            .strip_prefix("$SYS.REQ.")
+            .or_else(|| text.strip_prefix("$SYS."))?;
+        let mut tokens = rest.splitn(3, '.');
         let (scope, name, what) = (tokens.next()?, tokens.next()?, tokens.next());
         let scope = match scope {
             "SERVER" if name == "PING" => Scope::AllServers,
             "SERVER" => Scope::Server(name),
             "ACCOUNT" => Scope::Account(name),
             "USER" if name == "INFO" => Scope::User,
+            "CLAIMS" => {
+                return Some(Self {
+                    scope: Scope::Claims,
+                    what: name,
+                });
+            }
             _ => return None,
         };
         let default = if scope == Scope::AllServers {
@@ -50,6 +61,11 @@ impl<'a> Subject<'a> {
             scope,
             what: what.unwrap_or(default),
         })
+    }
+
+    /// Whether it is about account tokens.
+    pub(super) fn is_about_claims(&self) -> bool {
+        self.scope == Scope::Claims || self.what.starts_with("CLAIMS.")
     }
 
     pub(super) fn is_reload(&self) -> bool {
@@ -111,6 +127,11 @@ mod tests {
                 Some((Scope::Account("A"), "INFO")),
             ),
             ("$SYS.REQ.USER.INFO", Some((Scope::User, ""))),
+            ("$SYS.REQ.CLAIMS.LIST", Some((Scope::Claims, "LIST"))),
+            (
+                "$SYS.ACCOUNT.A.CLAIMS.UPDATE",
+                Some((Scope::Account("A"), "CLAIMS.UPDATE")),
+            ),
             ("$SYS.REQ.USER.OTHER", None),
             ("$SYS.REQ.OTHER.X.Y", None),
             ("$SYS.REQ", None),
