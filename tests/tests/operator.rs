@@ -540,63 +540,52 @@ fn answer(client: &mut RawClient, subject: &str, payload: &str) -> Value {
     }
 }
 
+/// Requests about tokens in turn, and the one among them that nobody trusted has signed.
+fn token_requests(cast: &Cast) -> (Vec<(String, String)>, String) {
+    let (fresh, unknown) = (Key::account(30), Key::account(31));
+    let stranger = Key::operator(32);
+    let text =
+        |iat: i64| cast.account_token(&fresh, &json!({"iat": iat, "name": "fresh"}), &json!({}));
+    let plain = json!({"type": "account", "limits": unlimited()});
+    let forged = stranger.token(&fresh.public, &json!({}), plain);
+    let delete = |issuer: &Key, accounts: Value| {
+        let claims = json!({"type": "generic", "accounts": accounts});
+        issuer.token(&issuer.public, &json!({}), claims)
+    };
+    let named = |key: &Key, what: &str| format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.{what}", key.public);
+    let claims = |what: &str| format!("$SYS.REQ.CLAIMS.{what}");
+    let old_name = format!("$SYS.ACCOUNT.{}.CLAIMS.UPDATE", fresh.public);
+    let nothing = String::new;
+    let steps = vec![
+        (claims("LIST"), nothing()),
+        (claims("UPDATE"), text(1_750_000_000)),
+        (claims("LIST"), nothing()),
+        (named(&fresh, "LOOKUP"), nothing()),
+        (named(&unknown, "LOOKUP"), nothing()),
+        (named(&fresh, "UPDATE"), text(1_750_000_001)),
+        (named(&fresh, "LOOKUP"), nothing()),
+        (named(&unknown, "UPDATE"), text(1_750_000_002)),
+        (old_name, text(1_750_000_003)),
+        (claims("UPDATE"), forged.clone()),
+        (claims("UPDATE"), nothing()),
+        (claims("DELETE"), delete(&stranger, json!([fresh.public]))),
+        (
+            claims("DELETE"),
+            delete(&cast.operator, json!([cast.system.public])),
+        ),
+        (
+            claims("DELETE"),
+            delete(&cast.operator, json!([fresh.public])),
+        ),
+        (claims("LIST"), nothing()),
+        (named(&fresh, "LOOKUP"), nothing()),
+    ];
+    (steps, forged)
+}
+
 // proves: JWT-14, JWT-16, JWT-19
 #[test]
 fn accounts_come_and_go_over_the_wire() {
-    let cast = Cast::new();
-    let (fresh, unknown) = (Key::account(30), Key::account(31));
-    let stranger = Key::operator(32);
-    let text = |key: &Key, iat: i64| {
-        cast.account_token(key, &json!({"iat": iat, "name": "fresh"}), &json!({}))
-    };
-    let forged = stranger.token(
-        &fresh.public,
-        &json!({}),
-        json!({"type": "account", "limits": unlimited()}),
-    );
-    let delete = |issuer: &Key, subject: &str, accounts: Value| {
-        issuer.token(
-            subject,
-            &json!({}),
-            json!({"type": "generic", "accounts": accounts}),
-        )
-    };
-    let named = |key: &Key, what: &str| format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.{what}", key.public);
-    let operator = &cast.operator.public;
-    let update = "$SYS.REQ.CLAIMS.UPDATE".to_owned();
-    let remove = "$SYS.REQ.CLAIMS.DELETE".to_owned();
-    let list = "$SYS.REQ.CLAIMS.LIST".to_owned();
-    let steps: Vec<(String, String)> = vec![
-        (list.clone(), String::new()),
-        (update.clone(), text(&fresh, 1_750_000_000)),
-        (list.clone(), String::new()),
-        (named(&fresh, "LOOKUP"), String::new()),
-        (named(&unknown, "LOOKUP"), String::new()),
-        (named(&fresh, "UPDATE"), text(&fresh, 1_750_000_001)),
-        (named(&fresh, "LOOKUP"), String::new()),
-        (named(&unknown, "UPDATE"), text(&fresh, 1_750_000_002)),
-        (
-            format!("$SYS.ACCOUNT.{}.CLAIMS.UPDATE", fresh.public),
-            text(&fresh, 1_750_000_003),
-        ),
-        (update.clone(), forged.clone()),
-        (update, String::new()),
-        (
-            remove.clone(),
-            delete(&stranger, &stranger.public, json!([fresh.public])),
-        ),
-        (
-            remove.clone(),
-            delete(&cast.operator, operator, json!([cast.system.public])),
-        ),
-        (
-            remove,
-            delete(&cast.operator, operator, json!([fresh.public])),
-        ),
-        (list, String::new()),
-        (named(&fresh, "LOOKUP"), String::new()),
-    ];
-    let folders = [(); 2].map(|()| millrace_tests::fresh_folder("resolver"));
     let Some(reference) = reference_binary() else {
         skip(
             "accounts over the wire",
@@ -604,24 +593,22 @@ fn accounts_come_and_go_over_the_wire() {
         );
         return;
     };
-    let [expected, found]: [Vec<Value>; 2] =
-        [ServerBuilder::binary(reference), ServerBuilder::millrace()]
-            .into_iter()
-            .zip(&folders)
-            .map(|(builder, folder)| {
-                let options = ", allow_delete: true";
-                let config = cast.full_config(&folder.display().to_string(), options, &json!({}));
-                let server = builder.config(&config).start();
-                let mut client = cast.administrator(&server);
-                let answers: Vec<Value> = steps
-                    .iter()
-                    .map(|(subject, payload)| answer(&mut client, subject, payload))
-                    .collect();
-                answers
-            })
-            .collect::<Vec<_>>()
-            .try_into()
-            .unwrap();
+    let cast = Cast::new();
+    let (steps, forged) = token_requests(&cast);
+    let answers = |builder: ServerBuilder| {
+        let folder = millrace_tests::fresh_folder("resolver");
+        let options = ", allow_delete: true";
+        let config = cast.full_config(&folder.display().to_string(), options, &json!({}));
+        let server = builder.config(&config).start();
+        let mut client = cast.administrator(&server);
+        let mut ask = |(subject, payload): &(String, String)| answer(&mut client, subject, payload);
+        let answers: Vec<Value> = steps.iter().map(&mut ask).collect();
+        drop(server);
+        std::fs::remove_dir_all(folder).unwrap();
+        answers
+    };
+    let expected = answers(ServerBuilder::binary(reference));
+    let found = answers(ServerBuilder::millrace());
     for (place, (subject, payload)) in steps.iter().enumerate() {
         if *payload == forged {
             // The reference stores what nobody whom it trusts has signed; its users get in nowhere.
@@ -630,9 +617,6 @@ fn accounts_come_and_go_over_the_wire() {
         } else {
             assert_eq!(found[place], expected[place], "step {place}: {subject}");
         }
-    }
-    for folder in folders {
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }
 
