@@ -11,4 +11,5 @@ mod consumers {
     mod push;
     mod restart;
     mod retention;
+    mod stop;
 }

@@ -59,6 +59,15 @@ impl Broker {
         true
     }
 
+    /// Whether the next [`Self::tick`] begins to close connections, because the grace period is over:
+    /// the last moment to tell clients something.
+    #[must_use]
+    pub fn is_about_to_close(&self, now: Now) -> bool {
+        self.lame_duck.as_ref().is_some_and(|state| {
+            !state.is_closing && state.deadline_ns.is_some_and(|due| due <= now.monotonic_ns)
+        })
+    }
+
     pub(crate) fn advance_lame_duck(&mut self, now: Now) {
         let due = self.lame_duck.as_ref().and_then(|state| state.deadline_ns);
         if due.is_none_or(|deadline_ns| deadline_ns > now.monotonic_ns) {

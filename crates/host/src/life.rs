@@ -38,7 +38,7 @@ impl EventLoop {
         self.stage = Stage::Stopping {
             until_ns: now.after_ns(SHUTDOWN_WAIT_NS),
         };
-        self.node.broker().shutdown(now);
+        self.node.shut_down(now);
         self.again = true;
     }
 

@@ -123,6 +123,19 @@ impl Engine {
         }
     }
 
+    /// The server stops, or its connections are about to be closed: JetStream tells who waits.
+    pub(crate) fn shut_down(&mut self, context: &mut TurnContext<'_>) {
+        if let Phase::Running(running) = &mut self.phase {
+            let mut out = BrokerOutbound {
+                now: context.now,
+                broker: context.broker,
+            };
+            running
+                .jetstream
+                .shut_down(context.now, &mut out, &mut running.effects);
+        }
+    }
+
     pub(crate) fn jetstream(&self) -> Option<&JetStream> {
         match &self.phase {
             Phase::Running(running) => Some(&running.jetstream),

@@ -119,7 +119,30 @@ impl Node {
     /// Does what is due at `now` in the broker. The rest of the node follows in
     /// [`Self::end_of_turn`].
     pub fn tick(&mut self, now: Now) {
+        if self.broker.is_about_to_close(now) {
+            self.tell_waiting_pulls(now);
+        }
         self.broker.tick(now);
+    }
+
+    /// The server stops: waiting pulls are told (409 Server Shutdown), then every connection is closed
+    /// once its bytes are written. Groups and journal go on until their driver lets them stop.
+    pub fn shut_down(&mut self, now: Now) {
+        self.tell_waiting_pulls(now);
+        self.broker.shutdown(now);
+    }
+
+    fn tell_waiting_pulls(&mut self, now: Now) {
+        let Some(engine) = &mut self.engine else {
+            return;
+        };
+        let mut context = TurnContext {
+            now,
+            broker: &mut self.broker,
+            requests: &mut self.requests,
+            log: &mut self.log,
+        };
+        engine.shut_down(&mut context);
     }
 
     /// Ends a batch of inputs: JetStream takes what reached it, groups and journal move on.

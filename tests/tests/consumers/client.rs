@@ -76,6 +76,21 @@ impl Client {
         self.server = Some(server);
     }
 
+    /// Stops the server by a signal and notes what it sends to the end, without what the server says
+    /// about itself. Sorted: consumers are told in any order.
+    pub(crate) fn stop(&mut self, signal: &str) {
+        self.server.as_ref().unwrap().signal(signal);
+        let text = String::from_utf8_lossy(&self.raw.read_to_end()).into_owned();
+        let mut told: Vec<String> = text
+            .split("HMSG ")
+            .filter(|told| told.starts_with("in "))
+            .map(str::to_owned)
+            .collect();
+        told.sort();
+        self.note(format!("stopped by {signal}"));
+        self.transcript.append(&mut told);
+    }
+
     /// Sends raw protocol lines.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.raw.send(bytes);

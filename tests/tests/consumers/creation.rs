@@ -1,5 +1,6 @@
 //! Creating and updating: every rule with its error, in the reference's order.
 
+use millrace_tests::{RawClient, Server};
 use serde_json::{Value, json};
 
 use super::client::{Client, compare};
@@ -218,4 +219,39 @@ fn updates_are_refused_alike() {
             json!({"deliver_subject": "e", "idle_heartbeat": 1_000_000_000}),
         );
     });
+}
+
+// proves: JS-CON-01
+#[test]
+fn a_consumer_may_be_asked_for_before_its_stream_was_answered() {
+    let server = Server::jetstream();
+    for storage in ["memory", "file"] {
+        let mut client = RawClient::ready(&server.address);
+        client.send(b"SUB made 2\r\n");
+        let stream = json!({"name": storage, "subjects": [storage], "storage": storage});
+        let config = json!({"durable_name": "C", "ack_policy": "explicit"});
+        let consumer = json!({"stream_name": storage, "config": config});
+        for (call, body) in [
+            (format!("STREAM.CREATE.{storage}"), stream.to_string()),
+            (
+                format!("CONSUMER.DURABLE.CREATE.{storage}.C"),
+                consumer.to_string(),
+            ),
+            (format!("CONSUMER.INFO.{storage}.C"), String::new()),
+            (format!("STREAM.DELETE.{storage}"), String::new()),
+        ] {
+            client.publish(&format!("$JS.API.{call}"), "made", b"", body.as_bytes());
+        }
+        for kind in [
+            "stream_create_response",
+            "consumer_create_response",
+            "consumer_info_response",
+            "stream_delete_response",
+        ] {
+            let answer = client.read_message().json();
+            let expected = format!("io.nats.jetstream.api.v1.{kind}");
+            assert_eq!(answer["type"], expected, "{answer}");
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+    }
 }

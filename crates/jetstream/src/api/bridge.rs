@@ -9,6 +9,7 @@ use millrace_store::stream::StreamStore;
 use super::advisory::{self, Action, EventContext};
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
+use super::request::ApiRequest;
 use super::{direct, dispatch, finish as finishing};
 use crate::changes::PurgeRequest;
 use crate::consumer::ConsumerEvent;
@@ -23,11 +24,17 @@ use crate::request::{Outcome, PendingRequest};
 use crate::settings::Settings;
 use crate::stream::Stream;
 
+/// Most requests that wait for streams that are being created; further ones are told that there is
+/// no such stream.
+const CREATING_MAX: usize = 10_000;
+
 /// Requests and reads that wait for something.
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// Until a change of the stream is applied.
     requests: Vec<(StreamId, PendingRequest)>,
+    /// Until the stream they name is created: requests are answered in their order.
+    creating: Vec<PendingRequest>,
     /// Until the stream's store has read something.
     loading: BTreeMap<StreamId, Vec<ParkedRead>>,
     /// Until the next turn.
@@ -58,10 +65,22 @@ pub fn handle(
     out: &mut dyn Outbound,
     effects: &mut Vec<Effect>,
 ) {
+    if engine.waiting.creating.len() < CREATING_MAX && names_unfinished_stream(engine, &request) {
+        engine.waiting.creating.push(request);
+        return;
+    }
     let mut turn = ApiTurn { now, out, effects };
     if let Some((read, step)) = dispatch::handle(engine, &mut turn, request) {
         keep(engine, turn, read, step);
     }
+}
+
+/// Whether the stream that a request is about was asked for, but is not there yet.
+fn names_unfinished_stream(engine: &JetStream, request: &PendingRequest) -> bool {
+    !engine.creating.is_empty()
+        && ApiRequest::parse(&request.message.subject)
+            .and_then(ApiRequest::existing_stream)
+            .is_some_and(|name| JetStream::creating(engine, request.account, name).is_some())
 }
 
 /// A message on a stream's direct get subjects.
@@ -119,6 +138,9 @@ pub fn end_of_turn(
 ) {
     let reads = std::mem::take(&mut engine.waiting.busy);
     continue_reads(engine, now, reads, out, effects);
+    for request in std::mem::take(&mut engine.waiting.creating) {
+        handle(engine, now, request, out, effects);
+    }
     for (stream, request) in std::mem::take(&mut engine.waiting.requests) {
         // One that is let through may make its stream busy for the next.
         if engine.streams.get(&stream).is_some_and(is_changing) {

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::dispatch::{CallResult, Progress, is_empty_body, require_stream};
+use super::dispatch::{CallResult, Progress, find_stream, is_empty_body, require_stream};
 use super::engine::{ApiEngine, ApiTurn, Change};
+use super::request::ConsumerCall;
 use super::response::Body;
 use super::streams::{LIST_LIMIT, optional_body, page_of};
 use crate::error::{ApiError, ErrorCode};
@@ -51,17 +52,6 @@ fn config_of(engine: &dyn ApiEngine, stream: StreamId, name: &str) -> Option<Con
         .iter()
         .find(|(other, _)| *other == name)
         .map(|(_, config)| (*config).clone())
-}
-
-fn require_consumer(
-    engine: &dyn ApiEngine,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> Result<(StreamId, ConsumerConfig), ApiError> {
-    let id = require_stream(engine, pending, stream)?;
-    let config = config_of(engine, id, name).ok_or(ErrorCode::ConsumerNotFound)?;
-    Ok((id, config))
 }
 
 /// A consumer as create, info and reset answers carry it.
@@ -202,65 +192,6 @@ pub(super) fn list(
     Ok(Progress::Answer(Body::ConsumerList { page, consumers }))
 }
 
-pub(super) fn info(
-    engine: &mut dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> CallResult {
-    if !is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::NotEmptyRequest.into());
-    }
-    let (id, _) = require_consumer(engine, pending, stream, name)?;
-    Ok(Progress::Answer(Body::Consumer(full_info(
-        engine, turn, id, name,
-    )?)))
-}
-
-pub(super) fn delete(
-    engine: &mut dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> CallResult {
-    if !is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::NotEmptyRequest.into());
-    }
-    let (id, _) = require_consumer(engine, pending, stream, name)?;
-    if engine.stream(id).is_some_and(|stream| stream.is_changing) {
-        engine.park(id, pending.clone());
-        return Ok(Progress::Pending);
-    }
-    let name = name.to_owned();
-    engine.change_stream(turn, id, Change::DeleteConsumer { name }, pending.clone());
-    Ok(Progress::Pending)
-}
-
-pub(super) fn pause(
-    engine: &mut dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> CallResult {
-    let request: PauseRequest = optional_body(engine, pending)?;
-    let (id, _) = require_consumer(engine, pending, stream, name)?;
-    let until_ns = request
-        .pause_until
-        .filter(|until| !until.is_zero())
-        .map_or(0, |until| until.0);
-    let name = name.to_owned();
-    engine.change_stream(
-        turn,
-        id,
-        Change::PauseConsumer { until_ns, name },
-        pending.clone(),
-    );
-    Ok(Progress::Pending)
-}
-
 /// Reads a body the way calls do that came late to the reference: always lenient, and an empty one
 /// is an error.
 fn lenient_body<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
@@ -270,55 +201,124 @@ fn lenient_body<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result
     parse(body, false)
 }
 
-pub(super) fn unpin(
-    engine: &mut dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> CallResult {
-    let request: UnpinRequest = lenient_body(&pending.message.payload)?;
-    if request.group.is_empty() {
-        return Err(ErrorCode::InvalidJSON.with("consumer group not specified"));
-    }
-    if !is_valid_group_name(&request.group) {
-        return Err(ErrorCode::ConsumerInvalidGroupName.into());
-    }
-    let (id, config) = require_consumer(engine, pending, stream, name)?;
-    let known = config.priority_groups.contains(&request.group);
-    if !known || !engine.unpin(turn, id, name, &request.group) {
-        return Err(ErrorCode::ConsumerInvalidPriorityGroup.into());
-    }
-    Ok(Progress::Answer(Body::Empty {}))
+/// A request about one consumer.
+pub(super) struct Named<'a> {
+    pub(super) pending: &'a PendingRequest,
+    pub(super) stream: &'a str,
+    pub(super) name: &'a str,
 }
 
-pub(super) fn reset(
-    engine: &mut dyn ApiEngine,
-    turn: &mut ApiTurn<'_>,
-    pending: &PendingRequest,
-    stream: &str,
-    name: &str,
-) -> CallResult {
-    // Answered by the consumer itself: without one, nobody does.
-    let Ok((id, _)) = require_consumer(engine, pending, stream, name) else {
-        return Ok(Progress::Silent);
-    };
-    let body = &pending.message.payload;
-    let request: ResetRequest = if body.is_empty() {
-        ResetRequest::default()
-    } else {
-        lenient_body(body)?
-    };
-    let wanted = (request.seq != 0).then_some(request.seq);
-    let sequence = engine
-        .check_reset(turn, id, name, wanted)
-        .map_err(|reason| ErrorCode::ConsumerInvalidReset.with(reason))?;
-    let name = name.to_owned();
-    engine.change_stream(
-        turn,
-        id,
-        Change::ResetConsumer { sequence, name },
-        pending.clone(),
-    );
-    Ok(Progress::Pending)
+impl Named<'_> {
+    pub(super) fn run(
+        &self,
+        engine: &mut dyn ApiEngine,
+        turn: &mut ApiTurn<'_>,
+        call: ConsumerCall,
+    ) -> CallResult {
+        // What was asked before this is done before this.
+        let stream = find_stream(engine, self.pending, self.stream);
+        let stream = stream.and_then(|id| engine.stream(id));
+        if let Some(stream) = stream.filter(|stream| stream.is_changing) {
+            engine.park(stream.id, self.pending.clone());
+            return Ok(Progress::Pending);
+        }
+        match call {
+            ConsumerCall::Info => self.info(engine, turn),
+            ConsumerCall::Delete => self.delete(engine, turn),
+            ConsumerCall::Pause => self.pause(engine, turn),
+            ConsumerCall::Unpin => self.unpin(engine, turn),
+            ConsumerCall::Reset => self.reset(engine, turn),
+            ConsumerCall::LeaderStepdown
+            | ConsumerCall::PeerRemove
+            | ConsumerCall::PeerEvacuate => Err(ErrorCode::ClusterRequired.into()),
+        }
+    }
+
+    fn find(&self, engine: &dyn ApiEngine) -> Result<(StreamId, ConsumerConfig), ApiError> {
+        let id = require_stream(engine, self.pending, self.stream)?;
+        let config = config_of(engine, id, self.name).ok_or(ErrorCode::ConsumerNotFound)?;
+        Ok((id, config))
+    }
+
+    /// For calls that take no body.
+    fn find_without_body(&self, engine: &dyn ApiEngine) -> Result<StreamId, ApiError> {
+        if !is_empty_body(&self.pending.message.payload) {
+            return Err(ErrorCode::NotEmptyRequest.into());
+        }
+        Ok(self.find(engine)?.0)
+    }
+
+    /// Asks for a change of the consumer.
+    fn change(
+        &self,
+        engine: &mut dyn ApiEngine,
+        turn: &mut ApiTurn<'_>,
+        id: StreamId,
+        change: impl FnOnce(String) -> Change,
+    ) -> CallResult {
+        let change = change(self.name.to_owned());
+        engine.change_stream(turn, id, change, self.pending.clone());
+        Ok(Progress::Pending)
+    }
+
+    fn info(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        let id = self.find_without_body(engine)?;
+        let info = full_info(engine, turn, id, self.name)?;
+        Ok(Progress::Answer(Body::Consumer(info)))
+    }
+
+    fn delete(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        let id = self.find_without_body(engine)?;
+        self.change(engine, turn, id, |name| Change::DeleteConsumer { name })
+    }
+
+    fn pause(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        let request: PauseRequest = optional_body(engine, self.pending)?;
+        let (id, _) = self.find(engine)?;
+        let until_ns = request
+            .pause_until
+            .filter(|until| !until.is_zero())
+            .map_or(0, |until| until.0);
+        self.change(engine, turn, id, |name| Change::PauseConsumer {
+            until_ns,
+            name,
+        })
+    }
+
+    fn unpin(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        let request: UnpinRequest = lenient_body(&self.pending.message.payload)?;
+        if request.group.is_empty() {
+            return Err(ErrorCode::InvalidJSON.with("consumer group not specified"));
+        }
+        if !is_valid_group_name(&request.group) {
+            return Err(ErrorCode::ConsumerInvalidGroupName.into());
+        }
+        let (id, config) = self.find(engine)?;
+        let known = config.priority_groups.contains(&request.group);
+        if !known || !engine.unpin(turn, id, self.name, &request.group) {
+            return Err(ErrorCode::ConsumerInvalidPriorityGroup.into());
+        }
+        Ok(Progress::Answer(Body::Empty {}))
+    }
+
+    fn reset(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        // Answered by the consumer itself: without one, nobody does.
+        let Ok((id, _)) = self.find(engine) else {
+            return Ok(Progress::Silent);
+        };
+        let body = &self.pending.message.payload;
+        let request: ResetRequest = if body.is_empty() {
+            ResetRequest::default()
+        } else {
+            lenient_body(body)?
+        };
+        let wanted = (request.seq != 0).then_some(request.seq);
+        let sequence = engine
+            .check_reset(turn, id, self.name, wanted)
+            .map_err(|reason| ErrorCode::ConsumerInvalidReset.with(reason))?;
+        self.change(engine, turn, id, |name| Change::ResetConsumer {
+            sequence,
+            name,
+        })
+    }
 }

@@ -79,17 +79,15 @@ fn run(
         ApiRequest::Consumer {
             call,
             stream,
-            consumer,
-        } => match call {
-            ConsumerCall::Info => consumers::info(engine, turn, pending, stream, consumer),
-            ConsumerCall::Delete => consumers::delete(engine, turn, pending, stream, consumer),
-            ConsumerCall::Pause => consumers::pause(engine, turn, pending, stream, consumer),
-            ConsumerCall::Unpin => consumers::unpin(engine, turn, pending, stream, consumer),
-            ConsumerCall::Reset => consumers::reset(engine, turn, pending, stream, consumer),
-            ConsumerCall::LeaderStepdown
-            | ConsumerCall::PeerRemove
-            | ConsumerCall::PeerEvacuate => Err(ErrorCode::ClusterRequired.into()),
-        },
+            consumer: name,
+        } => {
+            let named = consumers::Named {
+                pending,
+                stream,
+                name,
+            };
+            named.run(engine, turn, call)
+        }
         ApiRequest::NextRequest { .. } | ApiRequest::DirectGet { .. } => Ok(Progress::Silent),
     }
 }

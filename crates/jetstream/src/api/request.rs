@@ -85,6 +85,20 @@ impl<'a> ApiRequest<'a> {
         (call == "INFO").then_some(Self::AccountInfo)
     }
 
+    /// The stream that a request about an existing stream names.
+    #[must_use]
+    pub fn existing_stream(self) -> Option<&'a str> {
+        match self {
+            Self::Stream { call, stream } => (call != StreamCall::Create).then_some(stream),
+            Self::ConsumerCreate(address) => Some(address.stream),
+            Self::ConsumerNames { stream }
+            | Self::ConsumerList { stream }
+            | Self::Consumer { stream, .. } => Some(stream),
+            Self::AccountInfo | Self::StreamNames | Self::StreamList => None,
+            Self::NextRequest { .. } | Self::DirectGet { .. } => None,
+        }
+    }
+
     /// The last part of the answer's type, `io.nats.jetstream.api.v1.<this>`.
     #[must_use]
     pub fn response_type(self) -> &'static str {

@@ -21,11 +21,13 @@ pub fn parse_ack_subject(subject: &[u8]) -> Option<AckSubject<'_>> {
     const LONG_FORM_TOKENS: usize = 11;
     let mut tokens = [b"".as_slice(); LONG_FORM_TOKENS];
     let mut count = 0;
-    for token in subject.split(|byte| *byte == b'.') {
-        if let Some(place) = tokens.get_mut(count) {
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'.', subject).chain([subject.len()]) {
+        if let (Some(place), Some(token)) = (tokens.get_mut(count), subject.get(start..end)) {
             *place = token;
         }
         count += 1;
+        start = end + 1;
     }
     let tokens = match count {
         9 => tokens.get(2..)?,
@@ -53,7 +55,13 @@ pub fn parse_ack_subject(subject: &[u8]) -> Option<AckSubject<'_>> {
 }
 
 fn number(token: &[u8]) -> Option<u64> {
-    std::str::from_utf8(token).ok()?.parse().ok()
+    if token.is_empty() {
+        return None;
+    }
+    token.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 /// Writes ack subjects without allocating per message.
@@ -136,6 +144,9 @@ mod tests {
         for bad in [
             b"$JS.ACK.S.C.2.30.44.17".as_slice(),
             b"$JS.ACK.S.C.x.30.44.17.5",
+            b"$JS.ACK.S.C.2..44.17.5",
+            b"$JS.ACK.S.C.2.+30.44.17.5",
+            b"$JS.ACK.S.C.2.30.99999999999999999999.17.5",
             b"",
         ] {
             assert_eq!(parse_ack_subject(bad), None);

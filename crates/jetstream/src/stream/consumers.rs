@@ -199,7 +199,8 @@ impl Stream {
             return;
         }
         match endpoint {
-            Endpoint::Ack(_) => self.acknowledge(turn, message),
+            // It reads nothing: what it makes room for is delivered at the end of the turn.
+            Endpoint::Ack(_) => return self.acknowledge(turn, message),
             Endpoint::NextRequest(_) => {
                 let Some(name) = last_token(&message.subject) else {
                     return;
@@ -230,14 +231,14 @@ impl Stream {
         let Ok(name) = std::str::from_utf8(subject.consumer) else {
             return;
         };
-        let name = name.to_owned();
-        let answer = self.with_consumer(turn, &name, |consumer, context| {
+        let answer = self.with_consumer(turn, name, |consumer, context| {
             consumer.acknowledge(context, &subject, &message.reply, &message.payload)
         });
         if answer == Some(AckAnswer::AfterCommit) && !message.reply.is_empty() {
             self.lead.turn_acknowledgements.push(message.reply.clone());
         }
-        self.wake_one(turn, &name);
+        // Acknowledgements come in runs: what they make room for is delivered once, behind the last.
+        self.wake_later(name);
     }
 
     /// The end of a turn: what consumers want logged goes into the entry, and acknowledgements
@@ -533,22 +534,12 @@ impl Stream {
                 Endpoint::NextRequest(self.id),
             ));
         }
-        for (filter, endpoint) in filters {
-            let (account, filter) = (self.account, Bytes::from(filter));
-            turn.effects.push(if bind {
-                Effect::Bind {
-                    account,
-                    filter,
-                    endpoint,
-                }
-            } else {
-                Effect::Unbind {
-                    account,
-                    filter,
-                    endpoint,
-                }
-            });
-        }
+        let filters = filters.into_iter();
+        self.bind_filters(
+            turn,
+            filters.map(|(filter, to)| (Bytes::from(filter), to)),
+            bind,
+        );
     }
 
     fn watch_consumer(&mut self, turn: &mut Turn<'_>, name: &str) {
@@ -661,41 +652,43 @@ impl Stream {
         let domain = turn.shared.domain.clone();
         let old = self.filters(before, &domain);
         let new = self.filters(&self.config, &domain);
+        let gone = old.iter().filter(|one| !new.contains(one)).cloned();
+        self.bind_filters(turn, gone, false);
+        let added = new.iter().filter(|one| !old.contains(one)).cloned();
+        self.bind_filters(turn, added, true);
+    }
+
+    /// Subscribes the stream's endpoints to filters, or takes that back.
+    fn bind_filters(
+        &self,
+        turn: &mut Turn<'_>,
+        filters: impl IntoIterator<Item = (Bytes, Endpoint)>,
+        bind: bool,
+    ) {
         let account = self.account;
-        for (filter, endpoint) in old.iter().filter(|one| !new.contains(one)).cloned() {
-            turn.effects.push(Effect::Unbind {
-                account,
-                filter,
-                endpoint,
-            });
-        }
-        for (filter, endpoint) in new.iter().filter(|one| !old.contains(one)).cloned() {
-            turn.effects.push(Effect::Bind {
-                account,
-                filter,
-                endpoint,
-            });
-        }
+        turn.effects
+            .extend(filters.into_iter().map(|(filter, endpoint)| {
+                if bind {
+                    Effect::Bind {
+                        account,
+                        filter,
+                        endpoint,
+                    }
+                } else {
+                    Effect::Unbind {
+                        account,
+                        filter,
+                        endpoint,
+                    }
+                }
+            }));
     }
 
     /// Subscribes to (or leaves) everything of this stream.
     pub(crate) fn bind_all(&self, turn: &mut Turn<'_>, bind: bool) {
         let account = self.account;
-        for (filter, endpoint) in self.filters(&self.config, &turn.shared.domain) {
-            turn.effects.push(if bind {
-                Effect::Bind {
-                    account,
-                    filter,
-                    endpoint,
-                }
-            } else {
-                Effect::Unbind {
-                    account,
-                    filter,
-                    endpoint,
-                }
-            });
-        }
+        let filters = self.filters(&self.config, &turn.shared.domain);
+        self.bind_filters(turn, filters, bind);
         for name in self.consumers.keys() {
             self.bind_consumer(turn, name, bind);
         }
