@@ -270,7 +270,7 @@ impl Broker {
         subject: &[u8],
         reply: &[u8],
         headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> Delivered {
         let message = Message {
             subject,
@@ -278,7 +278,8 @@ impl Broker {
             headers,
             payload,
             body: &[],
-            source: Source::Borrowed,
+            // Stored messages may lie in a block that was read for many of them.
+            source: Source::Block(payload),
         };
         let mut outgoing = Outgoing::new(message, None);
         outgoing.destination = destination;

@@ -3,6 +3,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use millrace_config::Options;
 use millrace_core::{
     AccountId, BrokerEffect, CloseReason, Delivered, Delivery, EndpointId, LogLevel,
@@ -281,9 +282,15 @@ fn receivers_inside_the_server_get_messages_and_count_as_responders() {
         }
     );
     assert_eq!(bench.take("a"), "MSG in 1 2\r\nok\r\n");
-    let routed = bench
-        .broker
-        .publish_as(bench.now, account, b"in", b"stored", b"ack", b"", b"m");
+    let routed = bench.broker.publish_as(
+        bench.now,
+        account,
+        b"in",
+        b"stored",
+        b"ack",
+        b"",
+        &Bytes::from_static(b"m"),
+    );
     assert!(routed.any());
     assert_eq!(bench.take("a"), "MSG stored 1 ack 1\r\nm\r\n");
     bench.broker.unbind(account, b"svc.*", endpoint);

@@ -3,6 +3,8 @@
 //! It is a call and not an effect: whether a recipient took the message decides what a consumer
 //! does next (hard-parts 1).
 
+use bytes::Bytes;
+
 use crate::ids::AccountRef;
 
 /// A client connection as the broker numbers it.
@@ -41,7 +43,8 @@ pub trait Outbound {
 
     /// Routes a message by `destination` while its recipients are shown `subject`: a consumer's
     /// delivery reaches an inbox but carries the subject it was stored under. True if anybody
-    /// received it. With `destination` = `subject` it is [`Outbound::send`].
+    /// received it. With `destination` = `subject` it is [`Outbound::send`], but that a large payload
+    /// is shared with recipients instead of copied for each.
     fn deliver(
         &mut self,
         account: AccountRef,
@@ -49,7 +52,7 @@ pub trait Outbound {
         subject: &[u8],
         reply: &[u8],
         headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> bool;
 
     /// True if a message on this literal subject would reach somebody.

@@ -1,6 +1,7 @@
 //! JetStream's way out: its sends become publishes of the broker, answered at once, because what a
 //! consumer does next depends on whether somebody took the message (hard-parts 1).
 
+use bytes::Bytes;
 use millrace_clock::Now;
 use millrace_core::{AccountId, Broker, ConnectionId};
 use millrace_jetstream::AccountRef;
@@ -39,7 +40,7 @@ impl Outbound for BrokerOutbound<'_> {
         subject: &[u8],
         reply: &[u8],
         headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> bool {
         let account = AccountId(account.0);
         self.broker

@@ -231,7 +231,7 @@ fn with_stream_events(
 }
 
 fn is_changing(stream: &Stream) -> bool {
-    stream.lead.is_barred()
+    stream.lead.has_changes()
 }
 
 impl ApiEngine for JetStream {

@@ -193,6 +193,10 @@ impl Target {
         let block = HeaderBuilder::new().status(code, text).finish();
         out.send(self.account, &self.reply, b"", &block, b"");
     }
+
+    fn send_message(&self, out: &mut dyn Outbound, block: &[u8], payload: &Bytes) {
+        out.deliver(self.account, &self.reply, &self.reply, b"", block, payload);
+    }
 }
 
 /// A direct get under way.
@@ -274,13 +278,7 @@ impl DirectGet {
         } else {
             self.headers_of(&message, &[])
         };
-        out.send(
-            self.target.account,
-            &self.target.reply,
-            b"",
-            &block,
-            &message.payload,
-        );
+        self.target.send_message(out, &block, &message.payload);
         Step::Done
     }
 
@@ -328,13 +326,7 @@ impl DirectGet {
         ];
         let block = self.headers_of(message, &extra);
         self.previous = message.sequence;
-        out.send(
-            self.target.account,
-            &self.target.reply,
-            b"",
-            &block,
-            &message.payload,
-        );
+        self.target.send_message(out, &block, &message.payload);
     }
 
     fn send_end(&self, out: &mut dyn Outbound) {

@@ -420,6 +420,11 @@ pub(super) fn delete(
         return Err(ErrorCode::NotEmptyRequest.into());
     }
     let id = require_stream(engine, pending, name)?;
+    // What was asked before this is answered before there is no stream to ask.
+    if engine.stream(id).is_some_and(|stream| stream.is_changing) {
+        engine.park(id, pending.clone());
+        return Ok(Progress::Pending);
+    }
     engine.delete_stream(turn, id, pending.clone());
     Ok(Progress::Pending)
 }

@@ -3,6 +3,8 @@
 //! A message counts as delivered only when somebody received it: if nobody did, nothing has
 //! happened and it is tried again with the next request or the next interest.
 
+use bytes::Bytes;
+
 use super::leader::Leadership;
 use super::priority::{self, Counts};
 use super::record::Again;
@@ -37,7 +39,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) subject: &'a [u8],
     pub(super) reply: &'a [u8],
     pub(super) headers: &'a [u8],
-    pub(super) payload: &'a [u8],
+    pub(super) payload: &'a Bytes,
 }
 
 impl Outgoing<'_> {
@@ -184,6 +186,7 @@ impl Consumer {
         );
         let ack = std::mem::take(&mut leader.ack);
         let mut headers = std::mem::take(&mut leader.headers);
+        let nothing = Bytes::new();
         let mut outgoing = Outgoing {
             subject: &message.subject,
             reply: ack.subject(),
@@ -200,7 +203,7 @@ impl Consumer {
                 &mut headers,
             );
             outgoing.headers = &headers;
-            outgoing.payload = b"";
+            outgoing.payload = &nothing;
         }
         let taken = match &self.settings.mode {
             Mode::Push(_) => self.push(context, &outgoing),

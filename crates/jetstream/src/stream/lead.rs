@@ -55,6 +55,8 @@ pub(crate) struct Lead {
     barrier: u64,
     pub(crate) inbox: VecDeque<Inbound>,
     inbox_bytes: u64,
+    /// How many of them are changes.
+    inbox_changes: usize,
     answers: VecDeque<Answer>,
     requests: VecDeque<(u64, PendingRequest)>,
     acknowledgements: VecDeque<(u64, Bytes)>,
@@ -155,6 +157,11 @@ impl Lead {
         self.commit.is_some() || self.barrier > self.applied
     }
 
+    /// Whether a change that an API request asked for is not applied yet.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.barrier > self.applied || self.inbox_changes > 0
+    }
+
     /// The head of the next entry: it is proposed with it.
     fn next_head(&mut self, turn: &Turn<'_>) -> EntryHead {
         self.proposed += 1;
@@ -238,6 +245,12 @@ impl Lead {
     }
 }
 
+impl Inbound {
+    const fn is_change(&self) -> bool {
+        matches!(self, Self::Change(..))
+    }
+}
+
 fn inbound_size(inbound: &Inbound) -> u64 {
     match inbound {
         Inbound::Publish(message) => (message.headers.len() + message.payload.len()) as u64,
@@ -274,6 +287,7 @@ impl Stream {
         let busy = !self.lead.inbox.is_empty() || self.lead.is_barred();
         if busy || self.admit(turn, &inbound) == Admission::Wait {
             self.lead.inbox_bytes += inbound_size(&inbound);
+            self.lead.inbox_changes += usize::from(inbound.is_change());
             self.lead.inbox.push_back(inbound);
         }
     }
@@ -289,6 +303,7 @@ impl Stream {
                 return;
             }
             self.lead.inbox_bytes -= inbound_size(&inbound);
+            self.lead.inbox_changes -= usize::from(inbound.is_change());
         }
     }
 

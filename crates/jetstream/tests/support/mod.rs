@@ -53,7 +53,7 @@ impl Outbound for FakeOutbound {
         _subject: &[u8],
         reply: &[u8],
         headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> bool {
         self.send(account, destination, reply, headers, payload)
     }

@@ -47,7 +47,8 @@ impl Outbound for FakeOutbound {
         headers: &[u8],
         payload: &[u8],
     ) -> bool {
-        self.deliver(account, subject, subject, reply, headers, payload)
+        let payload = Bytes::copy_from_slice(payload);
+        self.deliver(account, subject, subject, reply, headers, &payload)
     }
 
     fn deliver(
@@ -57,7 +58,7 @@ impl Outbound for FakeOutbound {
         subject: &[u8],
         reply: &[u8],
         headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> bool {
         let received = self.has_interest(account, destination);
         if received {
