@@ -19,18 +19,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Slices handed to one `pwritev`.
 const WRITE_SLICES: usize = 256;
 
-/// The two lanes. The queues are bounded by what the node has in flight.
+/// The lanes. The queues are bounded by what the node has in flight.
 #[derive(Debug)]
 pub(crate) struct DiskLanes {
     journal: Sender<DiskRequest>,
     data: Sender<DiskRequest>,
+    read: Sender<DiskRequest>,
 }
 
 /// Open files, shared by the lanes: cold reads of a journal file run beside its writes.
 type Files = Arc<Mutex<HashMap<FileId, Arc<File>>>>;
 
 impl DiskLanes {
-    /// Starts both threads on the store folder `root`.
+    /// Starts the threads on the store folder `root`.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -51,6 +52,7 @@ impl DiskLanes {
         Ok(Self {
             journal: lane("journal-disk")?,
             data: lane("data-disk")?,
+            read: lane("read-disk")?,
         })
     }
 
@@ -58,6 +60,7 @@ impl DiskLanes {
         let lane = match request.lane {
             Lane::Journal => &self.journal,
             Lane::Data => &self.data,
+            Lane::Read => &self.read,
         };
         // The threads live as long as the lanes.
         let _ = lane.send(request);

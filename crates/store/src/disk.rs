@@ -38,13 +38,15 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u64);
 
-/// Which executor carries the request out: the journal's own thread, or the one for data files.
+/// Which executor carries the request out; each has a thread of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Journal writes and syncs: on the acknowledgement path.
     Journal,
-    /// Segments, indexes, scratch files, directory work, cold reads.
+    /// Segments, indexes, scratch files, directory work.
     Data,
+    /// Reads of stored messages: they must not wait behind the writes and syncs of a flush.
+    Read,
 }
 
 /// One thing to do on the disk.

@@ -404,6 +404,12 @@ impl Consumer {
         }
     }
 
+    /// Whether messages were delivered and neither acknowledged nor forgotten.
+    #[must_use]
+    pub(crate) fn holds_messages(&self) -> bool {
+        !self.state.pending.is_empty() || !self.state.redelivered.is_empty()
+    }
+
     /// Whether the log still wants this message (interest retention): it matches, and no applied
     /// record settled it.
     #[must_use]

@@ -28,11 +28,15 @@ pub struct ConsumerSlot {
     pub created_ns: i64,
     pub consumer: Consumer,
     place: Place,
-    deadline_ns: Option<u64>,
+    /// Its number in the index.
+    pub(super) number: u32,
+    pub(super) deadline_ns: Option<u64>,
     /// It may have something to deliver.
-    wake: bool,
+    pub(super) wake: bool,
     /// Its deadline may have moved.
-    touched: bool,
+    pub(super) touched: bool,
+    /// It may have something to log.
+    pub(super) unlogged: bool,
     /// Its deletion for inactivity is in flight.
     leaving: bool,
 }
@@ -54,6 +58,35 @@ impl Stream {
         }
     }
 
+    fn insert_consumer(
+        &mut self,
+        name: &str,
+        config: ConsumerConfig,
+        created_ns: i64,
+        consumer: Consumer,
+        place: Place,
+    ) {
+        let filter = &consumer.settings().filter;
+        // Of a checkpoint: nobody remembers whether its filter was another one before.
+        let wide = consumer.holds_messages();
+        let number = self.consumer_index.insert(name, filter, wide);
+        let mut slot = ConsumerSlot {
+            config,
+            created_ns,
+            consumer,
+            place,
+            number,
+            deadline_ns: None,
+            wake: false,
+            touched: false,
+            unlogged: false,
+            leaving: false,
+        };
+        self.consumer_index.marks.wake(&mut slot);
+        self.consumer_index.marks.touch(&mut slot);
+        self.consumers.insert(name.to_owned(), slot);
+    }
+
     /// Hands a consumer to `act` together with what it may touch. `None`: no such consumer.
     pub fn with_consumer<R>(
         &mut self,
@@ -63,7 +96,7 @@ impl Stream {
     ) -> Option<R> {
         let watermark = self.store.state().last_sequence;
         let slot = self.consumers.get_mut(name)?;
-        slot.touched = true;
+        self.consumer_index.marks.touch(slot);
         let mut events = Vec::new();
         let mut context = ConsumerContext {
             now: turn.now,
@@ -105,43 +138,41 @@ impl Stream {
 
     /// True if some consumer wants messages on this subject.
     pub(crate) fn is_wanted(&self, subject: &[u8]) -> bool {
-        self.config.retention != RetentionPolicy::Interest
-            || self
-                .consumers
-                .values()
-                .any(|slot| slot.consumer.settings().filter.matches(subject))
+        self.config.retention != RetentionPolicy::Interest || self.consumer_index.is_wanted(subject)
     }
 
     pub(super) fn consumers_see(&mut self, sequence: u64, subject: &[u8]) {
-        for slot in self.consumers.values_mut() {
-            let wanted = slot.consumer.message_appended(sequence, subject);
-            slot.wake |= wanted;
-            self.wake_consumers |= wanted;
-        }
+        let consumers = &mut self.consumers;
+        self.consumer_index
+            .for_concerned(consumers, subject, false, |_, slot, marks| {
+                if slot.consumer.message_appended(sequence, subject) {
+                    marks.wake(slot);
+                }
+            });
     }
 
     pub(super) fn consumers_lose(&mut self, sequence: u64, subject: &[u8]) {
         let mut events = Vec::new();
-        for (name, slot) in &mut self.consumers {
-            if slot
-                .consumer
-                .message_removed(sequence, subject, &mut events)
-            {
-                slot.wake = true;
-                slot.touched = true;
-                self.wake_consumers = true;
-            }
-            let named = events.drain(..).map(|event| (name.clone(), event));
-            self.consumer_losses.extend(named);
-        }
+        let losses = &mut self.consumer_losses;
+        let consumers = &mut self.consumers;
+        self.consumer_index
+            .for_concerned(consumers, subject, true, |name, slot, marks| {
+                if slot
+                    .consumer
+                    .message_removed(sequence, subject, &mut events)
+                {
+                    marks.wake(slot);
+                    marks.touch(slot);
+                }
+                losses.extend(events.drain(..).map(|event| (name.to_owned(), event)));
+            });
     }
 
     /// Every consumer is looked at in this turn.
     pub(crate) fn wake_every_consumer(&mut self) {
         for slot in self.consumers.values_mut() {
-            slot.wake = true;
+            self.consumer_index.marks.wake(slot);
         }
-        self.wake_consumers = !self.consumers.is_empty();
     }
 
     pub(super) fn consumers_purged(&mut self, filter: Option<&Filter>) {
@@ -159,16 +190,20 @@ impl Stream {
         for (name, event) in std::mem::take(&mut self.consumer_losses) {
             turn.shared.consumer_events.push((self.id, name, event));
         }
-        if !std::mem::take(&mut self.wake_consumers) || !self.lead.is_leader {
+        let woken = self.consumer_index.marks.take_woken();
+        if woken.is_empty() {
             return;
         }
-        let woken = self
-            .consumers
-            .iter_mut()
-            .filter_map(|(name, slot)| std::mem::take(&mut slot.wake).then(|| name.clone()));
-        let names: Vec<String> = woken.collect();
-        for name in names {
-            self.wake_one(turn, &name);
+        for number in woken {
+            let Some(name) = self.consumer_index.name(number).cloned() else {
+                continue;
+            };
+            if let Some(slot) = self.consumers.get_mut(&name) {
+                slot.wake = false;
+            }
+            if self.lead.is_leader {
+                self.wake_one(turn, &name);
+            }
         }
         self.poll_store(turn);
     }
@@ -188,8 +223,7 @@ impl Stream {
 
     fn wake_later(&mut self, name: &str) {
         if let Some(slot) = self.consumers.get_mut(name) {
-            slot.wake = true;
-            self.wake_consumers = true;
+            self.consumer_index.marks.wake(slot);
         }
     }
 
@@ -244,9 +278,15 @@ impl Stream {
     /// The end of a turn: what consumers want logged goes into the entry, and acknowledgements
     /// that were asked to be confirmed wait for it.
     pub(super) fn collect_consumer_records(&mut self, turn: &mut Turn<'_>) {
-        for (name, slot) in &mut self.consumers {
-            let record = slot.touched.then(|| slot.consumer.take_record(turn.now));
-            let Some(record) = record.flatten() else {
+        for number in self.consumer_index.marks.take_unlogged() {
+            let Some(name) = self.consumer_index.name(number) else {
+                continue;
+            };
+            let Some(slot) = self.consumers.get_mut(name) else {
+                continue;
+            };
+            slot.unlogged = false;
+            let Some(record) = slot.consumer.take_record(turn.now) else {
                 continue;
             };
             let durability = if record.urgent {
@@ -429,23 +469,16 @@ impl Stream {
             Some(slot) => {
                 self.watch_changes
                     .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
+                let before = slot.consumer.settings().filter.clone();
                 slot.consumer.update(settings, &store);
+                let now = &slot.consumer.settings().filter;
+                self.consumer_index.change_filter(slot.number, &before, now);
                 slot.config = config;
                 true
             }
             None => {
                 let consumer = Consumer::create(settings, created_ns, &store);
-                let slot = ConsumerSlot {
-                    config,
-                    created_ns,
-                    consumer,
-                    place,
-                    deadline_ns: None,
-                    wake: true,
-                    touched: true,
-                    leaving: false,
-                };
-                self.consumers.insert(name.to_owned(), slot);
+                self.insert_consumer(name, config, created_ns, consumer, place);
                 false
             }
         };
@@ -487,7 +520,9 @@ impl Stream {
         if self.consumers.contains_key(name) {
             self.bind_consumer(turn, name, false);
         }
-        self.consumers.remove(name);
+        if let Some(slot) = self.consumers.remove(name) {
+            self.consumer_index.remove(&slot);
+        }
         self.remove_unneeded();
         let consumer = name.to_owned();
         // A deletion for inactivity and one that was asked for may be on their way together.
@@ -588,15 +623,7 @@ impl Stream {
     }
 
     pub(super) fn tick_consumers(&mut self, turn: &mut Turn<'_>) {
-        let due: Vec<String> = self
-            .consumers
-            .iter()
-            .filter(|(_, slot)| {
-                slot.deadline_ns
-                    .is_some_and(|deadline| deadline <= turn.now.monotonic_ns)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let due = self.consumer_index.due(turn.now.monotonic_ns);
         for name in due {
             self.with_consumer(turn, &name, |consumer, context| consumer.tick(context));
             self.wake_one(turn, &name);
@@ -605,27 +632,26 @@ impl Stream {
 
     /// Asks consumers that did something for their next deadline; [`Stream::consumer_deadline`] is the earliest.
     pub(crate) fn refresh_consumer_deadlines(&mut self) {
-        for slot in self.consumers.values_mut() {
-            if std::mem::take(&mut slot.touched) {
-                slot.deadline_ns = slot.consumer.next_deadline();
+        for number in self.consumer_index.marks.take_touched() {
+            let Some(name) = self.consumer_index.name(number) else {
+                continue;
+            };
+            if let Some(slot) = self.consumers.get_mut(name) {
+                slot.touched = false;
+                let deadline_ns = slot.consumer.next_deadline();
+                self.consumer_index.set_deadline(slot, deadline_ns);
             }
         }
     }
 
     pub(super) fn consumer_deadline(&self) -> Option<u64> {
-        let busy = self.wake_consumers.then_some(0);
-        let earliest = self
-            .consumers
-            .values()
-            .filter_map(|slot| slot.deadline_ns)
-            .min();
-        [busy, earliest].into_iter().flatten().min()
+        self.consumer_index.next_deadline()
     }
 
     pub(super) fn unlead_consumers(&mut self) {
         for slot in self.consumers.values_mut() {
             slot.consumer.follow();
-            slot.deadline_ns = None;
+            self.consumer_index.set_deadline(slot, None);
         }
     }
 
@@ -753,17 +779,7 @@ impl Stream {
             let consumer = Consumer::restore(settings, &snapshot)
                 .map_err(|_| RestoreError::Consumer(name.clone()))?;
             let place = self.place(domain);
-            let slot = ConsumerSlot {
-                config,
-                created_ns,
-                consumer,
-                place,
-                deadline_ns: None,
-                wake: true,
-                touched: true,
-                leaving: false,
-            };
-            self.consumers.insert(name, slot);
+            self.insert_consumer(&name, config, created_ns, consumer, place);
         }
         Ok(())
     }

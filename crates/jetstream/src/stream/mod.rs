@@ -6,6 +6,7 @@
 
 pub mod apply;
 mod checkpoint;
+mod consumer_index;
 mod consumers;
 pub mod dedup;
 mod expiry;
@@ -27,6 +28,7 @@ use crate::model::{StorageKind, StreamConfig};
 use crate::publish::AckPrefix;
 use crate::shared::{Shared, Turn};
 
+use consumer_index::ConsumerIndex;
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
 pub(crate) use lead::{Admission, Lead, Question};
@@ -66,7 +68,8 @@ pub struct Stream {
     /// Accounted bytes as the shared usage knows them.
     pub(crate) accounted_bytes: u64,
     pub(crate) checkpoint: checkpoint::CheckpointState,
-    pub(crate) wake_consumers: bool,
+    /// Which of them something concerns.
+    pub(crate) consumer_index: ConsumerIndex,
     /// What removals did to consumers; handed on at the next wake.
     pub(crate) consumer_losses: Vec<(String, crate::consumer::ConsumerEvent)>,
     /// Subjects of push consumers to watch (true) or to leave, until the effects are made.
@@ -125,7 +128,7 @@ impl Stream {
             store_space,
             accounted_bytes: 0,
             checkpoint: checkpoint::CheckpointState::default(),
-            wake_consumers: false,
+            consumer_index: ConsumerIndex::default(),
             consumer_losses: Vec::new(),
             watch_changes: Vec::new(),
             quarantined: false,

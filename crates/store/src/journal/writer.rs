@@ -563,7 +563,7 @@ impl Journal {
         };
         Some(DiskRequest {
             token,
-            lane: Lane::Data,
+            lane: Lane::Read,
             operation,
         })
     }

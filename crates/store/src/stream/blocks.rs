@@ -10,6 +10,14 @@ const MAX_LOOK_BACK: usize = 4;
 /// Blocks that nobody has used yet are kept above the budget up to this number.
 const MAX_FRESH: usize = 64;
 
+/// Bytes out of a block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) bytes: Bytes,
+    /// The end of the block, when a reader in order begins with it: what follows may be read now.
+    pub(super) begun: Option<u64>,
+}
+
 /// The cache of one store.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
@@ -26,13 +34,15 @@ pub(super) struct Blocks {
 #[derive(Debug)]
 struct Block {
     data: Bytes,
+    /// Read for somebody who goes through the file in order.
+    in_order: bool,
     used: u64,
     fresh: bool,
 }
 
 impl Blocks {
     /// The bytes from `offset` on, if one block has them all.
-    pub(super) fn find(&mut self, source: Source, offset: u64, length: u64) -> Option<Bytes> {
+    pub(super) fn find(&mut self, source: Source, offset: u64, length: u64) -> Option<Found> {
         let candidates = self
             .blocks
             .range(..=(source, offset))
@@ -44,13 +54,31 @@ impl Blocks {
                 let from = offset - key.1;
                 (from + length <= block.data.len() as u64).then_some((*key, from))
             })?;
-        self.touch(key);
-        let data = &self.blocks.get(&key)?.data;
-        Some(data.slice(from as usize..(from + length) as usize))
+        let is_fresh = self.touch(key);
+        let block = self.blocks.get(&key)?;
+        let end = key.1 + block.data.len() as u64;
+        Some(Found {
+            bytes: block.data.slice(from as usize..(from + length) as usize),
+            begun: (is_fresh && block.in_order).then_some(end),
+        })
+    }
+
+    /// Whether one block has all these bytes. Not a use of it.
+    pub(super) fn has(&self, source: Source, offset: u64, length: u64) -> bool {
+        let before = self.blocks.range((source, 0)..=(source, offset)).rev();
+        before
+            .take(MAX_LOOK_BACK)
+            .any(|(key, block)| offset + length <= key.1 + block.data.len() as u64)
     }
 
     /// Keeps a block.
-    pub(super) fn insert(&mut self, source: Source, start: u64, data: Bytes, budget: u64) {
+    pub(super) fn insert(
+        &mut self,
+        (source, start): (Source, u64),
+        data: Bytes,
+        in_order: bool,
+        budget: u64,
+    ) {
         let key = (source, start);
         self.remove(key);
         self.last = Some((source, start, start + data.len() as u64));
@@ -61,6 +89,7 @@ impl Blocks {
             key,
             Block {
                 data,
+                in_order,
                 used: self.uses,
                 fresh: true,
             },
@@ -125,10 +154,12 @@ impl Blocks {
         self.bytes
     }
 
-    fn touch(&mut self, key: (Source, u64)) {
+    /// Notes a use; true for the first one.
+    fn touch(&mut self, key: (Source, u64)) -> bool {
         let Some(block) = self.blocks.get_mut(&key) else {
-            return;
+            return false;
         };
+        let is_fresh = block.fresh;
         let list = if block.fresh {
             &mut self.fresh
         } else {
@@ -139,6 +170,7 @@ impl Blocks {
         block.used = self.uses;
         block.fresh = false;
         self.by_use.insert(self.uses, key);
+        is_fresh
     }
 
     fn remove(&mut self, key: (Source, u64)) {
@@ -163,19 +195,40 @@ mod tests {
         let mut blocks = Blocks::default();
         let data = |byte: u8| Bytes::from(vec![byte; 100]);
         for start in [0, 100, 200] {
-            blocks.insert(Source::Segment(1), start, data(start as u8), 250);
+            blocks.insert((Source::Segment(1), start), data(start as u8), false, 250);
             assert!(blocks.find(Source::Segment(1), start, 100).is_some());
         }
         assert_eq!(blocks.find(Source::Segment(1), 0, 10), None);
         assert_eq!(blocks.find(Source::Segment(1), 150, 60), None);
-        assert_eq!(
-            blocks.find(Source::Segment(1), 210, 10),
-            Some(Bytes::from(vec![200; 10]))
-        );
-        blocks.insert(Source::Journal(1), 0, data(7), 50);
+        let found = Found {
+            bytes: Bytes::from(vec![200; 10]),
+            begun: None,
+        };
+        assert_eq!(blocks.find(Source::Segment(1), 210, 10), Some(found));
+        blocks.insert((Source::Journal(1), 0), data(7), false, 50);
         assert_eq!(blocks.bytes(), 100);
         assert!(blocks.find(Source::Journal(1), 5, 5).is_some());
         blocks.forget(Source::Journal(1));
         assert_eq!(blocks.bytes(), 0);
+    }
+
+    #[test]
+    fn the_first_use_of_a_block_read_in_order_says_where_it_ends() {
+        let mut blocks = Blocks::default();
+        let source = Source::Segment(1);
+        let data = Bytes::from(vec![0; 100]);
+        blocks.insert((source, 50), data.clone(), true, 1000);
+        blocks.insert((source, 150), data, false, 1000);
+        assert!(blocks.has(source, 60, 90) && !blocks.has(source, 60, 91));
+        let mut begun = |offset| {
+            blocks
+                .find(source, offset, 10)
+                .and_then(|found| found.begun)
+        };
+        assert_eq!(
+            (begun(60), begun(70), begun(150)),
+            (Some(150), None, None),
+            "told once, and only for a block that was read in order"
+        );
     }
 }

@@ -471,6 +471,31 @@ fn a_tail_beyond_its_share_is_read_back_from_the_journal() {
 }
 
 #[test]
+fn a_reader_in_order_finds_the_next_block_read_already() {
+    for (messages, payload) in [(4000, 400), (40, 100_000)] {
+        let mut world = World::new(MemoryShare {
+            tail_bytes: 0,
+            block_bytes: 4 << 20,
+        });
+        for _ in 0..messages {
+            world.append("a", payload);
+        }
+        world.flush_and_settle();
+        let (mut waits, reads_before) = (0, world.disk.reads);
+        for sequence in 1..=messages {
+            while world.store.get(sequence) == Lookup::Loading {
+                waits += 1;
+                world.settle();
+            }
+            world.settle();
+        }
+        assert!(waits <= 2, "waited {waits} times for the disk");
+        let reads = world.disk.reads - reads_before;
+        assert!(reads <= 12, "{reads} reads");
+    }
+}
+
+#[test]
 fn damage_in_the_journal_is_told_once_and_stays_one_message_through_the_flush() {
     let mut world = World::new(MemoryShare {
         tail_bytes: 0,

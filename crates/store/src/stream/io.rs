@@ -1,7 +1,8 @@
 //! What a store has asked of the disk and of the journal, and which of its files are open.
 //!
-//! All requests go to the data lane, where requests of one file are carried out in order: an
-//! `Open` need not be waited for, and a `Close` comes after the reads before it.
+//! In a lane, requests of one file are carried out in order: an `Open` need not be waited for, and a
+//! `Close` comes after what was asked before it. Segments are read in the lane for reads, through
+//! files of their own; all else goes to the data lane.
 
 use super::segment::record::segment_name;
 use super::types::{JournalRead, StoreRequests};
@@ -10,7 +11,7 @@ use crate::ids::IdSpace;
 use crate::journal::JournalPosition;
 use std::collections::BTreeMap;
 
-/// Segment files that one store keeps open.
+/// Segment files that one store keeps open, for reading and for all else.
 const MAX_OPEN_FILES: usize = 4;
 
 /// Why something was asked.
@@ -18,11 +19,12 @@ const MAX_OPEN_FILES: usize = 4;
 pub(super) enum Purpose {
     /// Nobody waits for it.
     Nothing,
-    /// A block for the cache; read because of this message.
+    /// A block for the cache; read because of this message, for a reader in order or for that one.
     Block {
         source: Source,
         start: u64,
         sequence: u64,
+        in_order: bool,
     },
     /// A step of the flush under way.
     FlushStep,
@@ -54,6 +56,33 @@ struct OpenFile {
     last_used: u64,
 }
 
+/// Open segment files of one lane.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    files: BTreeMap<u64, OpenFile>,
+    uses: u64,
+}
+
+impl OpenFiles {
+    /// The file of a segment if it is open.
+    fn get(&mut self, id: u64) -> Option<FileId> {
+        self.uses += 1;
+        let open = self.files.get_mut(&id)?;
+        open.last_used = self.uses;
+        Some(open.file)
+    }
+
+    /// Notes an open file; gives the segment whose file is to be closed for it.
+    fn insert(&mut self, id: u64, file: FileId) -> Option<u64> {
+        let full = self.files.len() >= MAX_OPEN_FILES;
+        let oldest = self.files.iter().min_by_key(|(_, open)| open.last_used);
+        let oldest = oldest.map(|(id, _)| *id).filter(|_| full);
+        let last_used = self.uses;
+        self.files.insert(id, OpenFile { file, last_used });
+        oldest
+    }
+}
+
 /// Requests on their way, and open segment files.
 #[derive(Debug)]
 pub(super) struct Io {
@@ -61,8 +90,10 @@ pub(super) struct Io {
     ids: IdSpace,
     out: StoreRequests,
     pending: BTreeMap<Token, Purpose>,
-    open: BTreeMap<u64, OpenFile>,
-    uses: u64,
+    /// For everything but reading.
+    open: OpenFiles,
+    /// For reading.
+    readable: OpenFiles,
 }
 
 impl Io {
@@ -72,18 +103,22 @@ impl Io {
             ids,
             out: StoreRequests::default(),
             pending: BTreeMap::new(),
-            open: BTreeMap::new(),
-            uses: 0,
+            open: OpenFiles::default(),
+            readable: OpenFiles::default(),
         }
     }
 
     /// Asks the disk.
     pub(super) fn ask(&mut self, operation: DiskOperation, purpose: Purpose) {
+        self.ask_lane(Lane::Data, operation, purpose);
+    }
+
+    fn ask_lane(&mut self, lane: Lane, operation: DiskOperation, purpose: Purpose) {
         let token = self.ids.token();
         self.pending.insert(token, purpose);
         self.out.disk.push(DiskRequest {
             token,
-            lane: Lane::Data,
+            lane,
             operation,
         });
     }
@@ -92,15 +127,13 @@ impl Io {
     pub(super) fn read(&mut self, source: Source, start: u64, length: u32, purpose: Purpose) {
         match source {
             Source::Segment(id) => {
-                let file = self.segment_file(id);
-                self.ask(
-                    DiskOperation::Read {
-                        file,
-                        offset: start,
-                        length,
-                    },
-                    purpose,
-                );
+                let file = self.readable_file(id);
+                let read = DiskOperation::Read {
+                    file,
+                    offset: start,
+                    length,
+                };
+                self.ask_lane(Lane::Read, read, purpose);
             }
             Source::Journal(file) => {
                 let token = self.ids.token();
@@ -139,12 +172,10 @@ impl Io {
         self.pending.values().any(wanted)
     }
 
-    /// The open file of a segment; opens it if need be.
+    /// The open file of a segment, for all but reading; opens it if need be.
     pub(super) fn segment_file(&mut self, id: u64) -> FileId {
-        self.uses += 1;
-        if let Some(open) = self.open.get_mut(&id) {
-            open.last_used = self.uses;
-            return open.file;
+        if let Some(file) = self.open.get(id) {
+            return file;
         }
         let file = self.remember(id);
         let path = self.path(&segment_name(id));
@@ -152,9 +183,22 @@ impl Io {
         file
     }
 
+    fn readable_file(&mut self, id: u64) -> FileId {
+        if let Some(file) = self.readable.get(id) {
+            return file;
+        }
+        let file = self.ids.file();
+        if let Some(oldest) = self.readable.insert(id, file) {
+            self.close_readable(oldest);
+        }
+        let path = self.path(&segment_name(id));
+        let open = DiskOperation::Open { file, path };
+        self.ask_lane(Lane::Read, open, Purpose::Nothing);
+        file
+    }
+
     /// Creates the file of a segment.
     pub(super) fn create_segment(&mut self, id: u64) -> FileId {
-        self.uses += 1;
         let file = self.remember(id);
         let path = self.path(&segment_name(id));
         let create = DiskOperation::Create {
@@ -171,17 +215,30 @@ impl Io {
         self.ids.file()
     }
 
-    /// Closes a segment's file if it is open.
+    /// Closes a segment's files if they are open.
     pub(super) fn close_segment(&mut self, id: u64) {
-        if let Some(open) = self.open.remove(&id) {
+        self.close_writable(id);
+        self.close_readable(id);
+    }
+
+    fn close_writable(&mut self, id: u64) {
+        if let Some(open) = self.open.files.remove(&id) {
             self.ask(DiskOperation::Close { file: open.file }, Purpose::Nothing);
+        }
+    }
+
+    fn close_readable(&mut self, id: u64) {
+        if let Some(open) = self.readable.files.remove(&id) {
+            let close = DiskOperation::Close { file: open.file };
+            self.ask_lane(Lane::Read, close, Purpose::Nothing);
         }
     }
 
     /// Closes all files; what was asked before is still carried out.
     pub(super) fn close_all(&mut self) {
-        let open: Vec<u64> = self.open.keys().copied().collect();
-        open.into_iter().for_each(|id| self.close_segment(id));
+        let files = self.open.files.keys().chain(self.readable.files.keys());
+        let ids: Vec<u64> = files.copied().collect();
+        ids.into_iter().for_each(|id| self.close_segment(id));
     }
 
     /// The path of a file in the stream's directory.
@@ -190,20 +247,10 @@ impl Io {
     }
 
     fn remember(&mut self, id: u64) -> FileId {
-        if self.open.len() >= MAX_OPEN_FILES
-            && let Some((oldest, _)) = self.open.iter().min_by_key(|(_, open)| open.last_used)
-        {
-            let oldest = *oldest;
-            self.close_segment(oldest);
-        }
         let file = self.ids.file();
-        self.open.insert(
-            id,
-            OpenFile {
-                file,
-                last_used: self.uses,
-            },
-        );
+        if let Some(oldest) = self.open.insert(id, file) {
+            self.close_writable(oldest);
+        }
         file
     }
 }

@@ -239,8 +239,9 @@ impl StreamStore {
                 source,
                 start,
                 sequence,
+                in_order,
             } => {
-                self.block_read((source, start, sequence), result);
+                self.block_read((source, start, sequence), in_order, result);
                 return true;
             }
             Purpose::FlushStep => self.flush_step(result),

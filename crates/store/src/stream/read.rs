@@ -1,6 +1,9 @@
 //! Reading messages: the tail from memory, else from the journal; sealed ones from segments, both
 //! through the block cache. Every record is checked before it is served. One that fails is read
 //! once more past the cache, then counts as damaged and is told once.
+//!
+//! A reader that goes through a file in order finds the next block read: it is asked for when the
+//! reader begins with the one before, so that the disk works while messages are handed out.
 
 use super::index::Row;
 use super::io::{Purpose, Source};
@@ -9,8 +12,14 @@ use super::tail::Body;
 use super::{Lookup, ReadError, StoreEvent, StoredMessage, StreamStore};
 use crate::disk::{DiskError, DiskReply};
 
-/// Bytes read at once when a reader goes through a file in order.
+/// Bytes read at once when a reader goes through a file in order; more for large messages, so that
+/// a read has several of them, up to the second limit.
 const READ_AHEAD_BYTES: u64 = 256 << 10;
+const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
+const READ_AHEAD_MESSAGES: u64 = 8;
+/// A block read in order takes at most this part of the share: the one in use must not be driven out
+/// by the one behind it.
+const READ_AHEAD_DIVISOR: u64 = 3;
 /// Bytes read at once for a single message.
 const READ_ONE_BYTES: u64 = 16 << 10;
 /// A read that begins at most this far behind the last one goes on in order.
@@ -46,7 +55,10 @@ impl StreamStore {
             self.read_block(sequence, &place);
             return Lookup::Loading;
         };
-        if let Some(message) = self.check(sequence, &row, &found) {
+        if let Some(end) = found.begun {
+            self.read_on(sequence, place.source, end);
+        }
+        if let Some(message) = self.check(sequence, &row, &found.bytes) {
             self.suspects.remove(&sequence);
             return Lookup::Ready(Ok(message));
         }
@@ -64,6 +76,7 @@ impl StreamStore {
     pub(super) fn block_read(
         &mut self,
         (source, start, sequence): (Source, u64, u64),
+        in_order: bool,
         result: Result<DiskReply, DiskError>,
     ) {
         let data = match result {
@@ -75,8 +88,12 @@ impl StreamStore {
             }
         };
         let end = start + data.len() as u64;
-        self.blocks
-            .insert(source, start, data, self.settings.share.block_bytes);
+        self.blocks.insert(
+            (source, start),
+            data,
+            in_order,
+            self.settings.share.block_bytes,
+        );
         let place = self
             .index
             .rows
@@ -193,11 +210,75 @@ impl StreamStore {
     }
 
     fn read_block(&mut self, sequence: u64, place: &Place) {
+        let in_order = self
+            .blocks
+            .is_sequential(place.source, place.offset, NEAR_BYTES);
+        if self.suspects.contains(&sequence) {
+            self.ask_for_block(sequence, place, place.length, false);
+        } else if in_order {
+            self.ask_for_run(sequence, place);
+        } else {
+            self.ask_for_block(sequence, place, READ_ONE_BYTES, false);
+        }
+    }
+
+    /// Asks for what comes behind a block that ends at `end` and has the message of `sequence`.
+    fn read_on(&mut self, sequence: u64, source: Source, end: u64) {
+        let next = self.first_beyond(sequence, source, end);
+        if let Some((next, place)) = next
+            && place.length <= self.run_bytes_max()
+            && !self.blocks.has(place.source, place.offset, place.length)
+        {
+            self.ask_for_run(next, &place);
+        }
+    }
+
+    /// Asks for a message and those behind it, up to the end of one: the next block begins there.
+    fn ask_for_run(&mut self, sequence: u64, place: &Place) {
+        let several = place.length.saturating_mul(READ_AHEAD_MESSAGES);
+        let wanted = several.clamp(READ_AHEAD_BYTES, READ_AHEAD_BYTES_MAX);
+        let wanted = wanted.min(self.run_bytes_max()).max(place.length);
+        let reach = place.offset.saturating_add(wanted);
+        let beyond = self.first_beyond(sequence, place.source, reach);
+        let end = beyond
+            .filter(|(_, next)| next.source == place.source)
+            .map_or(reach, |(_, next)| next.offset.min(reach));
+        self.ask_for_block(sequence, place, end.saturating_sub(place.offset), true);
+    }
+
+    const fn run_bytes_max(&self) -> u64 {
+        self.settings.share.block_bytes / READ_AHEAD_DIVISOR
+    }
+
+    /// The first message behind `sequence` that is not in `source` before `reach`; `None` if all
+    /// are, or if that one is in memory.
+    fn first_beyond(&self, sequence: u64, source: Source, reach: u64) -> Option<(u64, Place)> {
+        let is_beyond = |found: u64| {
+            let row = self.index.rows.get(found);
+            let place = row.and_then(|row| self.place_of(found, &row));
+            place.is_none_or(|place| place.source != source || place.offset + place.length > reach)
+        };
+        let mut low = sequence.saturating_add(1);
+        let mut high = self.index.state().last_sequence.saturating_add(1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.index.rows.next(middle) {
+                Some((found, _)) if !is_beyond(found) => low = found + 1,
+                _ => high = middle,
+            }
+        }
+        let (found, _) = self.index.rows.next(low)?;
+        let row = self.index.rows.get(found)?;
+        Some((found, self.place_of(found, &row)?))
+    }
+
+    fn ask_for_block(&mut self, sequence: u64, place: &Place, wanted: u64, in_order: bool) {
         let covered = |purpose: &Purpose| match purpose {
             Purpose::Block {
                 source,
                 start,
                 sequence: other,
+                ..
             } => *source == place.source && (*start == place.offset || *other == sequence),
             _ => false,
         };
@@ -205,16 +286,6 @@ impl StreamStore {
         if self.io.in_flight() > MAX_READS && self.io.any(reads) || self.io.any(covered) {
             return;
         }
-        let sequential = self
-            .blocks
-            .is_sequential(place.source, place.offset, NEAR_BYTES);
-        let wanted = if self.suspects.contains(&sequence) {
-            place.length
-        } else if sequential {
-            READ_AHEAD_BYTES
-        } else {
-            READ_ONE_BYTES
-        };
         let rest = place.end.saturating_sub(place.offset);
         let length = wanted.min(rest).max(place.length);
         let length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -222,6 +293,7 @@ impl StreamStore {
             source: place.source,
             start: place.offset,
             sequence,
+            in_order,
         };
         self.io.read(place.source, place.offset, length, purpose);
     }
