@@ -20,6 +20,9 @@ const ACKNOWLEDGED_MIN: u64 = 300;
 /// Messages of the batches that are published between single messages.
 const BATCH_MESSAGES: u64 = 7;
 
+/// Stands in every acknowledgement once.
+const SEQUENCE: &[u8] = b"\"seq\"";
+
 /// What the server said it had stored: name of the publish -> (sequence, messages).
 type Acknowledged = BTreeMap<String, (u64, u64)>;
 
@@ -73,16 +76,19 @@ fn publish(mut stream: TcpStream, round: u64, stop: &AtomicBool) {
 fn collect(mut stream: TcpStream, count: &AtomicU64) -> Acknowledged {
     let mut received = Vec::new();
     let mut block = vec![0; 64 * 1024];
+    let mut acknowledged = 0;
     while let Ok(length) = stream.read(&mut block) {
         if length == 0 {
             break;
         }
+        // Only what is new is looked at, and what the end of the last block may have cut in two.
+        let from = received.len().saturating_sub(SEQUENCE.len() - 1);
         received.extend_from_slice(&block[..length]);
-        let acknowledged = received
-            .windows(5)
-            .filter(|window| *window == b"\"seq\"")
-            .count();
-        count.store(acknowledged as u64, Ordering::Relaxed);
+        let found = received[from..]
+            .windows(SEQUENCE.len())
+            .filter(|window| *window == SEQUENCE);
+        acknowledged += found.count() as u64;
+        count.store(acknowledged, Ordering::Relaxed);
     }
     let text = String::from_utf8_lossy(&received);
     let mut found = Acknowledged::new();

@@ -11,6 +11,7 @@ use millrace_store::ids::IdSpace;
 
 use crate::api;
 use crate::entry::{MetaOperation, decode_meta};
+use crate::gate::Gate;
 use crate::ids::{AccountRef, Endpoint, FIRST_VOLATILE_GROUP, GroupId, META_GROUP, StreamId};
 use crate::io::{Effect, Input, LogLevel, Message};
 use crate::meta::{Meta, MetaStream};
@@ -76,6 +77,8 @@ pub struct JetStream {
     spaces: BTreeMap<u32, StreamId>,
     /// Requests and reads of the API that wait.
     pub(crate) waiting: api::Waiting,
+    /// Streams with entries to apply, and what waits for them.
+    pub(crate) gate: Gate,
 }
 
 /// A stream on its way into being.
@@ -114,6 +117,7 @@ impl JetStream {
             timer_of: BTreeMap::new(),
             spaces: BTreeMap::new(),
             waiting: api::Waiting::default(),
+            gate: Gate::default(),
         }
     }
 
@@ -198,6 +202,9 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
+        let Some(input) = self.admit(input) else {
+            return;
+        };
         match input {
             Input::Deliver {
                 account,
@@ -264,7 +271,11 @@ impl JetStream {
             effects,
             shared: &mut self.shared,
         };
-        Some(act(stream, &mut turn))
+        let result = act(stream, &mut turn);
+        if stream.is_behind() {
+            self.gate.behind(id);
+        }
+        Some(result)
     }
 
     /// The stream of an account by its name.
@@ -551,7 +562,8 @@ impl JetStream {
             }
             woken
         });
-        if woken == Some(true) {
+        // Who waits for this stream to be applied is let through with it.
+        if woken == Some(true) && !self.is_applying(id) {
             api::store_read(self, now, id, out, effects);
         }
     }
@@ -601,6 +613,7 @@ impl JetStream {
     }
 
     fn tick(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
+        self.advance_behind(now, out, effects);
         while let Some((deadline_ns, id)) = self.timers.first().copied() {
             if deadline_ns > now.monotonic_ns {
                 return;
@@ -676,7 +689,7 @@ impl JetStream {
     /// Monotonic time at which [`Input::Tick`] is due; `None`: nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.waiting.is_busy() || self.shared.memory.debtor().is_some() {
+        if self.waiting.is_busy() || self.is_behind() || self.shared.memory.debtor().is_some() {
             return Some(0);
         }
         self.timers.first().map(|(deadline_ns, _)| *deadline_ns)

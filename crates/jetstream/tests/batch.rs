@@ -639,3 +639,58 @@ fn the_required_level_is_checked_and_not_stored() {
     let expected = support::header_block(&commit("b", "1", "1"));
     assert_eq!(stored.headers, expected);
 }
+
+/// More messages than one step takes.
+fn several_steps(harness: &mut Harness, stream: StreamId) -> String {
+    let count = 2_500;
+    for sequence in 1..count {
+        let sequence = sequence.to_string();
+        harness.publish_later(stream, "S.x", &member("b", &sequence), "");
+    }
+    let last = count.to_string();
+    harness.publish_later(stream, "S.x", &commit("b", &last, "1"), "")
+}
+
+// proves: JS-BAT-03
+#[test]
+fn a_batch_that_takes_several_steps_is_seen_whole_or_not_at_all_while_others_go_on() {
+    let mut settings = support::settings();
+    settings.batch.max_messages = 5_000;
+    let mut harness = listening(settings);
+    let (stream, other) = (harness.create("S", ATOMIC), harness.create("T", ""));
+    harness.publish(stream, "S.a", &[], "before");
+    let reply = several_steps(&mut harness, stream);
+    harness.end_of_turn();
+    // One step is done, and nobody sees it.
+    assert!(harness.engine.is_behind());
+    assert!(harness.take(&reply).is_none());
+    let stored = harness.engine.streams[&stream].store.state().messages;
+    assert!(stored > 1 && stored < 2_501, "{stored}");
+    assert!(harness.api("STREAM.INFO.S", "").is_none());
+    let asked = harness.last_reply();
+    harness.publish(other, "T.a", &[], "meanwhile");
+    assert_eq!(harness.state(other).0, 1);
+    // A later entry waits for its turn.
+    let later = harness.publish_later(stream, "S.b", &[], "later");
+    harness.end_of_turn();
+    assert!(harness.take(&later).is_none());
+    let mut steps = 0;
+    while harness.engine.streams[&stream].is_applying() {
+        assert!(harness.take(&asked).is_none(), "a part was seen");
+        harness.advance_ms(0);
+        steps += 1;
+    }
+    assert!(steps >= 2, "{steps} steps");
+    let info = harness.take(&asked).expect("answered now").payload;
+    harness.advance_ms(0);
+    assert!(!harness.engine.is_behind());
+    assert!(info.contains(r#""messages":2501,"#), "{info}");
+    let answer = harness.take(&reply).expect("committed").payload;
+    assert_eq!(
+        answer,
+        r#"{"stream":"S","seq":2501,"batch":"b","count":2500}"#
+    );
+    let later = harness.take(&later).expect("stored").payload;
+    assert_eq!(later, r#"{"stream":"S","seq":2502}"#);
+    assert_replays(&harness, stream);
+}

@@ -657,6 +657,7 @@ impl Running {
     ) {
         let meta_ready = self.terms.contains_key(&GroupId(META_GROUP.0));
         if !meta_ready
+            || self.jetstream.is_behind()
             || self
                 .starting
                 .as_ref()

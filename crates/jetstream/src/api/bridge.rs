@@ -137,6 +137,10 @@ pub fn end_of_turn(
     effects: &mut Vec<Effect>,
 ) {
     let reads = std::mem::take(&mut engine.waiting.busy);
+    let (waiting, reads) = reads
+        .into_iter()
+        .partition(|read| engine.is_applying(read.stream()));
+    engine.waiting.busy = waiting;
     continue_reads(engine, now, reads, out, effects);
     for request in std::mem::take(&mut engine.waiting.creating) {
         handle(engine, now, request, out, effects);

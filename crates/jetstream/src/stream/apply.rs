@@ -7,8 +7,9 @@ use bytes::Bytes;
 use millrace_store::stream::{Filter, JournaledMessage, Purge, Removed};
 
 use super::Stream;
+use super::stepping::{Applying, Messages};
 use crate::batch::{Assembled, AssembledPart, Reference};
-use crate::entry::{Deadline, MessagePlace, Operation, Rollup, decode_head};
+use crate::entry::{Deadline, MessagePlace, Operation, Rollup};
 use crate::ids::JournalPosition;
 use crate::io::{Effect, LogLevel};
 use crate::publish::header_value;
@@ -34,7 +35,7 @@ enum Content<'a> {
 }
 
 /// A message of a committed entry.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     place: MessagePlace,
     subject: &'a [u8],
     /// Never empty.
@@ -45,7 +46,11 @@ struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    fn of_entry(data: &'a Bytes, place: MessagePlace, position: Option<JournalPosition>) -> Self {
+    pub(super) fn of_entry(
+        data: &'a Bytes,
+        place: MessagePlace,
+        position: Option<JournalPosition>,
+    ) -> Self {
         let parts = place.parts(data);
         let id = header_value(parts.headers, b"Nats-Msg-Id").filter(|id| !id.is_empty());
         Self {
@@ -70,7 +75,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// The message at a place of a part.
-    fn of_part(part: &'a AssembledPart, place: usize) -> Option<Self> {
+    pub(super) fn of_part(part: &'a AssembledPart, place: usize) -> Option<Self> {
         let message = *part.messages.get(place)?;
         Some(match part.references.get(place) {
             Some(reference) => Self::of_reference(reference, part, message),
@@ -80,91 +85,25 @@ impl<'a> Incoming<'a> {
 }
 
 impl Stream {
-    /// Applies one entry. Entries come in order of their index; one that is applied already is
-    /// ignored.
-    pub fn apply(&mut self, turn: &mut Turn<'_>, entry: &Committed) {
-        if let Some(loading) = &mut self.loading {
-            loading.entries.push(entry.clone());
-            return;
-        }
-        if self.quarantined || entry.index <= self.applied_index {
-            return;
-        }
-        if let Err(error) = self.apply_entry(turn, entry) {
-            self.quarantined = true;
-            let text = format!(
-                "JetStream stream '{}': entry {} cannot be read: {error}; the stream takes no more writes",
-                self.name, entry.index
-            );
-            turn.effects.push(Effect::Log {
-                level: LogLevel::Error,
-                text,
-            });
-            return;
-        }
-        self.applied_index = entry.index;
-        self.applied_term = entry.term;
-        self.account(turn.shared);
-        self.resume_checkpoint(turn);
-        if self.lead.is_leader {
-            self.release_answers(turn);
-            self.advance_commit(turn);
-            self.drain_inbox(turn);
-        }
-    }
-
-    fn apply_entry(
+    /// Does one operation of an entry; the messages of a batch are only made ready to be stored.
+    pub(super) fn apply_operation(
         &mut self,
         turn: &mut Turn<'_>,
-        entry: &Committed,
-    ) -> Result<(), crate::entry::DecodeError> {
-        if self
-            .assembly
-            .as_ref()
-            .is_some_and(|open| open.term() != entry.term)
-        {
-            self.assembly = None;
-        }
-        if entry.data.is_empty() {
-            self.assembly = None;
-            return Ok(());
-        }
-        let (head, operations) = decode_head(&entry.data)?;
-        // Read whole before anything is done: an entry applies as one.
-        let operations = operations.collect::<Result<Vec<_>, _>>()?;
-        let own = (self.lead.is_leader && head.origin == turn.shared.origin).then_some(head.number);
-        for operation in operations {
-            if !matches!(operation, Operation::Part { .. } | Operation::Commit(_)) {
-                self.assembly = None;
-            }
-            self.apply_operation(turn, entry, operation, own);
-        }
-        if let Some(number) = own {
-            self.lead.applied = self.lead.applied.max(number);
-        }
-        Ok(())
-    }
-
-    fn apply_operation(
-        &mut self,
-        turn: &mut Turn<'_>,
-        entry: &Committed,
+        applying: &mut Applying,
         operation: Operation,
-        own: Option<u64>,
     ) {
+        let own = applying.own;
         match operation {
             Operation::Publish(place) => {
+                let entry = &applying.entry;
                 let incoming = Incoming::of_entry(&entry.data, place, entry.position);
                 self.store_message(&incoming, own.is_some());
             }
             Operation::Batch { messages } => {
-                for place in messages {
-                    let incoming = Incoming::of_entry(&entry.data, place, entry.position);
-                    self.store_message(&incoming, own.is_some());
-                }
+                applying.messages = Some(Messages::Entry(messages.into_iter()));
             }
             Operation::Part { .. } | Operation::Commit(_) => {
-                self.apply_chain(turn, entry, operation, own);
+                self.apply_chain(turn, applying, operation);
             }
             Operation::Purge {
                 sequence,
@@ -209,14 +148,8 @@ impl Stream {
         }
     }
 
-    fn apply_chain(
-        &mut self,
-        turn: &mut Turn<'_>,
-        entry: &Committed,
-        operation: Operation,
-        own: Option<u64>,
-    ) {
-        match crate::batch::assemble(&mut self.assembly, entry, operation) {
+    fn apply_chain(&mut self, turn: &mut Turn<'_>, applying: &mut Applying, operation: Operation) {
+        match crate::batch::assemble(&mut self.assembly, &applying.entry, operation) {
             Assembled::Waiting | Assembled::Dropped => {}
             Assembled::Damaged(reason) => {
                 let text = format!("JetStream stream '{}': batch dropped: {reason}", self.name);
@@ -225,20 +158,13 @@ impl Stream {
                     text,
                 });
             }
-            Assembled::Whole(parts) => {
-                for part in &parts {
-                    for place in 0..part.messages.len() {
-                        if let Some(incoming) = Incoming::of_part(part, place) {
-                            self.store_message(&incoming, own.is_some());
-                        }
-                    }
-                }
-            }
+            Assembled::Whole(parts) => applying.messages = Some(Messages::Chain(parts, 0, 0)),
         }
     }
 
     /// Stores a message and removes what it replaces or pushes out.
-    fn store_message(&mut self, incoming: &Incoming<'_>, own: bool) {
+    pub(super) fn store_message(&mut self, incoming: &Incoming<'_>, own: bool) {
+        self.apply_items += 1;
         let sequence = self.store.state().last_sequence + 1;
         let Incoming {
             subject, id, place, ..
@@ -359,6 +285,7 @@ impl Stream {
     /// Takes one message out and tells the consumers.
     pub(crate) fn remove(&mut self, sequence: u64) -> Option<Removed> {
         let removed = self.store.remove(sequence)?;
+        self.apply_items += 1;
         self.forget_deadline(sequence);
         self.consumers_lose(removed.sequence, &removed.subject);
         Some(removed)

@@ -60,7 +60,8 @@ impl Stream {
             return;
         }
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
-        let busy = self.checkpoint.pending.is_some() || self.assembly.is_some();
+        let busy =
+            self.checkpoint.pending.is_some() || self.assembly.is_some() || self.is_applying();
         if busy || self.loading.is_some() {
             self.checkpoint.wanted = true;
             return;
@@ -228,7 +229,8 @@ impl Stream {
 
     /// Takes up a checkpoint that had to wait, if it need not any more.
     pub(super) fn resume_checkpoint(&mut self, turn: &mut Turn<'_>) {
-        let free = self.checkpoint.pending.is_none() && self.assembly.is_none();
+        let free =
+            self.checkpoint.pending.is_none() && self.assembly.is_none() && !self.is_applying();
         if self.checkpoint.wanted && free {
             self.want_checkpoint(turn);
         }

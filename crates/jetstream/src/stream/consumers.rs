@@ -190,6 +190,9 @@ impl Stream {
         for (name, event) in std::mem::take(&mut self.consumer_losses) {
             turn.shared.consumer_events.push((self.id, name, event));
         }
+        if self.is_applying() {
+            return;
+        }
         let woken = self.consumer_index.marks.take_woken();
         if woken.is_empty() {
             return;

@@ -1,6 +1,6 @@
 //! One stream: its configuration, messages, consumers, and what is on its way into its log.
 //!
-//! Applied state changes only in `apply.rs`, from entries. `lead.rs` holds what a leader stages on
+//! Applied state changes only in `apply.rs`, from entries, in the steps of `stepping.rs`. `lead.rs` holds what a leader stages on
 //! top of it; it is thrown away whole when the lead is lost. Consumers are driven in
 //! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`; batches in `crate::batch`.
 
@@ -12,8 +12,9 @@ pub mod dedup;
 mod expiry;
 pub mod flight;
 mod lead;
+mod stepping;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use apply::Committed;
 use bytes::Bytes;
@@ -63,6 +64,13 @@ pub struct Stream {
     pub(crate) age_cursor: u64,
     /// Parts of a batch that wait for their commit entry.
     pub(crate) assembly: Option<Assembly>,
+    /// The entry that is applied in part, and those behind it.
+    applying: Option<stepping::Applying>,
+    backlog: VecDeque<Committed>,
+    /// Messages stored or removed in this step.
+    apply_items: usize,
+    /// The lead was won while entries were waiting.
+    lead_when_level: bool,
     pub(crate) lead: Lead,
     pub(crate) store_space: u32,
     /// Accounted bytes as the shared usage knows them.
@@ -124,6 +132,10 @@ impl Stream {
             deadline_of: BTreeMap::new(),
             age_cursor: 0,
             assembly: None,
+            applying: None,
+            backlog: VecDeque::new(),
+            apply_items: 0,
+            lead_when_level: false,
             lead: Lead::default(),
             store_space,
             accounted_bytes: 0,
@@ -217,7 +229,7 @@ impl Stream {
                 self.poll_store(turn);
             }
         }
-        if !self.lead.is_leader {
+        if !self.lead.is_leader || self.is_applying() {
             return;
         }
         self.expire_batches(turn);
@@ -231,6 +243,7 @@ impl Stream {
         if let Some(loading) = &mut self.loading {
             loading.lead = false;
         }
+        self.lead_when_level = false;
         if self.lead.is_leader {
             self.bind_all(turn, false);
         }
@@ -244,6 +257,10 @@ impl Stream {
     pub(crate) fn start_leading(&mut self, turn: &mut Turn<'_>) {
         if let Some(loading) = &mut self.loading {
             loading.lead = true;
+            return;
+        }
+        if self.is_behind() {
+            self.lead_when_level = true;
             return;
         }
         if self.lead.is_leader || self.quarantined {

@@ -298,6 +298,11 @@ impl Harness {
             .id
     }
 
+    /// The reply subject that was given out last.
+    pub fn last_reply(&self) -> String {
+        format!("_INBOX.{}", self.next_reply)
+    }
+
     pub fn fresh_reply(&mut self) -> String {
         self.next_reply += 1;
         format!("_INBOX.{}", self.next_reply)
@@ -402,6 +407,9 @@ impl Harness {
                     .engine
                     .handle(other.now, input, &mut other.out, &mut effects);
             }
+        }
+        while other.engine.is_behind() {
+            other.input(Input::Tick);
         }
         other
             .engine
