@@ -1,5 +1,6 @@
 //! Questions about the index of a store. None of them needs the disk.
 
+use super::index::NextSubject;
 use super::{Filter, Storage, StreamState, StreamStore, SubjectState, accounting_size};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
@@ -113,6 +114,31 @@ impl StreamStore {
     /// Visits all subjects that match, in byte order of their tokens.
     pub fn for_each_subject(&self, filter: &Filter, visit: impl FnMut(&[u8], SubjectState)) {
         self.index.for_each_subject(filter, visit);
+    }
+
+    /// Visits subjects that match one filter and come after `after`, in token order, in about
+    /// `steps` looks. Gives the subject after which to go on; `None` at the end.
+    pub fn walk_subjects(
+        &self,
+        filter: &[u8],
+        after: Option<&[u8]>,
+        steps: usize,
+        mut visit: impl FnMut(&Bytes, SubjectState),
+    ) -> Option<Bytes> {
+        let mut after = after.map(Bytes::copy_from_slice);
+        let mut left = steps.max(1);
+        while left > 0 {
+            let subjects = &self.index.subjects;
+            match subjects.next_match(filter, after.as_deref(), &mut left) {
+                NextSubject::Found(entry) => {
+                    visit(entry.name(), entry.state());
+                    after = Some(entry.name().clone());
+                }
+                NextSubject::Pause(subject) => after = Some(subject.clone()),
+                NextSubject::End => return None,
+            }
+        }
+        after
     }
 
     /// The newest message at or before `up_to` of every matching subject, ascending; `None` when

@@ -4,6 +4,8 @@
 
 mod chunk;
 mod deleted;
+mod entries;
+mod names;
 mod order;
 mod postings;
 mod ranks;

@@ -1,7 +1,8 @@
 //! Subject numbers in the token order of their names, for listings and wildcards: blocks of a few
 //! hundred numbers, so that a subject costs some six bytes here and its name is kept once.
 
-use super::subjects::{Entry, SubjectId};
+use super::entries::Entries;
+use super::subjects::{Entry, SubjectId, name_of};
 use bytes::Bytes;
 use millrace_subject::token_order;
 use std::cmp::Ordering;
@@ -31,16 +32,10 @@ pub(super) struct Cursor {
     index: usize,
 }
 
-fn name(entries: &[Entry], id: SubjectId) -> &[u8] {
-    entries
-        .get(id as usize)
-        .map_or(&[], |entry| entry.name().as_ref())
-}
-
 impl Order {
     /// Adds a subject whose entry is made and who is not in here.
-    pub(super) fn insert(&mut self, id: SubjectId, entries: &[Entry]) {
-        let Some(subject) = entries.get(id as usize).map(Entry::name) else {
+    pub(super) fn insert(&mut self, id: SubjectId, entries: &Entries) {
+        let Some(subject) = entries.get(id).map(Entry::name) else {
             return;
         };
         let at = self.lower(Bound::Included(subject), entries);
@@ -58,13 +53,13 @@ impl Order {
     }
 
     /// Takes a subject out whose entry still has its name.
-    pub(super) fn remove(&mut self, subject: &[u8], entries: &[Entry]) {
+    pub(super) fn remove(&mut self, subject: &[u8], entries: &Entries) {
         let at = self.lower(Bound::Included(subject), entries);
         let Some(block) = self.blocks.get_mut(at.block) else {
             return;
         };
         let found = block.ids.get(at.index);
-        if found.is_none_or(|id| name(entries, *id) != subject) {
+        if found.is_none_or(|id| name_of(entries, *id) != subject) {
             return;
         }
         block.ids.remove(at.index);
@@ -74,7 +69,7 @@ impl Order {
     }
 
     /// The place of the first subject at or after a bound.
-    pub(super) fn lower(&self, bound: Bound<&[u8]>, entries: &[Entry]) -> Cursor {
+    pub(super) fn lower(&self, bound: Bound<&[u8]>, entries: &Entries) -> Cursor {
         let (subject, or_equal) = match bound {
             Bound::Included(subject) => (subject, false),
             Bound::Excluded(subject) => (subject, true),
@@ -88,7 +83,7 @@ impl Order {
         let after = self.blocks.partition_point(|block| before(&block.floor));
         let block = after.saturating_sub(1);
         let ids = self.blocks.get(block).map_or(&[][..], |block| &block.ids);
-        let index = ids.partition_point(|id| before(name(entries, *id)));
+        let index = ids.partition_point(|id| before(name_of(entries, *id)));
         if index == ids.len() && block + 1 < self.blocks.len() {
             return Cursor {
                 block: block + 1,
@@ -132,7 +127,7 @@ impl Order {
     }
 
     /// Divides a full block: in the middle, or, when names come in order, at its end.
-    fn split(&mut self, at: usize, entries: &[Entry]) {
+    fn split(&mut self, at: usize, entries: &Entries) {
         let last = at + 1 == self.blocks.len();
         let Some(block) = self.blocks.get_mut(at) else {
             return;
@@ -149,7 +144,7 @@ impl Order {
         let Some(first) = upper.first() else {
             return;
         };
-        let floor = entries.get(*first as usize);
+        let floor = entries.get(*first);
         let floor = floor.map_or_else(Bytes::new, |entry| entry.name().clone());
         self.blocks.insert(at + 1, Block { floor, ids: upper });
     }

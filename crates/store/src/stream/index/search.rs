@@ -11,7 +11,9 @@ use crate::stream::types::SubjectState;
 use std::ops::ControlFlow;
 
 /// Messages looked at before subjects are tried for the first time.
-const FIRST_SCAN: usize = 128;
+const FIRST_SCAN: usize = 32;
+/// A rest of so few messages is counted one by one.
+const COUNTED_SINGLY: u64 = 128;
 /// A subject costs about as much as this many messages.
 const SUBJECT_COST: usize = 4;
 /// So few messages that a purge keeps are found one by one.
@@ -57,7 +59,7 @@ impl Index {
         if filter.is_all() || rest == 0 {
             return rest;
         }
-        if rest <= FIRST_SCAN as u64 {
+        if rest <= COUNTED_SINGLY {
             let mut count = 0;
             let _ = self.rows.scan(from, |_, subject| -> ControlFlow<()> {
                 count += u64::from(self.subject_matches(subject, |name| filter.matches(name)));

@@ -1,14 +1,14 @@
 //! The subjects of a stream: name to number and back, and where each one's messages are.
 
+use super::entries::Entries;
+use super::names::Names;
 use super::order::Order;
 use super::postings::Postings;
 use super::touched::Touched;
 use crate::stream::types::SubjectState;
 use bytes::Bytes;
-use hashbrown::HashTable;
 use millrace_subject::{FilterWalk, WalkStep, is_literal};
 use std::ops::{Bound, ControlFlow};
-use twox_hash::XxHash3_64;
 
 /// The number of a subject while it has messages; used again afterwards.
 pub(crate) type SubjectId = u32;
@@ -16,10 +16,10 @@ pub(crate) type SubjectId = u32;
 /// All subjects with messages.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
-    entries: Vec<Entry>,
+    entries: Entries,
     free: Vec<SubjectId>,
-    /// Name to number for the hot path; order never leaves it.
-    table: HashTable<SubjectId>,
+    /// Name to number for the hot path.
+    table: Names,
     /// The same, in order, for wildcards.
     order: Order,
     /// Heap bytes of names and lists, estimated.
@@ -135,8 +135,9 @@ impl Entry {
     }
 }
 
-fn hash(name: &[u8]) -> u64 {
-    XxHash3_64::oneshot(name)
+/// The name behind a number.
+pub(super) fn name_of(entries: &Entries, id: SubjectId) -> &[u8] {
+    entries.get(id).map_or(&[], |entry| entry.name.as_ref())
 }
 
 impl Subjects {
@@ -147,16 +148,12 @@ impl Subjects {
 
     /// The number of a subject with messages.
     pub(crate) fn find(&self, name: &[u8]) -> Option<SubjectId> {
-        self.table
-            .find(hash(name), |id| {
-                self.entry(*id).is_some_and(|entry| entry.name == name)
-            })
-            .copied()
+        self.table.find(name, |id| name_of(&self.entries, id))
     }
 
     /// The entry behind a number.
     pub(crate) fn entry(&self, id: SubjectId) -> Option<&Entry> {
-        self.entries.get(id as usize)
+        self.entries.get(id)
     }
 
     /// The entry of a name.
@@ -178,7 +175,7 @@ impl Subjects {
 
     /// Counts a message of a subject by its number.
     pub(crate) fn count(&mut self, id: SubjectId, sequence: u64) {
-        if let Some(entry) = self.entries.get_mut(id as usize) {
+        if let Some(entry) = self.entries.get_mut(id) {
             let before = entry.list_bytes();
             entry.add(sequence);
             self.heap_bytes = self.heap_bytes + entry.list_bytes() - before;
@@ -187,7 +184,7 @@ impl Subjects {
 
     /// Forgets a message of a subject. Gives the name, and whether the subject went with it.
     pub(crate) fn remove(&mut self, id: SubjectId, sequence: u64) -> (Bytes, bool) {
-        let Some(entry) = self.entries.get_mut(id as usize) else {
+        let Some(entry) = self.entries.get_mut(id) else {
             return (Bytes::new(), false);
         };
         if entry.count > 1 {
@@ -197,14 +194,12 @@ impl Subjects {
             return (entry.name.clone(), false);
         }
         self.heap_bytes -= entry.list_bytes() + entry.name.len() + PER_NAME_BYTES;
-        if let Some(entry) = self.entries.get(id as usize) {
+        if let Some(entry) = self.entries.get(id) {
             self.order.remove(&entry.name, &self.entries);
         }
-        let entry = self.entries.get_mut(id as usize);
+        let entry = self.entries.get_mut(id);
         let name = entry.map(std::mem::take).unwrap_or_default().name;
-        if let Ok(found) = self.table.find_entry(hash(&name), |other| *other == id) {
-            found.remove();
-        }
+        self.table.remove(&name, id);
         self.free.push(id);
         (name, true)
     }
@@ -293,20 +288,16 @@ impl Subjects {
 
     /// Heap bytes.
     pub(crate) fn memory(&self) -> usize {
-        /// A number and a byte of hash, at the fillings of a hash table.
-        const PER_PLACE: usize = 5;
         self.heap_bytes
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.entries.memory()
             + self.free.capacity() * size_of::<SubjectId>()
-            + self.table.capacity() * PER_PLACE
+            + self.table.memory()
             + self.order.memory()
     }
 
     /// Frees up to so many entries of subjects that nobody needs any more; true when none is left.
     pub(crate) fn free(&mut self, entries: usize) -> bool {
-        self.entries
-            .truncate(self.entries.len().saturating_sub(entries));
-        self.entries.is_empty()
+        self.entries.free(entries)
     }
 
     /// Subjects looked at so far; tests show with it what does not grow.
@@ -322,20 +313,15 @@ impl Subjects {
             ..Entry::default()
         };
         let id = if let Some(id) = self.free.pop() {
-            if let Some(slot) = self.entries.get_mut(id as usize) {
+            if let Some(slot) = self.entries.get_mut(id) {
                 *slot = entry;
             }
             id
         } else {
-            self.entries.push(entry);
-            (self.entries.len() - 1) as SubjectId
+            self.entries.push(entry)
         };
         let entries = &self.entries;
-        self.table.insert_unique(hash(name), id, |other| {
-            entries
-                .get(*other as usize)
-                .map_or(0, |entry| hash(&entry.name))
-        });
+        self.table.insert(name, id, |id| name_of(entries, id));
         self.order.insert(id, &self.entries);
         self.heap_bytes += name.len() + PER_NAME_BYTES;
         id
