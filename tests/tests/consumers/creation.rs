@@ -221,6 +221,55 @@ fn updates_are_refused_alike() {
     });
 }
 
+// proves: JS-CON-06
+#[test]
+fn each_of_many_consumers_sees_its_messages_alike() {
+    const NAMES: [&str; 9] = ["A", "B", "C", "D", "E", "F", "G", "H", "I"];
+    compare("many consumers", |client| {
+        client.stream(json!({}));
+        let filters = [
+            json!({"filter_subject": "a.1"}),
+            json!({"filter_subject": "a.*"}),
+            json!({"filter_subject": ">"}),
+            json!({}),
+            json!({"filter_subjects": ["a.1", "b.1"]}),
+            json!({"filter_subjects": ["a.2", "b.*"]}),
+            json!({"filter_subject": "b.2"}),
+            json!({"filter_subject": "*.2"}),
+            json!({"filter_subject": "b.9"}),
+        ];
+        for (name, filter) in NAMES.iter().zip(filters) {
+            client.consumer(name, filter);
+        }
+        let all = |client: &mut Client| NAMES.iter().for_each(|name| client.counts(name));
+        for subject in ["a.1", "b.1", "a.2", "b.2", "b.3", "a.3"] {
+            client.publish(subject, subject);
+        }
+        all(client);
+        // A waiting request is served at once; one of another subject is not.
+        client.pull("A", r#"{"batch":3,"expires":30000000000}"#);
+        client.pull("I", r#"{"batch":3,"expires":30000000000}"#);
+        client.publish("a.1", "again");
+        client.publish("b.9", "first");
+        all(client);
+        // A consumer is not told of the end of what only its filter of before let through.
+        client.pull("B", "2");
+        client.consumer("B", json!({"filter_subject": "b.2"}));
+        for sequence in [1, 2, 4] {
+            client.ask("STREAM.MSG.DELETE.S", &json!({"seq": sequence}));
+            client.drain();
+        }
+        all(client);
+        client.ask("CONSUMER.DELETE.S.C", &Value::Null);
+        client.publish("b.2", "last");
+        client.ask("CONSUMER.INFO.S.C", &Value::Null);
+        for name in ["B", "D", "G"] {
+            client.pull(name, r#"{"batch":9,"no_wait":true}"#);
+            client.counts(name);
+        }
+    });
+}
+
 // proves: JS-CON-01
 #[test]
 fn a_consumer_may_be_asked_for_before_its_stream_was_answered() {

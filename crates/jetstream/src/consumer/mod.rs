@@ -369,15 +369,18 @@ impl Consumer {
 
     /// A message left the stream (limits, delete, ack, expiry). Call after the store removed it,
     /// on every replica. If it was pending, that ends with a terminated advisory, and true says
-    /// that there may be room for others: follow with [`Consumer::wake`].
+    /// that there may be room for others: follow with [`Consumer::wake`]. A message that a filter of
+    /// before let through is found gone when it is to be delivered again, as in the reference.
     pub fn message_removed(
         &mut self,
         sequence: u64,
         subject: &[u8],
         events: &mut Vec<ConsumerEvent>,
     ) -> bool {
-        let matches = self.settings.filter.matches(subject);
-        let lost = self.state.removed(sequence, matches);
+        if !self.settings.filter.matches(subject) {
+            return false;
+        }
+        let lost = self.state.removed(sequence, true);
         let was_pending = lost.is_some();
         if let (Some(leader), Some((slot, deliveries))) = (self.leader.as_deref_mut(), lost) {
             leader.redeliver.remove(sequence);
@@ -402,12 +405,6 @@ impl Consumer {
                 leader.redeliver.remove(sequence);
             }
         }
-    }
-
-    /// Whether messages were delivered and neither acknowledged nor forgotten.
-    #[must_use]
-    pub(crate) fn holds_messages(&self) -> bool {
-        !self.state.pending.is_empty() || !self.state.redelivered.is_empty()
     }
 
     /// Whether the log still wants this message (interest retention): it matches, and no applied

@@ -21,8 +21,6 @@ pub(crate) struct ConsumerIndex {
     matched: Matched<u32>,
     names: BTreeMap<u32, String>,
     next_number: u32,
-    /// Consumers that may hold messages which their filter does not match (it was changed).
-    wide: BTreeSet<u32>,
     deadlines: BTreeSet<(u64, u32)>,
     pub(super) marks: Marks,
 }
@@ -67,15 +65,11 @@ impl Marks {
 }
 
 impl ConsumerIndex {
-    /// Takes a consumer in and gives its number. `wide`: it may hold messages that its filter does
-    /// not match.
-    pub(super) fn insert(&mut self, name: &str, filter: &Filter, wide: bool) -> u32 {
+    /// Takes a consumer in and gives its number.
+    pub(super) fn insert(&mut self, name: &str, filter: &Filter) -> u32 {
         let number = self.next_number;
         self.next_number += 1;
         self.names.insert(number, name.to_owned());
-        if wide {
-            self.wide.insert(number);
-        }
         self.listen(number, filter);
         number
     }
@@ -84,7 +78,6 @@ impl ConsumerIndex {
     pub(super) fn remove(&mut self, slot: &ConsumerSlot) {
         let number = slot.number;
         self.names.remove(&number);
-        self.wide.remove(&number);
         if let Some(deadline_ns) = slot.deadline_ns {
             self.deadlines.remove(&(deadline_ns, number));
         }
@@ -96,7 +89,6 @@ impl ConsumerIndex {
         if before != now {
             self.stop_listening(number, before);
             self.listen(number, now);
-            self.wide.insert(number);
         }
     }
 
@@ -127,13 +119,11 @@ impl ConsumerIndex {
         self.names.get(&number)
     }
 
-    /// Visits the consumers whose filter matches `subject`, and with `holders` those that may hold
-    /// a message of it all the same. With few consumers, all of them are visited.
+    /// Visits the consumers whose filter matches `subject`; with few consumers all of them.
     pub(super) fn for_concerned(
         &mut self,
         consumers: &mut BTreeMap<String, ConsumerSlot>,
         subject: &[u8],
-        holders: bool,
         mut visit: impl FnMut(&str, &mut ConsumerSlot, &mut Marks),
     ) {
         if consumers.len() <= FEW_CONSUMERS {
@@ -144,9 +134,6 @@ impl ConsumerIndex {
         }
         self.interest.matches(subject, &mut self.matched);
         let numbers = &mut self.matched.plain;
-        if holders {
-            numbers.extend(&self.wide);
-        }
         // The trie has an order of its own, and several filters of a consumer may match.
         numbers.sort_unstable();
         numbers.dedup();

@@ -67,9 +67,7 @@ impl Stream {
         place: Place,
     ) {
         let filter = &consumer.settings().filter;
-        // Of a checkpoint: nobody remembers whether its filter was another one before.
-        let wide = consumer.holds_messages();
-        let number = self.consumer_index.insert(name, filter, wide);
+        let number = self.consumer_index.insert(name, filter);
         let mut slot = ConsumerSlot {
             config,
             created_ns,
@@ -144,7 +142,7 @@ impl Stream {
     pub(super) fn consumers_see(&mut self, sequence: u64, subject: &[u8]) {
         let consumers = &mut self.consumers;
         self.consumer_index
-            .for_concerned(consumers, subject, false, |_, slot, marks| {
+            .for_concerned(consumers, subject, |_, slot, marks| {
                 if slot.consumer.message_appended(sequence, subject) {
                     marks.wake(slot);
                 }
@@ -156,7 +154,7 @@ impl Stream {
         let losses = &mut self.consumer_losses;
         let consumers = &mut self.consumers;
         self.consumer_index
-            .for_concerned(consumers, subject, true, |name, slot, marks| {
+            .for_concerned(consumers, subject, |name, slot, marks| {
                 if slot
                     .consumer
                     .message_removed(sequence, subject, &mut events)
