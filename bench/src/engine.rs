@@ -22,16 +22,22 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(50);
 /// Bytes of the end of the last block that an error message shows.
 const ERROR_TAIL_BYTES: usize = 200;
-/// A generator that reads less than this in a turn naps first, so that the next block is larger.
-const SMALL_TURN_BYTES: usize = 32 << 10;
-/// The nap. Kernel buffers hold what arrives meanwhile, so the server never waits for it.
-const NAP: Duration = Duration::from_micros(20);
 
 /// What a connection does.
 pub(crate) trait Role {
     /// Called once when the run begins.
     fn start(&mut self, output: &mut Output) {
         let _ = output;
+    }
+
+    /// Whether bytes may be thrown away by the kernel, unseen: they are only counted.
+    fn only_counts(&self) -> bool {
+        false
+    }
+
+    /// So many bytes arrived and were thrown away.
+    fn counted(&mut self, bytes: usize) {
+        let _ = bytes;
     }
 
     /// Bytes arrived.
@@ -122,7 +128,6 @@ pub(crate) struct Engine {
     connections: Vec<Connection>,
     block: Vec<u8>,
     tick: Duration,
-    naps: bool,
 }
 
 impl Engine {
@@ -132,14 +137,7 @@ impl Engine {
             connections: Vec::new(),
             block: vec![0; READ_BYTES],
             tick: TICK,
-            naps: false,
         })
-    }
-
-    /// For traffic in one direction: waits a moment when little arrives, to read more at once.
-    pub(crate) fn with_naps(mut self) -> Self {
-        self.naps = true;
-        self
     }
 
     /// Looks at sources this often even if nothing arrives.
@@ -173,16 +171,20 @@ impl Engine {
         let mut events = Vec::with_capacity(256);
         let mut last_progress = Instant::now();
         loop {
-            let (mut moved, mut read_bytes) = (0, 0);
+            let mut moved = 0;
             for connection in &mut self.connections {
                 if connection.readable {
-                    read_bytes += connection.read(&mut self.block)?;
+                    moved += connection.read(&mut self.block)?;
                 }
                 if connection.output.is_empty() {
                     connection.role.refill(&mut connection.output);
                 }
                 if connection.writable && !connection.output.is_empty() {
                     moved += connection.write()?;
+                    if connection.output.is_empty() {
+                        // What there is to send next keeps the loop from going to sleep.
+                        connection.role.refill(&mut connection.output);
+                    }
                 }
             }
             if finished() {
@@ -191,13 +193,10 @@ impl Engine {
             let is_busy = self.connections.iter().any(|connection| {
                 connection.readable || (connection.writable && !connection.output.is_empty())
             });
-            if moved + read_bytes > 0 {
+            if moved > 0 {
                 last_progress = Instant::now();
             } else if last_progress.elapsed() > STALL_TIMEOUT {
                 return Err(format!("nothing moved for {STALL_TIMEOUT:?}"));
-            }
-            if self.naps && !is_busy && read_bytes < SMALL_TURN_BYTES {
-                std::thread::sleep(NAP);
             }
             let timeout = if is_busy { Duration::ZERO } else { self.tick };
             self.wait(&mut events, timeout)?;
@@ -231,6 +230,9 @@ impl Engine {
 impl Connection {
     /// Reads once; a short read means that nothing is left until the next event.
     fn read(&mut self, block: &mut [u8]) -> Result<usize, String> {
+        if self.role.only_counts() {
+            return self.count(block);
+        }
         match self.stream.read(block) {
             Ok(0) => Err("the server closed a connection".to_owned()),
             Ok(count) => {
@@ -250,6 +252,24 @@ impl Connection {
                 Ok(0)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(format!("reading: {error}")),
+        }
+    }
+
+    /// Takes bytes off the socket without a copy: TCP drops what is received with `MSG_TRUNC`.
+    fn count(&mut self, block: &mut [u8]) -> Result<usize, String> {
+        match rustix::net::recv(&self.stream, &mut *block, rustix::net::RecvFlags::TRUNC) {
+            Ok((_, 0)) => Err("the server closed a subscriber".to_owned()),
+            Ok((_, count)) => {
+                self.readable = count == block.len();
+                self.role.counted(count);
+                Ok(count)
+            }
+            Err(rustix::io::Errno::AGAIN) => {
+                self.readable = false;
+                Ok(0)
+            }
+            Err(rustix::io::Errno::INTR) => Ok(0),
             Err(error) => Err(format!("reading: {error}")),
         }
     }

@@ -79,14 +79,18 @@ impl Sink {
 }
 
 impl Role for Sink {
-    fn received(&mut self, bytes: &[u8], _output: &mut Output) -> Result<(), String> {
-        if bytes.starts_with(b"-ERR") {
-            return Err("the subscriber was refused".to_owned());
-        }
-        self.bytes += bytes.len() as u64;
+    fn only_counts(&self) -> bool {
+        true
+    }
+
+    fn counted(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
         let messages = self.bytes / self.message_bytes;
         self.traffic.received(messages - self.counted);
         self.counted = messages;
+    }
+
+    fn received(&mut self, _bytes: &[u8], _output: &mut Output) -> Result<(), String> {
         Ok(())
     }
 }

@@ -110,7 +110,7 @@ fn window(message_bytes: usize) -> u64 {
 }
 
 fn publish_only(context: &mut Context<'_>, payload: usize) -> Result<Run, String> {
-    let mut engine = Engine::new()?.with_naps();
+    let mut engine = Engine::new()?;
     let publisher = context.connect()?;
     context.timed(|| {
         let traffic = Rc::new(Traffic::lasting(context.phase()));
@@ -146,7 +146,7 @@ fn traffic(
     let fan = if queue.is_empty() { readers } else { 1 };
     let is_relay = context.server.side == Side::Relay;
     let frame = delivered("bench.0", headers, payload);
-    let mut engine = Engine::new()?.with_naps();
+    let mut engine = Engine::new()?;
     let mut clients = Vec::new();
     for pair in 0..pairs {
         let subject = format!("bench.{pair}");
@@ -187,7 +187,7 @@ fn traffic(
 /// One subscription for each of many subjects; every message goes to another one.
 fn wildcards(context: &mut Context<'_>) -> Result<Run, String> {
     let count = context.count(WILDCARDS);
-    let mut engine = Engine::new()?.with_naps();
+    let mut engine = Engine::new()?;
     let mut subscriber = context.connect()?;
     // Numbers of six digits, so that all frames have one length.
     let numbers = 100_000..100_000 + count;

@@ -117,7 +117,7 @@ fn publish_under_churn(context: &mut Context<'_>) -> Result<Run, String> {
 }
 
 fn core_under_churn(context: &mut Context<'_>) -> Result<Run, String> {
-    let mut engine = Engine::new()?.with_naps().with_tick(CHURN_EVERY);
+    let mut engine = Engine::new()?.with_tick(CHURN_EVERY);
     let mut subscriber = context.connect()?;
     subscriber.send(b"SUB bench.0 1\r\n")?;
     subscriber.flush()?;
