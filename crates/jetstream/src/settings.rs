@@ -5,6 +5,9 @@ use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 use crate::ids::AccountRef;
 pub use crate::model::AccountLimits;
 
+/// The default of [`Settings::items_per_step`].
+pub const ITEMS_PER_STEP: usize = 1_000;
+
 /// Limits of atomic batches: `jetstream { limits { batch { … } } }` (spec jetstream/03 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -64,6 +67,8 @@ pub struct Settings {
     /// Cap of a pull request's batch; 0: none.
     pub max_request_batch: i64,
     pub batch: BatchLimits,
+    /// Messages stored, removed or looked at for committed entries in one step (hard-parts 1).
+    pub items_per_step: usize,
     /// What all streams together keep in memory of messages that are also on disk, and of indexes.
     pub store_memory_bytes: u64,
     /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
@@ -89,6 +94,7 @@ impl Default for Settings {
             max_ack_pending: 0,
             max_request_batch: 0,
             batch: BatchLimits::default(),
+            items_per_step: ITEMS_PER_STEP,
             store_memory_bytes: DEFAULT_MEMORY_BYTES,
             batch_memory_bytes: 64 * 1024 * 1024,
             accounts: Vec::new(),

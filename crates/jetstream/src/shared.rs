@@ -50,6 +50,8 @@ pub struct Shared {
     pub staging: Staging,
     /// The id space of `staging`: completions of it go there.
     pub staging_space: u32,
+    /// Items of committed entries in one step.
+    pub items_per_step: usize,
     /// What all streams keep in memory.
     pub memory: MemoryBudget,
     /// Publishers are held back until there is room for staged messages.
@@ -94,6 +96,7 @@ impl Shared {
             max_file_bytes: settings.max_file_bytes,
             staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes),
             staging_space: first_space,
+            items_per_step: settings.items_per_step.max(1),
             memory: MemoryBudget::new(settings.store_memory_bytes),
             holding: false,
             batches_in_flight: 0,

@@ -6,7 +6,9 @@ use millrace_config::Options;
 use millrace_config::options::{AccountJetStream, SyncInterval};
 use millrace_core::{Broker, BrokerSettings};
 use millrace_jetstream::AccountRef;
-use millrace_jetstream::settings::{AccountLimits, AccountSettings, BatchLimits, Settings};
+use millrace_jetstream::settings::{
+    AccountLimits, AccountSettings, BatchLimits, ITEMS_PER_STEP, Settings,
+};
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
 use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
@@ -83,6 +85,7 @@ pub(crate) fn engine_settings(
             max_messages: limits.batch.max_messages,
             timeout_ns: limits.batch.timeout_ns,
         },
+        items_per_step: ITEMS_PER_STEP,
         store_memory_bytes: jetstream.max_cache.unwrap_or(DEFAULT_MEMORY_BYTES),
         batch_memory_bytes: BATCH_MEMORY_BYTES,
         accounts: accounts(options, broker),

@@ -10,6 +10,7 @@ use super::dispatch::{CallResult, Progress, answer, is_empty_body, require_strea
 use super::engine::{ApiEngine, ApiTurn};
 use super::request::ApiRequest;
 use super::response::{Body, StoredMessageView};
+use super::streams::Listing;
 use crate::error::ErrorCode;
 use crate::ids::StreamId;
 use crate::model::Timestamp;
@@ -42,6 +43,10 @@ enum Kind {
         no_headers: bool,
     },
     Direct(DirectGet),
+    Listing {
+        pending: PendingRequest,
+        listing: Listing,
+    },
 }
 
 impl ParkedRead {
@@ -49,6 +54,13 @@ impl ParkedRead {
         Self {
             stream,
             kind: Kind::Direct(read),
+        }
+    }
+
+    pub(super) fn listing(stream: StreamId, pending: PendingRequest, listing: Listing) -> Self {
+        Self {
+            stream,
+            kind: Kind::Listing { pending, listing },
         }
     }
 
@@ -65,6 +77,14 @@ impl ParkedRead {
                 Some(store) => read.step(store, turn.out),
                 None => Step::Done,
             },
+            Kind::Listing { pending, listing } => {
+                let (body, step) = listing.step(engine, turn, self.stream);
+                let subject = pending.message.subject.clone();
+                if let (Some(body), Some(call)) = (body, ApiRequest::parse(&subject)) {
+                    answer(engine, turn, pending, call, body.as_ref());
+                }
+                step
+            }
             Kind::Message {
                 pending,
                 sequence,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_store::stream::Filter;
+use bytes::Bytes;
 use millrace_subject::{is_valid_subject, overlaps};
 use serde::Deserialize;
 
@@ -10,6 +10,7 @@ use super::dispatch::{
     CallResult, Progress, find_stream, is_empty_body, is_json_body, require_stream,
 };
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
+use super::messages::{ParkedRead, Step};
 use super::response::{Body, Page};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
@@ -27,6 +28,8 @@ const NAMES_LIMIT: u64 = 1024;
 pub(super) const LIST_LIMIT: u64 = 256;
 /// Most subjects on a page of a stream's info.
 const SUBJECTS_LIMIT: u64 = 100_000;
+/// Subjects looked at in one turn for it.
+const SUBJECTS_PER_STEP: usize = 1_000;
 
 /// `{"offset":n,"subject":s}` of stream names and list.
 #[derive(Default, Deserialize)]
@@ -36,7 +39,7 @@ struct ListRequest {
     subject: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, rename = "JSApiStreamInfoRequest")]
 struct InfoRequest {
     offset: i64,
@@ -223,25 +226,34 @@ pub(super) fn info(
 ) -> CallResult {
     let request: InfoRequest = optional_body(engine, pending)?;
     let id = require_stream(engine, pending, name)?;
-    let mut page = Page::default();
+    if !request.subjects_filter.is_empty() {
+        let listing = Listing::new(request);
+        let read = ParkedRead::listing(id, pending.clone(), listing);
+        return Ok(Progress::Reading(Box::new(read)));
+    }
+    let body = info_body(engine, turn, id, &request)?;
+    Ok(Progress::Answer(body))
+}
+
+fn info_body(
+    engine: &dyn ApiEngine,
+    turn: &ApiTurn<'_>,
+    id: StreamId,
+    request: &InfoRequest,
+) -> Result<Body, ApiError> {
     let mut info = full_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
     let leader = engine.settings().server_name.clone();
     info.cluster = Some(ClusterInfo {
         leader,
         ..ClusterInfo::default()
     });
-    if let Some(stream) = engine.stream(id) {
-        if request.deleted_details {
-            add_deleted(&stream, &mut info.state);
-        }
-        if !request.subjects_filter.is_empty() {
-            page = add_subjects(&stream, &request, &mut info.state);
-        }
+    if let Some(stream) = engine.stream(id).filter(|_| request.deleted_details) {
+        add_deleted(&stream, &mut info.state);
     }
-    Ok(Progress::Answer(Body::StreamInfo {
-        page,
+    Ok(Body::StreamInfo {
+        page: Page::default(),
         info: Some(info),
-    }))
+    })
 }
 
 fn add_deleted(stream: &StreamView<'_>, state: &mut StreamState) {
@@ -253,24 +265,123 @@ fn add_deleted(stream: &StreamView<'_>, state: &mut StreamState) {
     }
 }
 
-fn add_subjects(stream: &StreamView<'_>, request: &InfoRequest, state: &mut StreamState) -> Page {
-    let filter = Filter::one(request.subjects_filter.as_bytes());
-    let mut all = Vec::new();
-    stream.store.for_each_subject(&filter, |subject, messages| {
-        all.push((
-            String::from_utf8_lossy(subject).into_owned(),
-            messages.count,
-        ));
-    });
-    if all.is_empty() {
-        return Page::default();
+/// The subjects of a stream's info, collected a bounded part at a time.
+#[derive(Debug)]
+pub(super) struct Listing {
+    request: InfoRequest,
+    /// Where to go on; `None` once all are collected.
+    after: Option<Bytes>,
+    collected: bool,
+    /// In the order of the answer.
+    found: BTreeMap<String, u64>,
+    total: u64,
+    page: BTreeMap<String, u64>,
+    answered: bool,
+}
+
+impl Listing {
+    const fn new(request: InfoRequest) -> Self {
+        Self {
+            request,
+            after: None,
+            collected: false,
+            found: BTreeMap::new(),
+            total: 0,
+            page: BTreeMap::new(),
+            answered: false,
+        }
     }
-    all.sort_unstable();
-    let (mut page, subjects) = page_of(all, request.offset, SUBJECTS_LIMIT);
-    // Unlike other listings, this one repeats an offset beyond the end.
-    page.offset = u64::try_from(request.offset).unwrap_or(0);
-    state.subjects = subjects.into_iter().collect();
-    page
+
+    /// Goes on. The answer comes once, in a step before the last one if there is much to forget.
+    pub(super) fn step(
+        &mut self,
+        engine: &dyn ApiEngine,
+        turn: &ApiTurn<'_>,
+        id: StreamId,
+    ) -> (Option<Result<Body, ApiError>>, Step) {
+        if !self.collected {
+            let Some(stream) = engine.stream(id) else {
+                return (Some(Err(ErrorCode::StreamNotFound.into())), Step::Done);
+            };
+            self.collect(&stream);
+            if !self.collected {
+                return (None, Step::More);
+            }
+            self.total = self.found.len() as u64;
+        }
+        if !self.answered && !self.turn_to_page() {
+            return (None, Step::More);
+        }
+        let answer =
+            (!std::mem::replace(&mut self.answered, true)).then(|| self.answer(engine, turn, id));
+        for _ in 0..SUBJECTS_PER_STEP {
+            if self.found.pop_last().is_none() {
+                return (answer, Step::Done);
+            }
+        }
+        (answer, Step::More)
+    }
+
+    fn collect(&mut self, stream: &StreamView<'_>) {
+        let filter = self.request.subjects_filter.as_bytes();
+        let found = &mut self.found;
+        let after = self.after.take();
+        let next = stream.store.walk_subjects(
+            filter,
+            after.as_deref(),
+            SUBJECTS_PER_STEP,
+            |subject, messages| {
+                let subject = String::from_utf8_lossy(subject).into_owned();
+                found.insert(subject, messages.count);
+            },
+        );
+        self.collected = next.is_none();
+        self.after = next;
+    }
+
+    /// Leaves out what is before the page and takes what is on it; true when both are done.
+    fn turn_to_page(&mut self) -> bool {
+        let offset = u64::try_from(self.request.offset)
+            .unwrap_or(0)
+            .min(self.total);
+        for _ in 0..SUBJECTS_PER_STEP {
+            let passed = self.total - self.found.len() as u64;
+            if passed >= offset && self.page.len() as u64 >= SUBJECTS_LIMIT {
+                return true;
+            }
+            let Some((subject, count)) = self.found.pop_first() else {
+                return true;
+            };
+            if passed >= offset {
+                self.page.insert(subject, count);
+            }
+        }
+        false
+    }
+
+    fn answer(
+        &mut self,
+        engine: &dyn ApiEngine,
+        turn: &ApiTurn<'_>,
+        id: StreamId,
+    ) -> Result<Body, ApiError> {
+        let mut body = info_body(engine, turn, id, &self.request)?;
+        if let Body::StreamInfo {
+            page,
+            info: Some(info),
+        } = &mut body
+            && self.total > 0
+        {
+            *page = Page {
+                total: self.total,
+                // Unlike other listings, this one repeats an offset beyond the end.
+                offset: u64::try_from(self.request.offset).unwrap_or(0),
+                limit: SUBJECTS_LIMIT,
+            };
+            info.state.subjects = std::mem::take(&mut self.page);
+        }
+        Ok(body)
+    }
 }
 
 /// The account's streams for the rules.

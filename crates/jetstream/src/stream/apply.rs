@@ -4,10 +4,11 @@
 //! other stream. Answers, requests and consumers' deliveries are side effects of the leader.
 
 use bytes::Bytes;
-use millrace_store::stream::{Filter, JournaledMessage, Purge, Removed};
+use millrace_store::stream::{Filter, JournaledMessage, Removed};
 
 use super::Stream;
 use super::stepping::{Applying, Messages};
+use super::sweep::Sweep;
 use crate::batch::{Assembled, AssembledPart, Reference};
 use crate::entry::{Deadline, MessagePlace, Operation, Rollup};
 use crate::ids::JournalPosition;
@@ -109,13 +110,10 @@ impl Stream {
                 sequence,
                 keep,
                 filter,
-            } => {
-                let purged = self.apply_purge(sequence, keep, &filter);
-                self.finish(turn, own, |stream| Outcome::StreamPurged { stream, purged });
-            }
+            } => self.apply_purge(sequence, keep, &filter, own),
             Operation::Delete { sequence, erase } => {
                 let existed = self.apply_delete(sequence, erase);
-                self.finish(turn, own, |stream| Outcome::MessageDeleted {
+                self.finish(own, |stream| Outcome::MessageDeleted {
                     stream,
                     sequence,
                     existed,
@@ -123,11 +121,9 @@ impl Stream {
             }
             Operation::Configure { config } => {
                 self.apply_configuration(turn, &config);
-                self.finish(turn, own, |stream| Outcome::StreamUpdated { stream });
+                self.finish(own, |stream| Outcome::StreamUpdated { stream });
             }
-            Operation::Expire { now_ns } => {
-                self.apply_expiry(now_ns, own.is_some());
-            }
+            Operation::Expire { now_ns } => self.sweep(Sweep::Expire { now_ns }),
             Operation::Consumer { .. }
             | Operation::ConsumerCreate { .. }
             | Operation::ConsumerDelete { .. }
@@ -136,15 +132,15 @@ impl Stream {
         }
     }
 
-    /// Ends the request that asked for the operation just applied, if it was made here.
+    /// Ends the request that asked for the operation under way, if it was made here. It is told
+    /// when all of the entry is done.
     pub(crate) fn finish(
         &mut self,
-        turn: &mut Turn<'_>,
         own: Option<u64>,
         outcome: impl FnOnce(crate::ids::StreamId) -> Outcome,
     ) {
         if let Some(request) = own.and_then(|number| self.lead.take_request(number)) {
-            turn.shared.finished.push((request, outcome(self.id)));
+            self.sweeps.finished.push((request, outcome(self.id)));
         }
     }
 
@@ -196,14 +192,16 @@ impl Stream {
         match decision.rollup {
             Rollup::None => {}
             Rollup::Subject => {
-                self.purge(Some(&Filter::one(subject)), Some(sequence), 0);
+                self.sweep_purge(Some(&Filter::one(subject)), Some(sequence), 0, None);
             }
-            Rollup::All => {
-                self.purge(None, Some(sequence), 0);
-            }
+            Rollup::All => self.sweep_purge(None, Some(sequence), 0, None),
         }
-        self.enforce_subject_limit(subject);
-        self.enforce_limits();
+        if self.over_subject_limit(subject).is_some() {
+            self.sweep(Sweep::SubjectLimit(Bytes::copy_from_slice(subject)));
+        }
+        if self.over_limits().is_some() {
+            self.sweep(Sweep::Limits);
+        }
     }
 
     fn append(&mut self, sequence: u64, incoming: &Incoming<'_>) {
@@ -254,32 +252,23 @@ impl Stream {
         }
     }
 
-    fn enforce_subject_limit(&mut self, subject: &[u8]) {
+    /// The message that goes next because its subject has too many.
+    pub(super) fn over_subject_limit(&self, subject: &[u8]) -> Option<u64> {
         let limit = self.config.max_msgs_per_subject;
         if limit <= 0 {
-            return;
+            return None;
         }
-        while let Some(state) = self.store.subject_state(subject) {
-            if state.count <= limit.unsigned_abs() || self.remove(state.first).is_none() {
-                return;
-            }
-        }
+        let state = self.store.subject_state(subject)?;
+        (state.count > limit.unsigned_abs()).then_some(state.first)
     }
 
-    /// Removes the oldest messages until the stream is within its limits.
-    fn enforce_limits(&mut self) {
+    /// The message that goes next because the stream is over its limits.
+    pub(super) fn over_limits(&self) -> Option<u64> {
         let (messages, bytes) = (self.config.max_msgs, self.config.max_bytes);
-        loop {
-            let state = self.store.state();
-            let over = (messages > 0 && state.messages > messages.unsigned_abs())
-                || (bytes > 0 && state.bytes > bytes.unsigned_abs());
-            let Some(oldest) = self.store.oldest().filter(|_| over) else {
-                return;
-            };
-            if self.remove(oldest).is_none() {
-                return;
-            }
-        }
+        let state = self.store.state();
+        let over = (messages > 0 && state.messages > messages.unsigned_abs())
+            || (bytes > 0 && state.bytes > bytes.unsigned_abs());
+        self.store.oldest().filter(|_| over)
     }
 
     /// Takes one message out and tells the consumers.
@@ -291,7 +280,7 @@ impl Stream {
         Some(removed)
     }
 
-    fn forget_deadline(&mut self, sequence: u64) {
+    pub(super) fn forget_deadline(&mut self, sequence: u64) {
         if self.deadline_of.is_empty() {
             return;
         }
@@ -300,36 +289,15 @@ impl Stream {
         }
     }
 
-    /// Takes out many messages at once. Gives how many there were.
-    fn purge(&mut self, filter: Option<&Filter>, below: Option<u64>, keep: u64) -> u64 {
-        let mut gone = Vec::new();
-        let purged = self.store.purge(
-            Purge {
-                filter,
-                below,
-                keep,
-            },
-            |removed| {
-                gone.push(removed.sequence);
-            },
-        );
-        for sequence in &gone {
-            self.forget_deadline(*sequence);
-        }
-        if purged.messages > 0 {
-            self.consumers_purged(filter);
-        }
-        purged.messages
-    }
-
-    fn apply_purge(&mut self, sequence: u64, keep: u64, filter: &Bytes) -> u64 {
+    fn apply_purge(&mut self, sequence: u64, keep: u64, filter: &Bytes, own: Option<u64>) {
         let filter = Filter::one(filter);
         let filter = Some(&filter).filter(|filter| !filter.is_all());
         // Below 2 there is nothing: a sequence of 1 is a no-op, 0 means that none was given.
         if sequence == 1 {
-            return 0;
+            self.finish(own, |stream| Outcome::StreamPurged { stream, purged: 0 });
+            return;
         }
-        self.purge(filter, (sequence > 1).then_some(sequence), keep)
+        self.sweep_purge(filter, (sequence > 1).then_some(sequence), keep, own);
     }
 
     fn apply_delete(&mut self, sequence: u64, erase: bool) -> bool {
@@ -369,17 +337,8 @@ impl Stream {
         }
         let limit = self.config.max_msgs_per_subject;
         if limit > 0 && limit != before.max_msgs_per_subject {
-            let mut full = Vec::new();
-            self.store
-                .for_each_subject(&Filter::all(), |subject, state| {
-                    if state.count > limit.unsigned_abs() {
-                        full.push(subject.to_vec());
-                    }
-                });
-            for subject in full {
-                self.enforce_subject_limit(&subject);
-            }
+            self.sweep(Sweep::SubjectLimits(None));
         }
-        self.enforce_limits();
+        self.sweep(Sweep::Limits);
     }
 }

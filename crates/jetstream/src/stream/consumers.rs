@@ -6,6 +6,7 @@ use millrace_store::stream::Filter;
 
 use super::Stream;
 use super::checkpoint::RestoreError;
+use super::sweep::Sweep;
 use crate::consumer::{
     AckAnswer, Consumer, ConsumerContext, ConsumerEvent, Place, Settings, StreamFacts,
     VisibleStore, Wake, parse_ack_subject,
@@ -340,10 +341,7 @@ impl Stream {
                         (until_ns != 0).then_some(crate::model::Timestamp(until_ns));
                 }
                 self.wake_later(&consumer);
-                self.finish(turn, own, |stream| Outcome::ConsumerPaused {
-                    stream,
-                    consumer,
-                });
+                self.finish(own, |stream| Outcome::ConsumerPaused { stream, consumer });
             }
             Operation::ConsumerReset { sequence, name } => {
                 let consumer = text(&name);
@@ -353,10 +351,7 @@ impl Stream {
                     slot.consumer.reset(sequence, &store);
                 }
                 self.wake_later(&consumer);
-                self.finish(turn, own, |stream| Outcome::ConsumerReset {
-                    stream,
-                    consumer,
-                });
+                self.finish(own, |stream| Outcome::ConsumerReset { stream, consumer });
             }
             _ => {}
         }
@@ -400,7 +395,7 @@ impl Stream {
         }
     }
 
-    fn remove_if_unneeded(&mut self, sequence: u64) {
+    pub(super) fn remove_if_unneeded(&mut self, sequence: u64) {
         let Some(subject) = self.store.subject_of(sequence) else {
             return;
         };
@@ -438,12 +433,7 @@ impl Stream {
         if self.config.retention != RetentionPolicy::Interest {
             return;
         }
-        let all = Filter::all();
-        let mut next = self.store.oldest();
-        while let Some(sequence) = next {
-            self.remove_if_unneeded(sequence);
-            next = self.store.next_match(&all, sequence + 1);
-        }
+        self.sweep(Sweep::Unneeded(0));
     }
 
     fn apply_consumer_create(
@@ -501,7 +491,7 @@ impl Stream {
         }
         self.wake_later(name);
         let consumer = name.to_owned();
-        self.finish(turn, own, |stream| {
+        self.finish(own, |stream| {
             if updated {
                 Outcome::ConsumerUpdated { stream, consumer }
             } else {
@@ -535,10 +525,7 @@ impl Stream {
                 .push((self.id, consumer.clone()));
         }
         if asked {
-            self.finish(turn, own, |stream| Outcome::ConsumerDeleted {
-                stream,
-                consumer,
-            });
+            self.finish(own, |stream| Outcome::ConsumerDeleted { stream, consumer });
         }
     }
 

@@ -61,35 +61,44 @@ impl Stream {
         self.lead.next_expire_ns = turn.now.after_ns(EXPIRE_INTERVAL_NS);
     }
 
-    /// Removes all that is due at `now_ns`.
-    pub(super) fn apply_expiry(&mut self, now_ns: i64, own: bool) {
-        if own {
-            self.lead.expire_pending = false;
-        }
-        while let Some((deadline_ns, sequence)) = self.deadlines.first().copied() {
-            if deadline_ns > now_ns {
-                break;
-            }
-            self.deadlines.remove(&(deadline_ns, sequence));
-            self.remove(sequence);
+    /// What is due at `now_ns` and goes next.
+    pub(super) fn next_expired(&mut self, now_ns: i64) -> Option<Expired> {
+        if let Some((deadline_ns, sequence)) = self.deadlines.first().copied()
+            && deadline_ns <= now_ns
+        {
+            return Some(Expired::Deadline(deadline_ns, sequence));
         }
         if self.config.max_age_ns <= 0 {
-            return;
+            return None;
         }
         let horizon_ns = now_ns.saturating_sub(self.config.max_age_ns);
-        let all = Filter::all();
-        while let Some(sequence) = self.store.next_match(&all, self.age_cursor) {
-            if self
-                .store
-                .time_of(sequence)
-                .is_none_or(|time_ns| time_ns > horizon_ns)
-            {
-                return;
-            }
-            if self.deadline_of.get(&sequence) != Some(&i64::MAX) {
+        let sequence = self.store.next_match(&Filter::all(), self.age_cursor)?;
+        let time_ns = self.store.time_of(sequence)?;
+        (time_ns <= horizon_ns).then_some(Expired::Age(sequence))
+    }
+
+    /// Removes it, unless it never expires.
+    pub(super) fn remove_expired(&mut self, expired: Expired) {
+        match expired {
+            Expired::Deadline(deadline_ns, sequence) => {
+                self.deadlines.remove(&(deadline_ns, sequence));
                 self.remove(sequence);
             }
-            self.age_cursor = sequence + 1;
+            Expired::Age(sequence) => {
+                if self.deadline_of.get(&sequence) != Some(&i64::MAX) {
+                    self.remove(sequence);
+                }
+                self.age_cursor = sequence + 1;
+            }
         }
     }
+}
+
+/// A message that is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expired {
+    /// By its own TTL.
+    Deadline(i64, u64),
+    /// By the stream's `max_age`.
+    Age(u64),
 }

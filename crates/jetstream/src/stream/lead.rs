@@ -53,6 +53,8 @@ pub(crate) struct Lead {
     pub(crate) flight: Flight,
     /// Publishes wait until this proposal is applied: it changes what they are checked against.
     barrier: u64,
+    /// An entry removes messages in steps: what is checked now could be wrong by then.
+    pub(crate) held: bool,
     pub(crate) inbox: VecDeque<Inbound>,
     inbox_bytes: u64,
     /// How many of them are changes.
@@ -154,7 +156,7 @@ impl Lead {
     }
 
     pub(crate) fn is_barred(&self) -> bool {
-        self.commit.is_some() || self.barrier > self.applied
+        self.held || self.commit.is_some() || self.barrier > self.applied
     }
 
     /// Whether a change that an API request asked for is not applied yet.

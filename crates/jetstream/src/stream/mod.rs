@@ -13,6 +13,7 @@ mod expiry;
 pub mod flight;
 mod lead;
 mod stepping;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -67,8 +68,11 @@ pub struct Stream {
     /// The entry that is applied in part, and those behind it.
     applying: Option<stepping::Applying>,
     backlog: VecDeque<Committed>,
-    /// Messages stored or removed in this step.
+    /// Messages stored or removed in this step, and how many a step may.
     apply_items: usize,
+    step_items: usize,
+    /// What the entry under way is still to remove.
+    sweeps: sweep::Sweeps,
     /// The lead was won while entries were waiting.
     lead_when_level: bool,
     pub(crate) lead: Lead,
@@ -135,6 +139,8 @@ impl Stream {
             applying: None,
             backlog: VecDeque::new(),
             apply_items: 0,
+            step_items: shared.items_per_step,
+            sweeps: sweep::Sweeps::default(),
             lead_when_level: false,
             lead: Lead::default(),
             store_space,
@@ -188,7 +194,7 @@ impl Stream {
 
     /// Monotonic time at which this stream wants to be woken.
     pub(crate) fn next_deadline(&self, turn_now: millrace_clock::Now) -> Option<u64> {
-        if self.store.wants_turn() {
+        if self.store.wants_turn() || self.sweeps.has_gone() {
             return Some(0);
         }
         if !self.lead.is_leader {
@@ -229,6 +235,7 @@ impl Stream {
                 self.poll_store(turn);
             }
         }
+        self.sweeps.free();
         if !self.lead.is_leader || self.is_applying() {
             return;
         }
@@ -283,6 +290,7 @@ impl Stream {
             self.with_consumer(turn, &name, |consumer, context| consumer.deleted(context));
         }
         self.stop_leading(turn);
+        turn.shared.finished.append(&mut self.sweeps.finished);
         let bytes = std::mem::take(&mut self.accounted_bytes);
         turn.shared
             .account_for(self.account, self.config.storage, bytes, 0);

@@ -1,5 +1,5 @@
 //! Applying in steps: one call does a bounded share, so that a large batch does not hold up other
-//! streams. What an entry does is in `apply.rs`.
+//! streams. What an entry does is in `apply.rs`, removing many messages in `sweep.rs`.
 //!
 //! Until an entry is applied whole, the stream stands between two states: [`Stream::is_applying`].
 //! Whoever reads it waits then (`engine.rs`), so that all of a batch becomes visible at once. Entries
@@ -13,9 +13,6 @@ use crate::batch::AssembledPart;
 use crate::entry::{MessagePlace, Operation, decode_head};
 use crate::io::{Effect, LogLevel};
 use crate::shared::Turn;
-
-/// Messages stored or removed in one step.
-const STEP_ITEMS: usize = 1_000;
 
 /// An entry that is applied in part.
 #[derive(Debug)]
@@ -85,8 +82,9 @@ impl Stream {
     /// One step. It ends at the latest with the entry that it found begun.
     pub fn advance_apply(&mut self, turn: &mut Turn<'_>) {
         self.apply_items = 0;
+        self.step_items = turn.shared.items_per_step;
         let begun = self.applying.is_some();
-        while self.apply_items < STEP_ITEMS {
+        while self.items_left() > 0 {
             let Some(mut applying) = self.applying.take().or_else(|| self.next_entry(turn)) else {
                 break;
             };
@@ -100,6 +98,7 @@ impl Stream {
                 self.applying = Some(applying);
             }
         }
+        self.lead.held = !self.sweeps.are_done();
         if !self.is_behind() && std::mem::take(&mut self.lead_when_level) {
             self.start_leading(turn);
         }
@@ -157,19 +156,21 @@ impl Stream {
 
     /// Does what the step still may; true when the entry is applied.
     fn apply_share(&mut self, turn: &mut Turn<'_>, applying: &mut Applying) -> bool {
+        let own = applying.own.is_some();
         loop {
-            let own = applying.own.is_some();
-            if let Some(messages) = &mut applying.messages {
-                while self.apply_items < STEP_ITEMS {
-                    let Some(incoming) = messages.next(&applying.entry) else {
-                        applying.messages = None;
-                        break;
-                    };
-                    self.store_message(&incoming, own);
-                }
-            }
-            if self.apply_items >= STEP_ITEMS && !applying.is_done() {
+            // What is to be removed goes before what comes after it.
+            if !self.advance_sweeps() {
                 return false;
+            }
+            if self.items_left() == 0 && !applying.is_done() {
+                return false;
+            }
+            if let Some(messages) = &mut applying.messages {
+                match messages.next(&applying.entry) {
+                    Some(incoming) => self.store_message(&incoming, own),
+                    None => applying.messages = None,
+                }
+                continue;
             }
             let Some(operation) = applying.operations.next() else {
                 return true;
@@ -188,6 +189,8 @@ impl Stream {
         self.applied_index = applying.entry.index;
         self.applied_term = applying.entry.term;
         self.account(turn.shared);
+        turn.shared.finished.append(&mut self.sweeps.finished);
+        self.lead.held = false;
         self.resume_checkpoint(turn);
         if self.lead.is_leader {
             self.release_answers(turn);

@@ -261,6 +261,17 @@ impl Harness {
         }
     }
 
+    /// Turns until the engine has nothing left to do at once.
+    pub fn rest(&mut self) -> u64 {
+        let mut turns = 0;
+        while self.engine.next_deadline() == Some(0) {
+            self.input(Input::Tick);
+            turns += 1;
+            assert!(turns < 10_000, "the engine never comes to rest");
+        }
+        turns
+    }
+
     pub fn advance_ms(&mut self, milliseconds: u64) {
         self.now.monotonic_ns += milliseconds * 1_000_000;
         self.now.wall_ns += (milliseconds * 1_000_000) as i64;
@@ -375,6 +386,11 @@ impl Harness {
 
     /// The log of all groups handed to a fresh engine: its hash of a stream's state.
     pub fn replayed_hash(&self, settings: Settings, stream: StreamId) -> u64 {
+        self.replayed_hash_with(settings, stream, 0)
+    }
+
+    /// The same, with so many turns between entries; what is left to do then is done at the end.
+    pub fn replayed_hash_with(&self, settings: Settings, stream: StreamId, turns: u64) -> u64 {
         let mut other = Self {
             engine: JetStream::new(settings),
             out: FakeOutbound::default(),
@@ -406,6 +422,12 @@ impl Harness {
                 other
                     .engine
                     .handle(other.now, input, &mut other.out, &mut effects);
+                for _ in 0..turns {
+                    if !other.engine.is_behind() {
+                        break;
+                    }
+                    other.input(Input::Tick);
+                }
             }
         }
         while other.engine.is_behind() {
