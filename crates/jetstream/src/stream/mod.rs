@@ -358,3 +358,17 @@ impl Stream {
         self.poll_store(turn);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The figures that ARCHITECTURE.md states, without names, subjects and what is pending.
+    #[test]
+    fn a_stream_and_a_consumer_cost_no_more_than_the_documents_say() {
+        let stream = size_of::<Stream>();
+        assert!(stream <= 4_800, "{stream} bytes per stream");
+        let consumer = size_of::<ConsumerSlot>();
+        assert!(consumer <= 1_400, "{consumer} bytes per consumer");
+    }
+}
