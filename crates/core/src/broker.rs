@@ -66,6 +66,8 @@ pub struct Broker {
     /// How long and how often the connection whose input is handled must be held back.
     pub(crate) batch_stall_ns: u64,
     pub(crate) batch_stalls: u64,
+    /// Whether a message of this input met a receiver whose socket is full.
+    pub(crate) batch_awaits_drain: bool,
     /// Match results of messages that the server itself publishes.
     pub(crate) internal_cache: MatchCache,
     pub(crate) internal_cache_account: AccountId,
@@ -110,6 +112,7 @@ impl Broker {
             is_stopping: false,
             batch_stall_ns: 0,
             batch_stalls: 0,
+            batch_awaits_drain: false,
             internal_cache: MatchCache::default(),
             internal_cache_account: AccountId::GLOBAL,
             match_scratch: Matched::default(),
@@ -248,6 +251,7 @@ impl Broker {
         let slot = self.slots.get(&id);
         if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(*slot as usize)) {
             session.outbound.consumed_into(count, &mut self.chunks);
+            session.is_blocked &= !session.outbound.is_empty();
         }
     }
 
@@ -260,6 +264,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
+        session.is_blocked = true;
         if session.timers.write.is_some() || session.is_closed() {
             return;
         }

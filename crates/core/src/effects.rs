@@ -177,6 +177,8 @@ pub enum BrokerEffect {
         /// Monotonic time at which reading goes on by itself; `u64::MAX`: not before another
         /// such effect.
         until_ns: u64,
+        /// Reading goes on earlier if a connection whose socket was full is written out.
+        until_drained: bool,
     },
     /// A line for the server's log.
     Log {

@@ -40,9 +40,16 @@ pub(crate) const MATCH_CACHE_ENTRIES: usize = 1024;
 /// Subjects longer than this many bytes are matched without the cache.
 pub(crate) const MATCH_CACHE_SUBJECT_MAX: usize = 512;
 
+/// Lookups that are not remembered after a full cache was hardly ever of use.
+pub(crate) const MATCH_CACHE_BYPASS: usize = 16 * 1024;
 /// Receivers remembered in all match results of a connection; above it the cache is emptied.
 pub(crate) const MATCH_CACHE_TARGETS: usize = 64 * 1024;
 
+/// A receiver whose socket is full and that has this many bytes waiting holds its publishers back
+/// for a moment: what waits should stay in the processor's cache.
+pub(crate) const DRAIN_ABOVE_BYTES: usize = 512 * 1024;
+/// Longest such moment per read batch; it ends as soon as a socket is drained.
+pub(crate) const DRAIN_WAIT_NS: u64 = Now::MILLISECOND_NS;
 /// Pending share (in quarters of `max_pending`) above which publishers are held back.
 pub(crate) const STALL_QUARTERS: usize = 3;
 /// Hold-back for a receiver above the stall mark (spec core/03 §3.4).

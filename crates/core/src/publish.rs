@@ -12,8 +12,8 @@ use crate::chunks::ChunkPool;
 use crate::effects::{Delivered, Delivery};
 use crate::ids::{AccountId, EndpointId};
 use crate::limits::{
-    SHARED_PAYLOAD_MIN, SHARED_SLICE_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS, STALL_MAX_NS,
-    STALL_QUARTERS,
+    DRAIN_ABOVE_BYTES, SHARED_PAYLOAD_MIN, SHARED_SLICE_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS,
+    STALL_MAX_NS, STALL_QUARTERS,
 };
 use crate::match_cache::MatchCache;
 use crate::reserved;
@@ -400,6 +400,9 @@ impl Broker {
                 STALL_ABOVE_MARK_NS
             };
             self.batch_stalls += u64::from(self.batch_stall_ns <= STALL_MAX_NS);
+        }
+        if session.is_blocked && pending > DRAIN_ABOVE_BYTES {
+            self.batch_awaits_drain |= !self.options.client.no_fast_producer_stall;
         }
         if self.is_tracing {
             self.trace_delivery(key, outgoing.message);

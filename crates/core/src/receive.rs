@@ -8,7 +8,7 @@ use millrace_wire::client::{Operation, ParseError, ParserLimits, Step};
 use crate::broker::Broker;
 use crate::effects::{BrokerEffect, CloseReason, LogLevel};
 use crate::ids::ConnectionId;
-use crate::limits::{DIRECT_READ_MIN, SHARED_PAYLOAD_MIN, STALL_MAX_NS};
+use crate::limits::{DIRECT_READ_MIN, DRAIN_WAIT_NS, SHARED_PAYLOAD_MIN, STALL_MAX_NS};
 use crate::publish::{Message, Source};
 use crate::session::{Incoming, Phase, Session};
 
@@ -430,7 +430,8 @@ impl Broker {
 
     /// Holds the connection back for as long as its messages met slow receivers.
     fn hold_back(&mut self, now: Now, slot: u32) {
-        if self.batch_stall_ns == 0 {
+        let awaits_drain = std::mem::take(&mut self.batch_awaits_drain);
+        if self.batch_stall_ns == 0 && !awaits_drain {
             return;
         }
         let Some(session) = self.sessions.get_mut(slot as usize) else {
@@ -438,11 +439,17 @@ impl Broker {
         };
         session.counters.stalls += self.batch_stalls;
         self.counters.stalled_clients += self.batch_stalls;
-        let until_ns = now.after_ns(self.batch_stall_ns.min(STALL_MAX_NS));
+        let until_drained = self.batch_stall_ns == 0;
+        let wait_ns = if until_drained {
+            DRAIN_WAIT_NS
+        } else {
+            self.batch_stall_ns.min(STALL_MAX_NS)
+        };
         if !session.is_closed() {
             self.effects.push(BrokerEffect::PauseRead {
                 id: session.id,
-                until_ns,
+                until_ns: now.after_ns(wait_ns),
+                until_drained,
             });
         }
     }

@@ -90,6 +90,8 @@ pub(crate) struct Session {
     pub(crate) account: Option<AccountId>,
     /// Whether it already stands in the broker's list of connections with bytes to flush.
     pub(crate) is_dirty: bool,
+    /// The socket was full when last written to, and what waited then still does.
+    pub(crate) is_blocked: bool,
     pub(crate) outbound: Outbound,
     /// The beginning of an operation whose end has not come yet. Empty between operations.
     pub(crate) partial: BytesMut,
@@ -125,6 +127,7 @@ impl Session {
             phase: Phase::Open,
             account: None,
             is_dirty: false,
+            is_blocked: false,
             outbound: Outbound::default(),
             partial: BytesMut::new(),
             incoming: None,

@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) peer_closing: bool,
     /// The socket took no more; writing goes on when the system says so.
     pub(crate) write_blocked: bool,
+    /// The socket was full at some time since everything was last written.
+    pub(crate) was_full: bool,
 }
 
 impl Connection {
@@ -59,6 +61,7 @@ impl Connection {
             queued: false,
             peer_closing: false,
             write_blocked: false,
+            was_full: false,
         }
     }
 

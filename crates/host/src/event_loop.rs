@@ -173,6 +173,9 @@ pub(crate) struct EventLoop {
     pub(crate) ready: VecDeque<usize>,
     /// Sockets to write to at the end of the turn, besides those the broker names.
     pub(crate) unflushed: Vec<usize>,
+    /// Sockets (slot, serial, end of the pause) that are not read until one that was full is
+    /// written out.
+    pub(crate) held_back: Vec<(usize, u64, u64)>,
     /// `(monotonic time, slot, serial)`.
     pub(crate) timers: BinaryHeap<Reverse<(u64, usize, u64)>>,
     /// What the next read fills; one block serves all connections.
@@ -231,6 +234,7 @@ impl EventLoop {
             lingering: 0,
             ready: VecDeque::new(),
             unflushed: Vec::new(),
+            held_back: Vec::new(),
             timers: BinaryHeap::new(),
             read_block: BytesMut::zeroed(READ_BUFFER_MIN),
             read_blocks: BlockPool::new(READ_BLOCKS_BYTES),
@@ -420,15 +424,22 @@ impl EventLoop {
                     self.passwords.check(id, check);
                 }
             }
-            BrokerEffect::PauseRead { id, until_ns } => {
+            BrokerEffect::PauseRead {
+                id,
+                until_ns,
+                until_drained,
+            } => {
                 let key = self.by_id.get(&id).copied();
                 if let Some(connection) = self.connection_of(id) {
                     connection.paused_until = until_ns.max(1);
-                    let serial = connection.serial;
+                    let (serial, pause) = (connection.serial, connection.paused_until);
                     let key = key.unwrap_or_default();
                     // Without end: until another pause takes its place.
                     if until_ns < u64::MAX {
                         self.timers.push(Reverse((until_ns, key, serial)));
+                    }
+                    if until_drained {
+                        self.held_back.push((key, serial, pause));
                     }
                 }
             }

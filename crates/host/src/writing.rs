@@ -44,17 +44,37 @@ impl EventLoop {
         };
         match result {
             Ok(Flushed::All) => {
+                let was_full = std::mem::take(&mut connection.was_full);
                 if connection.phase == Phase::Closing {
                     self.finish(now, key);
+                }
+                if was_full {
+                    self.release_held_back();
                 }
             }
             Ok(Flushed::Blocked) => {
                 connection.write_blocked = true;
+                connection.was_full = true;
                 self.node.broker().write_blocked(now, id);
             }
             Ok(Flushed::Share) => self.unflushed.push(key),
             Err(_) => self.end(now, key, CloseReason::WriteError),
         }
+    }
+
+    /// A socket that was full is written out: those that fill sockets may be read again.
+    fn release_held_back(&mut self) {
+        let mut held_back = std::mem::take(&mut self.held_back);
+        for (key, serial) in held_back.drain(..) {
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.serial == serial
+                && connection.paused_until != 0
+            {
+                connection.paused_until = 0;
+                self.mark_ready(key);
+            }
+        }
+        self.held_back = held_back;
     }
 
     /// Closes a connection on the broker's behalf.

@@ -273,6 +273,11 @@ impl Parser {
         input: &'a [u8],
         limits: &ParserLimits,
     ) -> Result<Step<'a>, ParseError> {
+        if self.is_idle()
+            && let Some(step) = whole_publish(input, limits)
+        {
+            return Ok(step);
+        }
         let mut position = 0;
         loop {
             let rest = &input[position..];
@@ -472,6 +477,75 @@ impl Publish {
         self.payload = self.payload.after(line);
         self
     }
+}
+
+/// The common case at once: a publish that is whole, spelled in capitals, with single blanks. `None`
+/// says nothing but that the parser must take the long way.
+fn whole_publish<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
+    let (start, with_headers) = match input {
+        [b'P', b'U', b'B', b' ', ..] => (4, false),
+        [b'H', b'P', b'U', b'B', b' ', ..] if limits.headers_allowed => (5, true),
+        _ => return None,
+    };
+    let mut tokens: [&[u8]; 4] = [&[]; 4];
+    let mut count = 0;
+    let mut at = start;
+    let line_end = loop {
+        let end = next_separator(input, at)?;
+        *tokens.get_mut(count)? = input.get(at..end).filter(|token| !token.is_empty())?;
+        count += 1;
+        match input.get(end..end + 2)? {
+            b"\r\n" => break end,
+            [b' ', _] => at = end + 1,
+            _ => return None,
+        }
+    };
+    let [first, second, third, fourth] = tokens;
+    let (reply, header_size, total) = match (with_headers, count) {
+        (false, 2) => (None, 0, second),
+        (false, 3) => (Some(second), 0, third),
+        (true, 3) => (None, size(second)?, third),
+        (true, 4) => (Some(second), size(third)?, fourth),
+        _ => return None,
+    };
+    let total = size(total)?;
+    if line_end - start > limits.max_control_line || total > limits.max_payload {
+        return None;
+    }
+    let body = input.get(line_end + 2..)?;
+    let (body, behind) = body.split_at_checked(total)?;
+    if !behind.starts_with(b"\r\n") {
+        return None;
+    }
+    let (headers, payload) = body.split_at_checked(header_size)?;
+    Some(Step::Operation {
+        operation: Operation::Publish {
+            subject: first,
+            reply,
+            headers,
+            payload,
+        },
+        consumed: line_end + total + 4,
+    })
+}
+
+/// Where the first blank or control character at or behind `from` is. Looks at eight bytes at
+/// once: the sum borrows from a byte's top bit just if the byte is below 0x21 (or a lower one is).
+fn next_separator(input: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const LIMIT: u64 = ONES * 0x21;
+    const TOPS: u64 = ONES * 0x80;
+    let mut at = from;
+    while let Some(eight) = input.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*eight);
+        let found = word.wrapping_sub(LIMIT) & !word & TOPS;
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = input.get(at..)?;
+    Some(at + rest.iter().position(|byte| *byte <= b' ')?)
 }
 
 /// Splits `argument` at the bytes that `separates` accepts, into at most `N` spans. The count may
