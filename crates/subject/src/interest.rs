@@ -4,11 +4,12 @@
 //! it, and all delivery rules, are the broker's. A match result may be cached and is checked by
 //! [`InterestTrie::generation_for`].
 
+use crate::members::Members;
 use crate::token::{FULL, STAR, tokens};
 use hashbrown::HashMap;
 use rustc_hash::{FxBuildHasher, FxHasher};
 use smallvec::SmallVec;
-use std::hash::Hasher as _;
+use std::hash::{Hash, Hasher as _};
 
 /// Buckets of the generation table; a change in one leaves cached results of the others valid.
 const GENERATION_BUCKETS: usize = 1024;
@@ -19,34 +20,48 @@ type NodeIndex = u32;
 /// The root node; as a child index it means "no child".
 const ROOT: NodeIndex = 0;
 
+/// Children by literal token.
+type Literals = HashMap<Box<[u8]>, NodeIndex, FxBuildHasher>;
+
+/// A place in the trie. Most hold one child or one subscription, so what is seldom there is boxed.
 #[derive(Debug)]
 struct Node<T> {
-    literals: HashMap<Box<[u8]>, NodeIndex, FxBuildHasher>,
+    literals: Option<Box<Literals>>,
     star: NodeIndex,
     full: NodeIndex,
-    plain: Vec<T>,
-    queues: Vec<(Box<[u8]>, Vec<T>)>,
+    plain: Members<T>,
+    queues: Option<Box<Queues<T>>>,
 }
+
+type Queues<T> = Vec<(Box<[u8]>, Members<T>)>;
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
         Self {
-            literals: HashMap::default(),
+            literals: None,
             star: ROOT,
             full: ROOT,
-            plain: Vec::new(),
-            queues: Vec::new(),
+            plain: Members::None,
+            queues: None,
         }
     }
 }
 
 impl<T> Node<T> {
-    fn is_unused(&self) -> bool {
-        self.plain.is_empty()
-            && self.queues.is_empty()
-            && self.literals.is_empty()
+    const fn is_unused(&self) -> bool {
+        matches!(self.plain, Members::None)
+            && self.queues.is_none()
+            && self.literals.is_none()
             && self.star == ROOT
             && self.full == ROOT
+    }
+
+    fn literal(&self, token: &[u8]) -> Option<NodeIndex> {
+        self.literals.as_ref()?.get(token).copied()
+    }
+
+    fn queues(&self) -> &[(Box<[u8]>, Members<T>)] {
+        self.queues.as_ref().map_or(&[], |queues| queues)
     }
 }
 
@@ -61,13 +76,13 @@ pub struct InterestTrie<T> {
     bucket_generations: Box<[u64]>,
 }
 
-impl<T: Copy + Eq> Default for InterestTrie<T> {
+impl<T: Copy + Eq + Hash> Default for InterestTrie<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: Copy + Eq> InterestTrie<T> {
+impl<T: Copy + Eq + Hash> InterestTrie<T> {
     /// An empty trie.
     #[must_use]
     pub fn new() -> Self {
@@ -94,14 +109,13 @@ impl<T: Copy + Eq> InterestTrie<T> {
         match queue {
             None => node.plain.push(subscription),
             Some(name) => {
-                if let Some((_, members)) = node
-                    .queues
-                    .iter_mut()
-                    .find(|(group, _)| group.as_ref() == name)
+                let queues = node.queues.get_or_insert_default();
+                if let Some((_, members)) =
+                    queues.iter_mut().find(|(group, _)| group.as_ref() == name)
                 {
                     members.push(subscription);
                 } else {
-                    node.queues.push((name.into(), vec![subscription]));
+                    queues.push((name.into(), Members::One(subscription)));
                 }
             }
         }
@@ -136,10 +150,11 @@ impl<T: Copy + Eq> InterestTrie<T> {
     pub fn matches(&self, literal: &[u8], out: &mut Matched<T>) {
         out.clear();
         self.walk(literal, |node| {
-            out.plain.extend_from_slice(&node.plain);
+            out.plain.extend_from_slice(node.plain.as_slice());
             // Names are unique within a node, so only groups of earlier nodes can be the same.
             let known = out.queues.len();
-            for (name, members) in &node.queues {
+            for (name, members) in node.queues() {
+                let members = members.as_slice();
                 match out.queues[..known]
                     .iter_mut()
                     .find(|group| group.name == name.as_ref())
@@ -157,7 +172,7 @@ impl<T: Copy + Eq> InterestTrie<T> {
     pub fn has_interest(&self, literal: &[u8]) -> bool {
         let mut found = false;
         self.walk(literal, |node| {
-            found |= !node.plain.is_empty() || !node.queues.is_empty();
+            found |= !node.plain.as_slice().is_empty() || node.queues.is_some();
             !found
         });
         found
@@ -168,7 +183,7 @@ impl<T: Copy + Eq> InterestTrie<T> {
     pub fn has_queue_interest(&self, literal: &[u8], queue: &[u8]) -> bool {
         let mut found = false;
         self.walk(literal, |node| {
-            found |= node.queues.iter().any(|(name, _)| name.as_ref() == queue);
+            found |= node.queues().iter().any(|(name, _)| name.as_ref() == queue);
             !found
         });
         found
@@ -212,17 +227,18 @@ impl<T: Copy + Eq> InterestTrie<T> {
         let mut pending = vec![(ROOT, Vec::new())];
         while let Some((index, filter)) = pending.pop() {
             let node = &self.nodes[index as usize];
-            for subscription in &node.plain {
+            for subscription in node.plain.as_slice() {
                 visit(&filter, None, *subscription);
             }
-            for (queue, members) in &node.queues {
-                for subscription in members {
+            for (queue, members) in node.queues() {
+                for subscription in members.as_slice() {
                     visit(&filter, Some(queue), *subscription);
                 }
             }
             let mut children: Vec<(&[u8], NodeIndex)> = node
                 .literals
                 .iter()
+                .flat_map(|literals| literals.iter())
                 .map(|(token, child)| (token.as_ref(), *child))
                 .collect();
             children.extend(
@@ -267,8 +283,8 @@ impl<T: Copy + Eq> InterestTrie<T> {
                 if node.star != ROOT {
                     pending.push((node.star, depth + 1));
                 }
-                match node.literals.get(*token) {
-                    Some(child) => (index, depth) = (*child, depth + 1),
+                match node.literal(token) {
+                    Some(child) => (index, depth) = (child, depth + 1),
                     None => break,
                 }
             }
@@ -280,7 +296,7 @@ impl<T: Copy + Eq> InterestTrie<T> {
         match token {
             STAR => node.star,
             FULL => node.full,
-            literal => node.literals.get(literal).copied().unwrap_or(ROOT),
+            literal => node.literal(literal).unwrap_or(ROOT),
         }
     }
 
@@ -298,7 +314,8 @@ impl<T: Copy + Eq> InterestTrie<T> {
             STAR => node.star = fresh,
             FULL => node.full = fresh,
             literal => {
-                node.literals.insert(literal.into(), fresh);
+                let literals = node.literals.get_or_insert_default();
+                literals.insert(literal.into(), fresh);
             }
         }
         fresh
@@ -318,9 +335,9 @@ impl<T: Copy + Eq> InterestTrie<T> {
                 STAR => node.star = ROOT,
                 FULL => node.full = ROOT,
                 literal => {
-                    node.literals.remove(literal);
-                    if node.literals.is_empty() {
-                        node.literals = HashMap::default();
+                    if let Some(literals) = &mut node.literals {
+                        literals.remove(literal);
+                        node.literals.take_if(|literals| literals.is_empty());
                     }
                 }
             }
@@ -353,31 +370,26 @@ fn bucket(first: &[u8], second: Option<&[u8]>) -> usize {
     (hasher.finish() % GENERATION_BUCKETS as u64) as usize
 }
 
-fn remove_from<T: Copy + Eq>(node: &mut Node<T>, queue: Option<&[u8]>, subscription: T) -> bool {
-    fn take<T: Copy + Eq>(list: &mut Vec<T>, subscription: T) -> bool {
-        let Some(position) = list.iter().position(|other| *other == subscription) else {
-            return false;
-        };
-        list.swap_remove(position);
-        if list.is_empty() {
-            *list = Vec::new();
-        }
-        true
-    }
+fn remove_from<T: Copy + Eq + Hash>(
+    node: &mut Node<T>,
+    queue: Option<&[u8]>,
+    subscription: T,
+) -> bool {
     let Some(name) = queue else {
-        return take(&mut node.plain, subscription);
+        return node.plain.remove(subscription);
     };
-    let Some(position) = node
-        .queues
-        .iter()
-        .position(|(group, _)| group.as_ref() == name)
-    else {
+    let Some(queues) = &mut node.queues else {
         return false;
     };
-    let removed = take(&mut node.queues[position].1, subscription);
-    if node.queues[position].1.is_empty() {
-        node.queues.swap_remove(position);
+    let Some(position) = queues.iter().position(|(group, _)| group.as_ref() == name) else {
+        return false;
+    };
+    let members = &mut queues[position].1;
+    let removed = members.remove(subscription);
+    if members.as_slice().is_empty() {
+        queues.swap_remove(position);
     }
+    node.queues.take_if(|queues| queues.is_empty());
     removed
 }
 
@@ -543,5 +555,12 @@ mod tests {
         let before = trie.generation_for(b"orders.new");
         trie.insert(b"_INBOX.x1", None, 2);
         assert_eq!(trie.generation_for(b"orders.new"), before);
+    }
+
+    #[test]
+    fn what_one_subscription_takes_stays_small() {
+        let (node, members) = (size_of::<Node<u32>>(), size_of::<Members<u32>>());
+        assert!(node <= 40, "{node} bytes per token of a filter");
+        assert!(members <= 16, "{members} bytes");
     }
 }

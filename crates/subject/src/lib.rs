@@ -7,6 +7,7 @@
 
 mod destination;
 mod interest;
+mod members;
 mod sequence_set;
 mod token;
 mod transform;
