@@ -35,7 +35,11 @@ impl Broker {
     pub fn hold_reads(&mut self, id: ConnectionId) {
         if self.held.insert(id) {
             let until_ns = u64::MAX;
-            self.effects.push(BrokerEffect::PauseRead { id, until_ns });
+            self.effects.push(BrokerEffect::PauseRead {
+                id,
+                until_ns,
+                until_drained: false,
+            });
         }
     }
 
@@ -43,7 +47,11 @@ impl Broker {
     pub fn release_reads(&mut self, now: Now) {
         for id in std::mem::take(&mut self.held) {
             let until_ns = now.monotonic_ns;
-            self.effects.push(BrokerEffect::PauseRead { id, until_ns });
+            self.effects.push(BrokerEffect::PauseRead {
+                id,
+                until_ns,
+                until_drained: false,
+            });
         }
     }
 

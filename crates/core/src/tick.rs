@@ -2,6 +2,7 @@
 
 use millrace_auth::Expiry;
 use millrace_clock::Now;
+use millrace_config::options::WriteTimeout;
 use millrace_wire::encode;
 
 use crate::broker::Broker;
@@ -168,6 +169,15 @@ impl Broker {
         );
         self.log_for(slot, LogLevel::Info, &text);
         self.count_slow_consumer(slot);
+        if self.options.client.write_timeout == WriteTimeout::Retry {
+            // Kept as it is: it gets another deadline, and `max_pending` still holds.
+            if let Some(session) = self.sessions.get_mut(slot as usize) {
+                let note = &mut session.timers.write;
+                self.timers
+                    .set(slot, TimerKind::Write, note, now.after_ns(deadline_ns));
+            }
+            return;
+        }
         self.close_session(now, slot, CloseReason::SlowConsumerWriteDeadline, false);
     }
 }

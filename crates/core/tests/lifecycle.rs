@@ -148,6 +148,25 @@ fn a_write_that_makes_no_progress_by_the_deadline_cuts_the_receiver() {
     assert_eq!(bench.take("slow"), "<EOF>");
 }
 
+#[test]
+fn with_write_timeout_retry_a_receiver_outlives_its_deadline() {
+    let mut bench = bench(|options| {
+        options.client.write_deadline_ns = 1_000_000_000;
+        options.client.write_timeout = millrace_config::options::WriteTimeout::Retry;
+    });
+    ready(&mut bench, "slow");
+    ready(&mut bench, "fast");
+    bench.exchange("slow", "SUB foo 1\r\n");
+    bench.send("fast", publish(1000).as_bytes());
+    let id = bench.id("slow");
+    bench.broker.write_blocked(bench.now, id);
+    bench.pass_ms(1000);
+    bench.pass_ms(1000);
+    assert!(reasons(&bench).is_empty());
+    assert_eq!(bench.broker.counters().slow_consumers, 2);
+    assert!(bench.take("slow").contains("MSG foo 1 1000\r\n"));
+}
+
 // proves: LIM-12
 #[test]
 fn lame_duck_mode_tells_clients_and_closes_them_one_by_one() {

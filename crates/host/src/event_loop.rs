@@ -430,7 +430,9 @@ impl EventLoop {
                 until_drained,
             } => {
                 let key = self.by_id.get(&id).copied();
-                if let Some(connection) = self.connection_of(id) {
+                if let Some(connection) = self.connection_of(id)
+                    && !(until_drained && connection.paused_until != 0)
+                {
                     connection.paused_until = until_ns.max(1);
                     let (serial, pause) = (connection.serial, connection.paused_until);
                     let key = key.unwrap_or_default();

@@ -65,10 +65,10 @@ impl EventLoop {
     /// A socket that was full is written out: those that fill sockets may be read again.
     fn release_held_back(&mut self) {
         let mut held_back = std::mem::take(&mut self.held_back);
-        for (key, serial) in held_back.drain(..) {
+        for (key, serial, pause) in held_back.drain(..) {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.serial == serial
-                && connection.paused_until != 0
+                && connection.paused_until == pause
             {
                 connection.paused_until = 0;
                 self.mark_ready(key);
