@@ -81,6 +81,8 @@ struct Running {
     effects: Vec<Effect>,
     output: ReplicaOutput,
     terms: BTreeMap<GroupId, u64>,
+    /// The last turn ended before everything had come to rest: another is due at once.
+    unsettled: bool,
     seed: u64,
 }
 
@@ -159,6 +161,7 @@ impl Engine {
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         match &self.phase {
+            Phase::Running(running) if running.unsettled => Some(0),
             Phase::Running(running) => [
                 running.jetstream.next_deadline(),
                 running.groups.next_deadline(),
@@ -239,6 +242,7 @@ impl Engine {
             effects: Vec::new(),
             output: ReplicaOutput::default(),
             terms: BTreeMap::new(),
+            unsettled: false,
             seed,
         });
         running.jetstream.start(&mut running.effects);
@@ -318,6 +322,7 @@ impl Running {
             self.input(Input::Tick, context);
         }
         let mut changes = Vec::new();
+        self.unsettled = true;
         for _ in 0..ROUNDS_MAX {
             for delivery in deliveries.drain(..) {
                 self.deliver(delivery, context);
@@ -342,6 +347,7 @@ impl Running {
             let worked = self.carry_out(binds, context) | self.replicate(context);
             context.broker.take_deliveries(deliveries);
             if !worked && deliveries.is_empty() && self.effects.is_empty() {
+                self.unsettled = false;
                 break;
             }
         }
