@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
 pub mod corpus;
+pub mod http;
 pub mod packages;
 pub mod raw;
+pub mod schema;
 pub mod server;
 pub mod shape;
 pub mod tokens;

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
+use millrace_tests::http::get;
 use millrace_tests::packages::{reference_binary, skip};
 use millrace_tests::raw::RawClient;
 use millrace_tests::shape::shape_of;
@@ -57,19 +55,6 @@ const REFUSED: &[&str] = &[
     "/healthz?account=A&consumer=C",
     "/nothing",
 ];
-
-/// Status and body of a GET.
-fn get(server: &Server, path: &str) -> (u16, String) {
-    let address = server.monitor.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-    let (_, body) = text.split_once("\r\n\r\n").unwrap();
-    (status, body.to_owned())
-}
 
 /// The JSON in a body, which may be sent in chunks.
 fn json(body: &str) -> Option<Value> {

@@ -19,6 +19,7 @@ mod meta;
 pub mod model;
 pub mod outbound;
 pub mod publish;
+pub mod report;
 pub mod request;
 pub mod settings;
 pub mod shared;

@@ -1,6 +1,7 @@
 //! Sums over all accounts and streams, for monitoring.
 
 use crate::engine::JetStream;
+use crate::model::StorageKind;
 
 /// What JetStream holds on this server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,16 @@ impl JetStream {
             streams: self.streams.len(),
             ..Totals::default()
         };
+        let usage = self.shared.usage;
+        (totals.memory_bytes, totals.file_bytes) = (usage.memory_bytes, usage.file_bytes);
+        for stream in self.streams.values() {
+            totals.consumers += stream.consumers.len();
+            totals.messages += stream.store.state().messages;
+            *match stream.config.storage {
+                StorageKind::Memory => &mut totals.reserved_memory_bytes,
+                StorageKind::File => &mut totals.reserved_file_bytes,
+            } += stream.config.reserved_bytes();
+        }
         for account in self.accounts.values() {
             totals.api_total += account.api_total;
             totals.api_errors += account.api_errors;

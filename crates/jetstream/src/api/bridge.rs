@@ -16,10 +16,9 @@ use crate::consumer::ConsumerEvent;
 use crate::engine::{Account, JetStream};
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
-use crate::model::{
-    ConsumerConfig, ConsumerInfo, StreamConfig, consumer_api_level, set_required_level,
-};
+use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
 use crate::outbound::Outbound;
+use crate::report::as_shown;
 use crate::request::{Outcome, PendingRequest};
 use crate::settings::Settings;
 use crate::stream::Stream;
@@ -310,14 +309,7 @@ impl ApiEngine for JetStream {
                 consumer.info(context, &config)
             })
         })?
-        .map(|mut info| {
-            // Several groups are accepted, the first is reported.
-            info.priority_groups.truncate(1);
-            // A pause that was asked for later counts too.
-            let level = consumer_api_level(&info.config);
-            set_required_level(&mut info.config.metadata, level);
-            info
-        })
+        .map(as_shown)
     }
 
     fn check_reset(

@@ -20,6 +20,7 @@ use crate::model::{
     StreamDirectory, StreamInfo, StreamState, Timestamp, check_create, check_update, unsupported,
     with_dynamic_metadata,
 };
+use crate::report::state_of;
 use crate::request::PendingRequest;
 
 /// Most names on a page.
@@ -92,12 +93,10 @@ pub(super) fn account_info(engine: &dyn ApiEngine, pending: &PendingRequest) -> 
             let Some(stream) = engine.stream(*id) else {
                 continue;
             };
-            let reserved = u64::try_from(stream.config.max_bytes).unwrap_or(0);
-            let copies = u64::try_from(stream.config.num_replicas).unwrap_or(1);
             *match stream.config.storage {
                 crate::model::StorageKind::Memory => &mut info.reserved_memory,
                 crate::model::StorageKind::File => &mut info.reserved_storage,
-            } += reserved.saturating_mul(copies);
+            } += stream.config.reserved_bytes();
         }
     }
     info.domain.clone_from(&engine.settings().domain);
@@ -173,7 +172,7 @@ pub(super) fn stream_info(
     id: StreamId,
 ) -> Option<StreamInfo> {
     let stream = engine.stream(id)?;
-    let mut state = state_of(&stream);
+    let mut state = state_of(stream.store);
     state.consumer_count = engine.consumers(id).len() as u64;
     Some(StreamInfo {
         config: stream.config.clone(),
@@ -194,28 +193,6 @@ pub(super) fn full_stream_info(
     let mut info = stream_info(engine, turn, id)?;
     with_dynamic_metadata(&mut info.config.metadata);
     Some(Box::new(info))
-}
-
-fn state_of(stream: &StreamView<'_>) -> StreamState {
-    let state = stream.store.state();
-    let moment = |time_ns: i64| {
-        if time_ns == 0 {
-            Timestamp::ZERO
-        } else {
-            Timestamp(time_ns)
-        }
-    };
-    StreamState {
-        messages: state.messages,
-        bytes: state.bytes,
-        first_seq: state.first_sequence,
-        first_ts: moment(state.first_time_ns),
-        last_seq: state.last_sequence,
-        last_ts: moment(state.last_time_ns),
-        num_subjects: state.subjects,
-        num_deleted: state.deleted,
-        ..StreamState::default()
-    }
 }
 
 pub(super) fn info(

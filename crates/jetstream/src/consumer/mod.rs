@@ -570,13 +570,32 @@ impl Consumer {
     ) -> ConsumerInfo {
         self.prune_requests(context);
         let num_pending = self.state.count(&self.settings.filter, context.store);
+        self.describe(context.now, &context.place.stream, config, num_pending)
+    }
+
+    /// Messages not yet delivered; `count_from` counts those of a filter from a sequence on.
+    #[must_use]
+    pub fn num_pending(&self, count_from: impl FnOnce(&Filter, u64) -> u64) -> u64 {
+        let filter = &self.settings.filter;
+        self.state.counted(|from| count_from(filter, from))
+    }
+
+    /// [`Self::info`] for who only looks.
+    #[must_use]
+    pub fn describe(
+        &self,
+        now: Now,
+        stream: &str,
+        config: &ConsumerConfig,
+        num_pending: u64,
+    ) -> ConsumerInfo {
         let state = &self.state;
         let leader = self.leader.as_deref();
-        let now_ns = context.now.wall_ns;
+        let now_ns = now.wall_ns;
         let active = |time_ns: i64| (time_ns != 0).then_some(Timestamp(time_ns));
         let pause_left_ns = self.settings.pause_until_ns.saturating_sub(now_ns).max(0);
         ConsumerInfo {
-            stream_name: context.place.stream.clone(),
+            stream_name: stream.to_owned(),
             name: self.settings.name.clone(),
             created: Timestamp(self.created_ns),
             config: config.clone(),

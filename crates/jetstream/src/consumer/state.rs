@@ -85,15 +85,19 @@ impl State {
 
     /// `num_pending`, counted if it is not known.
     pub(super) fn count(&mut self, filter: &Filter, store: &dyn MessageSource) -> u64 {
+        let count = self.counted(|from| store.count_from(filter, from));
+        self.num_pending = Some(count);
+        count
+    }
+
+    /// The same without remembering it; `count_from` counts what the stream holds of the filter.
+    pub(super) fn counted(&self, count_from: impl FnOnce(u64) -> u64) -> u64 {
         if let Some(count) = self.num_pending {
             return count;
         }
         let from = self.scan_from();
         let ahead = self.acked_ahead.range(from..).count() as u64;
-        let fresh = store.count_from(filter, from).saturating_sub(ahead);
-        let count = fresh + self.start_list.len() as u64;
-        self.num_pending = Some(count);
-        count
+        count_from(from).saturating_sub(ahead) + self.start_list.len() as u64
     }
 
     fn uncount(&mut self) {

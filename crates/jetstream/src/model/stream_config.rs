@@ -114,6 +114,15 @@ pub struct StreamConfig {
 }
 
 impl StreamConfig {
+    /// Bytes that `max_bytes` keeps for all copies of the stream.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> u64 {
+        let copies = u64::try_from(self.num_replicas).unwrap_or(1);
+        u64::try_from(self.max_bytes)
+            .unwrap_or(0)
+            .saturating_mul(copies)
+    }
+
     /// The subject filters as bytes.
     pub fn subject_filters(&self) -> impl Iterator<Item = &[u8]> {
         self.subjects.iter().map(String::as_bytes)

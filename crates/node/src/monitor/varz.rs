@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{HostFacts, MonitorAnswer, time_text, uptime_text};
 use crate::node::Node;
+use crate::settings::JetStreamHostSettings;
 
 impl Node {
     pub(super) fn varz(&self, now: Now, facts: &HostFacts) -> MonitorAnswer {
@@ -132,14 +133,8 @@ impl Node {
         );
     }
 
-    fn varz_jetstream(&self) -> Value {
-        let (Some(host), Some(engine)) = (&self.jetstream_host, &self.engine) else {
-            return json!({});
-        };
-        let totals = engine
-            .jetstream()
-            .map(|jetstream| jetstream.totals())
-            .unwrap_or_default();
+    /// What `/varz` and `/jsz` show of JetStream's configuration.
+    pub(super) fn jetstream_config(&self, host: &JetStreamHostSettings) -> Value {
         let mut config = json!({
             "max_memory": host.max_memory_bytes,
             "max_storage": host.max_file_bytes,
@@ -153,8 +148,19 @@ impl Node {
             config["domain"] = json!(domain);
         }
         config["strict"] = json!(self.options.jetstream.strict);
+        config
+    }
+
+    fn varz_jetstream(&self) -> Value {
+        let (Some(host), Some(engine)) = (&self.jetstream_host, &self.engine) else {
+            return json!({});
+        };
+        let totals = engine
+            .jetstream()
+            .map(|jetstream| jetstream.totals())
+            .unwrap_or_default();
         json!({
-            "config": config,
+            "config": self.jetstream_config(host),
             "stats": {
                 "memory": totals.memory_bytes,
                 "storage": totals.file_bytes,
