@@ -80,6 +80,15 @@ fn scalars_mean_what_the_reference_makes_of_them() {
 #[test]
 fn variables_are_looked_up_outwards_and_unused_ones_are_unknown_fields() {
     assert_eq!(options("p 4000\nport $p").map(|o| o.client.port), Ok(4000));
+    let nested = |text: &str| options(text).map(|o| (o.client.port, o.jetstream.max_memory));
+    assert_eq!(
+        nested("p 4000\nport $p\njetstream { max_mem $p }"),
+        Ok((4000, Some(4000)))
+    );
+    assert_eq!(
+        nested("p 4000\njetstream { p 100, max_mem $p }\nport $p"),
+        Ok((4000, Some(100)))
+    );
     assert_eq!(
         message("p 4000\nport 1"),
         "conf/main.conf:1:0: unknown field \"p\""

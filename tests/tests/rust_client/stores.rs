@@ -110,6 +110,13 @@ fn objects_are_stored_in_chunks_and_read_back() {
         let mut read = Vec::new();
         object.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"small");
+        // The object's description and its one chunk: what it replaced is gone, and so is, after
+        // its deletion, the chunk.
+        let stored = async || {
+            let stream = context.get_stream("OBJ_O").await.unwrap();
+            stream.get_info().await.unwrap().state.messages
+        };
+        assert_eq!(stored().await, 2);
         let names: Vec<_> = store.list().await.unwrap().try_collect().await.unwrap();
         assert_eq!(
             names
@@ -120,6 +127,7 @@ fn objects_are_stored_in_chunks_and_read_back() {
         );
         store.delete("big").await.unwrap();
         assert!(store.get("big").await.is_err());
+        assert_eq!(stored().await, 1);
         store.seal().await.unwrap();
         assert!(store.put("late", &mut &b"x"[..]).await.is_err());
     });
