@@ -133,11 +133,7 @@ impl Broker {
         session.max_payload = self.options.client.max_payload;
         session.max_subscriptions = limit_or_max(self.options.client.max_subscriptions);
         let must_authenticate = self.authenticator.is_required();
-        session.phase = if must_authenticate {
-            Phase::AwaitingConnect
-        } else {
-            Phase::Open
-        };
+        session.phase = session.phase_before_login(must_authenticate);
         if self.authenticator.needs_nonce() {
             session.nonce = self.make_nonce();
         }
