@@ -55,7 +55,7 @@ impl Outbound for Sink {
         subject: &[u8],
         reply: &[u8],
         _headers: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> bool {
         black_box((subject, payload));
         self.acknowledgements.push(Bytes::copy_from_slice(reply));
