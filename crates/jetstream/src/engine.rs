@@ -202,9 +202,10 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(input) = self.admit(input) else {
+        if self.is_behind() && self.must_wait(&input) {
+            self.keep_waiting(input);
             return;
-        };
+        }
         match input {
             Input::Deliver {
                 account,
@@ -251,6 +252,24 @@ impl JetStream {
             Input::DiskFull { full } => self.shared.disk_full = full,
             Input::Tick => self.tick(now, out, effects),
         }
+        self.finish_requests(now, out, effects);
+    }
+
+    /// Messages on a stream's subjects, one after the other: as [`Input::Deliver`] for each.
+    pub fn ingest(
+        &mut self,
+        now: Now,
+        id: StreamId,
+        messages: impl Iterator<Item = Message>,
+        out: &mut dyn Outbound,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.with_stream(now, id, out, effects, |stream, turn| {
+            for message in messages {
+                stream.publish(turn, message);
+            }
+            stream.poll_store(turn);
+        });
         self.finish_requests(now, out, effects);
     }
 

@@ -48,18 +48,15 @@ impl JetStream {
         })
     }
 
-    /// Gives back an input that may be handled now; others wait.
-    pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
-        if self.gate.behind.is_empty() || !self.must_wait(&input) {
-            return Some(input);
-        }
+    /// Keeps an input until it may be handled.
+    pub(crate) fn keep_waiting(&mut self, input: Input) {
         if self.gate.waiting.len() < WAITING_MAX {
             self.gate.waiting.push_back(input);
         }
-        None
     }
 
-    fn must_wait(&self, input: &Input) -> bool {
+    /// Whether an input would see a stream that is applied in part.
+    pub(crate) fn must_wait(&self, input: &Input) -> bool {
         match input {
             Input::Deliver {
                 endpoint: Endpoint::Api,

@@ -2,7 +2,9 @@
 //! from the streams through the Raft groups into the journal and back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::Drain;
 
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
@@ -324,9 +326,11 @@ impl Running {
         let mut changes = Vec::new();
         self.unsettled = true;
         for _ in 0..ROUNDS_MAX {
-            for delivery in deliveries.drain(..) {
-                self.deliver(delivery, context);
+            let mut arrived = deliveries.drain(..).peekable();
+            while let Some(delivery) = arrived.next() {
+                self.deliver(delivery, &mut arrived, context);
             }
+            drop(arrived);
             context.broker.take_interest_changes(&mut changes);
             for (account, subject) in changes.drain(..) {
                 let account = AccountRef(account.0);
@@ -355,18 +359,31 @@ impl Running {
         self.durable.poll(context.now, context.requests);
     }
 
-    fn deliver(&mut self, delivery: Delivery, context: &mut TurnContext<'_>) {
-        let Some(endpoint) = Endpoint::from_number(delivery.endpoint.0) else {
+    /// Hands on a message, and with it those directly behind it for the same stream.
+    fn deliver(
+        &mut self,
+        delivery: Delivery,
+        arrived: &mut Peekable<Drain<'_, Delivery>>,
+        context: &mut TurnContext<'_>,
+    ) {
+        let number = delivery.endpoint;
+        let Some(endpoint) = Endpoint::from_number(number.0) else {
             return;
         };
-        let message = Message {
-            subject: delivery.subject,
-            reply: delivery.reply,
-            headers: delivery.headers,
-            payload: delivery.payload,
-            client: delivery.publisher.map(|id| ClientHandle(id.0)),
-        };
         let account = AccountRef(delivery.account.0);
+        if let Endpoint::Ingest(stream) = endpoint {
+            let same = |next: &Delivery| next.endpoint == number;
+            let behind = std::iter::from_fn(|| arrived.next_if(same).map(message));
+            let messages = std::iter::once(message(delivery)).chain(behind);
+            let mut out = BrokerOutbound {
+                now: context.now,
+                broker: context.broker,
+            };
+            self.jetstream
+                .ingest(context.now, stream, messages, &mut out, &mut self.effects);
+            return;
+        }
+        let message = message(delivery);
         self.input(
             Input::Deliver {
                 account,
@@ -682,6 +699,16 @@ impl Running {
             );
             context.log.push(LogLine::new(LogSeverity::Warning, text));
         }
+    }
+}
+
+fn message(delivery: Delivery) -> Message {
+    Message {
+        subject: delivery.subject,
+        reply: delivery.reply,
+        headers: delivery.headers,
+        payload: delivery.payload,
+        client: delivery.publisher.map(|id| ClientHandle(id.0)),
     }
 }
 

@@ -15,13 +15,16 @@ use super::group::Abandoned;
 use super::stage::poll_staging;
 use super::staged::{Decided, StagedMessage, decide};
 use crate::entry::{
-    CommitRecord, Decision, HEAD_LENGTH, MessageParts, Operation, PART_FRONT_LENGTH, part_checksum,
-    part_front,
+    CommitRecord, Decision, HEAD_LENGTH, MessageParts, Operation, PART_FRONT_LENGTH, batch_entry,
+    part_checksum, part_front,
 };
 use crate::publish::{PublishAnswer, PublishHeaders, Refusal, Verdict, order, with_header};
 use crate::shared::Turn;
 use crate::stream::flight::{Departure, Flight};
 use crate::stream::{Question, Stream};
+
+/// Smaller batches share an entry with what else came in the turn; larger ones are not copied.
+const SHARED_ENTRY_BYTES: usize = 32 * 1024;
 
 /// Part entries that may be on their way at once: bounds the memory of a large batch.
 const PARTS_IN_FLIGHT_MAX: u64 = 4;
@@ -271,9 +274,14 @@ impl Stream {
             Err(refusal) => return Step::Reject(refusal, Some(Abandoned::Incomplete)),
         };
         let count = u32::try_from(job.count).unwrap_or(u32::MAX);
-        let messages = messages.get(PART_FRONT_LENGTH..).unwrap_or_default();
-        self.lead.writer.batch(count, messages);
-        self.lead.mark_urgent();
+        if messages.len() > SHARED_ENTRY_BYTES {
+            self.lead
+                .propose_whole(self.id, turn, |head| batch_entry(head, count, messages));
+        } else {
+            let messages = messages.get(PART_FRONT_LENGTH..).unwrap_or_default();
+            self.lead.writer.batch(count, messages);
+            self.lead.mark_urgent();
+        }
         self.merge(turn, job);
         Step::Done
     }

@@ -53,6 +53,8 @@ struct StagedBatch {
 #[derive(Debug, Default)]
 pub struct BatchGroup {
     batches: BTreeMap<Bytes, StagedBatch>,
+    /// No timer fires before this time.
+    quiet_until_ns: u64,
 }
 
 impl BatchGroup {
@@ -96,6 +98,10 @@ impl BatchGroup {
             ready: false,
             expects_message_id: false,
         };
+        if self.batches.is_empty() {
+            self.quiet_until_ns = batch.deadline_ns;
+        }
+        self.quiet_until_ns = self.quiet_until_ns.min(batch.deadline_ns);
         shared.batches_in_flight += 1;
         // The id may pin a whole message: keep a copy.
         self.batches.insert(Bytes::copy_from_slice(id), batch);
@@ -162,6 +168,10 @@ impl BatchGroup {
 
     /// Drops the batches whose time is over, and names them.
     pub fn expire(&mut self, now: Now, shared: &mut Shared) -> Vec<Bytes> {
+        // Timers only ever move on.
+        if now.monotonic_ns < self.quiet_until_ns {
+            return Vec::new();
+        }
         let over: Vec<Bytes> = self
             .batches
             .iter()
@@ -171,6 +181,7 @@ impl BatchGroup {
         for id in &over {
             self.cleanup(id, shared);
         }
+        self.quiet_until_ns = self.next_deadline().unwrap_or(0);
         over
     }
 

@@ -20,8 +20,9 @@ pub use meta::{MetaOperation, decode_meta, encode_meta};
 pub use reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
 pub use stream::{
     CommitRecord, Deadline, Decision, EntryHead, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace,
-    Operation, PART_FRONT_LENGTH, Rollup, StreamEntryWriter, StreamOperations, decode_head,
-    decode_message, message_head, part_checksum, part_front, put_decision, put_message,
+    Operation, PART_FRONT_LENGTH, Rollup, StreamEntryWriter, StreamOperations, batch_entry,
+    decode_head, decode_message, message_head, part_checksum, part_front, put_decision,
+    put_message,
 };
 
 /// Version of everything in this module. Raise it with every change of a byte.

@@ -23,7 +23,7 @@
 //! expires. A part or commit is alone in its entry. `checksum` covers the bytes of all part
 //! entries behind their heads, in order ([`part_checksum`]).
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use twox_hash::XxHash3_64;
 
 use super::reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
@@ -220,6 +220,8 @@ const UNWANTED: u8 = 4;
 const DECISION_LENGTH: usize = 17;
 /// Bytes of a message besides its subject, headers and payload.
 pub const MESSAGE_HEAD_LENGTH: usize = DECISION_LENGTH + 10;
+/// Bytes of an entry of one batch before its first message.
+const BATCH_FRONT_LENGTH: usize = HEAD_LENGTH + 5;
 /// Bytes of a part entry before its first message.
 pub const PART_FRONT_LENGTH: usize = HEAD_LENGTH + 17;
 
@@ -341,6 +343,23 @@ pub fn part_front(head: EntryHead, batch: u64, index: u32, count: u32) -> [u8; P
     put_u32(&mut front, index);
     put_u32(&mut front, count);
     front.try_into().unwrap_or([0; PART_FRONT_LENGTH])
+}
+
+/// Makes an entry of one batch. `messages` stand behind [`PART_FRONT_LENGTH`] free bytes, and are not
+/// copied.
+#[must_use]
+pub fn batch_entry(head: EntryHead, count: u32, mut messages: Vec<u8>) -> Bytes {
+    let mut front = Vec::with_capacity(BATCH_FRONT_LENGTH);
+    put_head(&mut front, head);
+    front.push(BATCH);
+    put_u32(&mut front, count);
+    let begin = PART_FRONT_LENGTH - BATCH_FRONT_LENGTH;
+    if let Some(space) = messages.get_mut(begin..PART_FRONT_LENGTH) {
+        space.copy_from_slice(&front);
+    }
+    let mut entry = Bytes::from(messages);
+    entry.advance(begin.min(entry.len()));
+    entry
 }
 
 /// The checksum of a chain after one more part: `data` is the part's whole entry. Begin with 0.
@@ -702,7 +721,10 @@ mod tests {
         all.iter()
             .for_each(|parts| writer.publish(DECISION, *parts));
         writer.batch(3, &messages);
-        for data in [writer.finish(head), Bytes::from(part)] {
+        let mut batch = vec![0; PART_FRONT_LENGTH];
+        batch.extend_from_slice(&messages);
+        let batch = batch_entry(head, 3, batch);
+        for data in [writer.finish(head), Bytes::from(part), batch] {
             let (read_head, operations) = decode_head(&data).expect("just written");
             assert_eq!(read_head, head);
             let mut read = Vec::new();
