@@ -8,6 +8,8 @@ use std::fmt;
 /// How the reference prints a time that was never set.
 pub const ZERO_TEXT: &str = "0001-01-01T00:00:00Z";
 
+/// `2026-01-02T03:04:05.123456789Z`.
+const TEXT_BYTES_MAX: usize = 30;
 const SECOND_NS: i128 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar.
@@ -69,17 +71,35 @@ impl Calendar {
 #[must_use]
 pub fn format(wall_ns: i64) -> String {
     let c = Calendar::from_wall_ns(wall_ns);
-    let mut out = format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-        c.year, c.month, c.day, c.hour, c.minute, c.second
-    );
+    let mut out = String::with_capacity(TEXT_BYTES_MAX);
+    // By hand: every direct get carries a time, and the formatting machinery costs as much as the rest.
+    put(&mut out, small(c.year), 4);
+    for (before, value) in [
+        ('-', c.month),
+        ('-', c.day),
+        ('T', c.hour),
+        (':', c.minute),
+        (':', c.second),
+    ] {
+        out.push(before);
+        put(&mut out, value, 2);
+    }
     if c.nanosecond > 0 {
-        let digits = format!("{:09}", c.nanosecond);
         out.push('.');
-        out.push_str(digits.trim_end_matches('0'));
+        put(&mut out, c.nanosecond, 9);
+        out.truncate(out.trim_end_matches('0').len());
     }
     out.push('Z');
     out
+}
+
+/// Appends a number with leading zeros.
+fn put(out: &mut String, value: u32, digits: u32) {
+    let mut unit = 10u32.pow(digits - 1);
+    while unit > 0 {
+        out.push(char::from(b'0' + (value / unit % 10) as u8));
+        unit /= 10;
+    }
 }
 
 /// Like [`format()`], with the reference's zero time for `None`.

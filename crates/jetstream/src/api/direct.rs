@@ -20,6 +20,8 @@ use crate::outbound::Outbound;
 const MAX_SUBJECTS: usize = 1024;
 /// Bytes of an answer when the request names no `max_bytes`.
 const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Enough room for the headers that an answer adds, but for the names in them.
+const ADDED_HEADERS_BYTES: usize = 224;
 /// Most messages sent in one turn.
 const MESSAGES_PER_STEP: usize = 1000;
 /// Most bytes sent in one turn.
@@ -348,10 +350,13 @@ impl DirectGet {
 
     /// The stored headers followed by those that say where the message comes from.
     fn headers_of(&self, message: &StoredMessage, extra: &[(&str, String)]) -> Vec<u8> {
-        let mut block = match message.headers.strip_suffix(b"\r\n") {
-            Some(stored) if !stored.is_empty() => stored.to_vec(),
-            _ => b"NATS/1.0\r\n".to_vec(),
+        let stored = match message.headers.strip_suffix(b"\r\n") {
+            Some(stored) if !stored.is_empty() => stored,
+            _ => b"NATS/1.0\r\n",
         };
+        let named = self.stream.len() + message.subject.len();
+        let mut block = Vec::with_capacity(stored.len() + named + ADDED_HEADERS_BYTES);
+        block.extend_from_slice(stored);
         let mut add = |key: &str, value: &[u8]| {
             block.extend_from_slice(key.as_bytes());
             block.extend_from_slice(b": ");
@@ -360,7 +365,8 @@ impl DirectGet {
         };
         add("Nats-Stream", self.stream.as_bytes());
         add("Nats-Subject", &message.subject);
-        add("Nats-Sequence", message.sequence.to_string().as_bytes());
+        let mut digits = itoa::Buffer::new();
+        add("Nats-Sequence", digits.format(message.sequence).as_bytes());
         add(
             "Nats-Time-Stamp",
             Timestamp(message.time_ns).to_text().as_bytes(),
