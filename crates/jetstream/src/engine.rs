@@ -2,7 +2,7 @@
 //! input to the one it concerns. What requests ask for is read in `api`; the changes it may ask
 //! for are the methods of `changes.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use millrace_clock::Now;
@@ -75,6 +75,10 @@ pub struct JetStream {
     timer_of: BTreeMap<StreamId, u64>,
     /// Which stream a store's completions go to.
     spaces: BTreeMap<u32, StreamId>,
+    /// Streams whose index is being read because something needs it.
+    pub(crate) reading_index: BTreeSet<StreamId>,
+    /// Requests about all streams of an account, while some are not whole yet.
+    pub(crate) awaiting_whole: VecDeque<PendingRequest>,
     /// Requests and reads of the API that wait.
     pub(crate) waiting: api::Waiting,
     /// Streams with entries to apply, and what waits for them.
@@ -116,6 +120,8 @@ impl JetStream {
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
             spaces: BTreeMap::new(),
+            reading_index: BTreeSet::new(),
+            awaiting_whole: VecDeque::new(),
             waiting: api::Waiting::default(),
             gate: Gate::default(),
         }
@@ -179,19 +185,11 @@ impl JetStream {
             });
         }
         stream.store.set_share(self.shared.memory.share());
-        stream.begin_load(effects);
-        // The end of the turn passes on what this asks of the disk.
-        let _ = stream.store.ensure_loaded();
+        if !stream.quarantined {
+            stream.begin_start(false);
+        }
         stream.account(&mut self.shared);
         self.touched.insert(id);
-    }
-
-    /// The group's stream is reading in what its checkpoint describes. Until it has, nothing may be
-    /// committed to it.
-    #[must_use]
-    pub fn is_loading(&self, group: GroupId) -> bool {
-        let stream = self.streams.get(&StreamId::from(group));
-        stream.is_some_and(|stream| !stream.quarantined && !stream.store.is_loaded())
     }
 
     /// Handles one input.
@@ -229,6 +227,13 @@ impl JetStream {
                 };
                 self.committed(now, group, &entry, out, effects);
             }
+            Input::Replayed { group } => {
+                self.with_stream(now, group.into(), out, effects, Stream::replayed);
+            }
+            Input::SetAside { group } => {
+                self.with_stream(now, group.into(), out, effects, Stream::set_aside);
+            }
+            Input::Started => self.bind_starting(now, out, effects),
             Input::RoleChanged { group, leader, .. } => {
                 self.role_changed(now, group, leader, out, effects);
             }
@@ -252,6 +257,7 @@ impl JetStream {
             Input::DiskFull { full } => self.shared.disk_full = full,
             Input::Tick => self.tick(now, out, effects),
         }
+        self.unpark(now, out, effects);
         self.finish_requests(now, out, effects);
     }
 
@@ -304,7 +310,7 @@ impl JetStream {
         self.streams.get(id)
     }
 
-    fn deliver(
+    pub(crate) fn deliver(
         &mut self,
         now: Now,
         account: AccountRef,
@@ -313,11 +319,23 @@ impl JetStream {
         out: &mut dyn Outbound,
         effects: &mut Vec<Effect>,
     ) {
-        match endpoint {
-            Endpoint::Api => {
-                let request = PendingRequest { account, message };
+        if endpoint == Endpoint::Api {
+            let request = PendingRequest { account, message };
+            if let Some(request) = self.admit_request(now, request, out, effects) {
                 api::handle(self, now, request, out, effects);
             }
+            return;
+        }
+        let Some(id) = endpoint.stream() else {
+            return;
+        };
+        if self.streams.get(&id).is_some_and(Stream::is_starting) {
+            self.with_stream(now, id, out, effects, |stream, turn| {
+                stream.park_message(turn, endpoint, message);
+            });
+            return;
+        }
+        match endpoint {
             Endpoint::DirectGet(stream) => {
                 let request = PendingRequest { account, message };
                 api::direct_get(self, now, stream, &request, out, effects);
@@ -329,7 +347,7 @@ impl JetStream {
                     stream.poll_store(turn);
                 });
             }
-            Endpoint::Ack(id) | Endpoint::NextRequest(id) | Endpoint::FlowControl(id) => {
+            _ => {
                 self.with_stream(now, id, out, effects, |stream, turn| {
                     stream.consumer_input(turn, endpoint, &message);
                 });
@@ -491,10 +509,12 @@ impl JetStream {
             self.forget_timer(id);
             self.shared.memory.forget(id.0);
             self.touched.remove(&id);
+            self.reading_index.remove(&id);
             api::stream_gone(self, now, id, out, effects);
             if let Some(account) = self.accounts.get_mut(&stream.account) {
                 account.streams.remove(&stream.name);
             }
+            self.leave_parking(now, &mut stream, out, effects);
             if let Some(request) = request {
                 let outcome = Outcome::StreamDeleted { name: stream.name };
                 self.shared.finished.push((request, outcome));
@@ -581,6 +601,7 @@ impl JetStream {
             }
             woken
         });
+        self.note_index_read(id);
         // Who waits for this stream to be applied is let through with it.
         if woken == Some(true) && !self.is_applying(id) {
             api::store_read(self, now, id, out, effects);
@@ -658,6 +679,7 @@ impl JetStream {
     /// Ends a turn: what the inputs since the last call staged is proposed, one entry per stream.
     pub fn end_of_turn(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
         api::end_of_turn(self, now, out, effects);
+        self.read_indexes(now, out, effects);
         self.meta.propose(self.shared.origin, effects);
         for id in std::mem::take(&mut self.touched) {
             let Some(stream) = self.streams.get_mut(&id) else {

@@ -71,6 +71,19 @@ impl Endpoint {
         (kind << Self::KIND_SHIFT) | (stream & Self::STREAM_MASK)
     }
 
+    /// The stream it belongs to.
+    #[must_use]
+    pub const fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Api => None,
+            Self::Ingest(stream)
+            | Self::DirectGet(stream)
+            | Self::Ack(stream)
+            | Self::NextRequest(stream)
+            | Self::FlowControl(stream) => Some(stream),
+        }
+    }
+
     /// The endpoint behind a number; `None` if it is not one of ours.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {

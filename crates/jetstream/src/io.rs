@@ -39,6 +39,13 @@ pub enum Input {
         /// Where `data` begins in the journal; `None` in volatile groups.
         position: Option<JournalPosition>,
     },
+    /// The entries that the journal held of the group when the server started are all applied.
+    Replayed { group: GroupId },
+    /// What the journal holds of the group cannot be read: its stream serves nothing until the next
+    /// start, and nothing of it is touched.
+    SetAside { group: GroupId },
+    /// All streams are known: those that are not whole yet listen, and let wait what they hear.
+    Started,
     /// The group's leadership changed on this server. Leading is reported only when all entries of
     /// earlier terms are applied.
     RoleChanged {

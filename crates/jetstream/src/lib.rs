@@ -23,6 +23,7 @@ pub mod report;
 pub mod request;
 pub mod settings;
 pub mod shared;
+mod start;
 pub mod stream;
 mod totals;
 

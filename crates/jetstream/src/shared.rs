@@ -1,7 +1,7 @@
 //! What all streams of a server share: budgets, counters, staging, chance; and the [`Turn`] that is
 //! handed down with every input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use millrace_clock::{Now, Random};
 use millrace_store::ids::IdSpace;
@@ -72,6 +72,10 @@ pub struct Shared {
     pub consumer_events: Vec<(StreamId, String, ConsumerEvent)>,
     /// Consumers that were deleted for inactivity.
     pub consumers_expired: Vec<(StreamId, String)>,
+    /// Streams whose index something needs, in the order in which they will be read.
+    pub indexes_wanted: VecDeque<StreamId>,
+    /// Streams whose start is over: what is parked before them goes on.
+    pub started: Vec<StreamId>,
     next_space: u32,
 }
 
@@ -109,6 +113,8 @@ impl Shared {
             finished: Vec::new(),
             consumer_events: Vec::new(),
             consumers_expired: Vec::new(),
+            indexes_wanted: VecDeque::new(),
+            started: Vec::new(),
             next_space: first_space + 1,
         }
     }

@@ -1,17 +1,14 @@
-//! Between the Raft groups and the journal: which journal record belongs to which append, where
-//! each entry's payload stands, and what a restart hands back to the groups.
+//! Between the Raft groups and the journal: which journal record belongs to which append, and where
+//! each entry's payload stands. What a restart hands back to the groups is `replay.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use millrace_clock::Now;
-use millrace_replica::{
-    GroupId, HardState, LogAppend, LogEntry, PersistTicket, ReplicaOutput, RestoredLog,
-};
+use millrace_replica::{GroupId, HardState, LogAppend, LogEntry, PersistTicket, ReplicaOutput};
 use millrace_store::disk::{DiskCompletion, DiskError, DiskRequest, Token};
 use millrace_store::journal::{
     self, Durability, Journal, JournalEvent, JournalPosition, Record, RecordKind, RecordTicket,
-    RecoveredGroup,
 };
 use millrace_store::stream::JournalRead;
 
@@ -224,56 +221,5 @@ impl Durable {
         {
             progress.checkpoints.push((group, index));
         }
-    }
-
-    /// Turns what recovery found of a group into what Raft starts from. Entries that were durable
-    /// and cannot be read any more are replaced by empty ones, so that everything behind them is
-    /// still applied; the damage itself was reported by recovery.
-    pub(crate) fn restore(
-        &mut self,
-        group: GroupId,
-        recovered: RecoveredGroup,
-    ) -> (RestoredLog, Option<Bytes>) {
-        let (applied_index, applied_term, state) = match recovered.checkpoint {
-            Some(checkpoint) => (checkpoint.index, checkpoint.term, Some(checkpoint.payload)),
-            None => (0, 0, None),
-        };
-        let hard_state = recovered.hard_state.unwrap_or_default();
-        let mut entries = Vec::with_capacity(recovered.entries.len());
-        let mut next_index = applied_index + 1;
-        for entry in recovered.entries {
-            while next_index < entry.index {
-                let term = entries
-                    .last()
-                    .map_or(applied_term, |last: &LogEntry| last.term);
-                entries.push(LogEntry {
-                    index: next_index,
-                    term,
-                    data: Bytes::new(),
-                });
-                next_index += 1;
-            }
-            self.positions.insert((group, entry.index), entry.position);
-            entries.push(LogEntry {
-                index: entry.index,
-                term: entry.term,
-                data: entry.payload,
-            });
-            next_index = entry.index + 1;
-        }
-        let hard_state = HardState {
-            term: hard_state.term,
-            vote: hard_state.vote,
-            commit: hard_state.commit,
-        };
-        (
-            RestoredLog {
-                applied_index,
-                applied_term,
-                hard_state,
-                entries,
-            },
-            state,
-        )
     }
 }

@@ -11,11 +11,9 @@ use millrace_clock::{Now, Random};
 use millrace_core::{AccountId, Broker, ConnectionId, Delivery, EndpointId};
 use millrace_jetstream::outbound::ClientHandle;
 use millrace_jetstream::{
-    AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, META_GROUP, Message,
+    AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, Message,
 };
-use millrace_replica::{
-    GroupId, GroupSpec, Groups, NodeId, ReplicaOutput, RestoredLog, RoleChange,
-};
+use millrace_replica::{GroupId, Groups, ReplicaOutput, RoleChange};
 use millrace_store::disk::{DiskCompletion, DiskRequest};
 use millrace_store::journal::{
     JournalSettings, Progress, Recovered, RecoveredGroup, Recovery, RecoverySettings,
@@ -24,9 +22,8 @@ use millrace_store::journal::{
 use crate::durable::{Durable, DurableProgress};
 use crate::node::{LogLine, LogSeverity};
 use crate::outbound::BrokerOutbound;
+use crate::replay::Replays;
 
-/// This server's number in groups with one voter.
-const SELF_NODE: NodeId = NodeId(1);
 /// Rounds of a turn: each may cause more work for the next (a consumer's delivery that is another
 /// stream's publish). What is left waits for the next turn, so that a loop of streams cannot hold
 /// the server.
@@ -69,23 +66,23 @@ pub(crate) struct Engine {
 }
 
 /// The parts that exist once the journal is read.
-struct Running {
-    jetstream: JetStream,
-    groups: Groups,
-    durable: Durable,
-    recovered: BTreeMap<GroupId, RecoveredGroup>,
-    /// Groups of the start that have not caught up with their log; until this is empty, streams
-    /// take no messages and the API does not answer.
-    starting: Option<BTreeSet<GroupId>>,
-    /// Groups whose stream is still reading its index: opened when it has.
-    loading: BTreeMap<GroupId, (GroupSpec, RestoredLog)>,
-    deferred_binds: Vec<(AccountRef, Bytes, Endpoint)>,
-    effects: Vec<Effect>,
+pub(crate) struct Running {
+    pub(crate) jetstream: JetStream,
+    pub(crate) groups: Groups,
+    pub(crate) durable: Durable,
+    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Until the meta group leads, nobody knows which streams there are: streams take no messages
+    /// and the API does not answer.
+    pub(crate) starting: bool,
+    /// Groups that have entries of the journal to apply before they open.
+    pub(crate) replays: Replays,
+    pub(crate) deferred_binds: Vec<(AccountRef, Bytes, Endpoint)>,
+    pub(crate) effects: Vec<Effect>,
     output: ReplicaOutput,
-    terms: BTreeMap<GroupId, u64>,
+    pub(crate) terms: BTreeMap<GroupId, u64>,
     /// The last turn ended before everything had come to rest: another is due at once.
     unsettled: bool,
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// What a turn needs from around the engine.
@@ -114,7 +111,7 @@ impl Engine {
     pub(crate) fn health(&self) -> EngineHealth {
         match &self.phase {
             Phase::Recovering(_) => EngineHealth::Recovering,
-            Phase::Running(running) if running.starting.is_some() => EngineHealth::Recovering,
+            Phase::Running(running) if running.starting => EngineHealth::Recovering,
             Phase::Running(_) => EngineHealth::Running,
             Phase::Failed(reason) => EngineHealth::Failed(reason.clone()),
         }
@@ -189,7 +186,11 @@ impl Engine {
             Phase::Running(running) => {
                 if !completion.token.is_journal() {
                     running.durable.read_ended(completion.token);
-                    running.input(Input::Disk(completion), context);
+                    if !running.replays.owns(completion.token) {
+                        running.input(Input::Disk(completion), context);
+                    } else if let Err(reason) = running.replay_read(completion, context) {
+                        self.give_up(reason, context);
+                    }
                     return;
                 }
                 let mut progress = DurableProgress::default();
@@ -238,8 +239,8 @@ impl Engine {
                 .into_iter()
                 .map(|(group, found)| (GroupId(group.0), found))
                 .collect(),
-            starting: Some(BTreeSet::new()),
-            loading: BTreeMap::new(),
+            starting: true,
+            replays: Replays::new(self.attempt),
             deferred_binds: Vec::new(),
             effects: Vec::new(),
             output: ReplicaOutput::default(),
@@ -299,7 +300,7 @@ fn begin_recovery(
 }
 
 impl Running {
-    fn input(&mut self, input: Input, context: &mut TurnContext<'_>) {
+    pub(crate) fn input(&mut self, input: Input, context: &mut TurnContext<'_>) {
         let mut out = BrokerOutbound {
             now: context.now,
             broker: context.broker,
@@ -314,7 +315,7 @@ impl Running {
         binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
         context: &mut TurnContext<'_>,
     ) {
-        self.open_loaded(context);
+        self.advance_replays(context);
         self.groups.tick(context.now);
         if self
             .jetstream
@@ -355,7 +356,9 @@ impl Running {
                 break;
             }
         }
-        self.finish_start(binds, context);
+        if self.finish_start(context) {
+            self.carry_out(binds, context);
+        }
         self.durable.poll(context.now, context.requests);
     }
 
@@ -432,7 +435,7 @@ impl Running {
                 filter,
                 endpoint,
             } => {
-                if self.starting.is_some() {
+                if self.starting {
                     self.deferred_binds.push((account, filter, endpoint));
                 } else {
                     bind(context.broker, binds, account, &filter, endpoint);
@@ -500,92 +503,12 @@ impl Running {
         }
     }
 
-    fn create_group(&mut self, group: GroupId, volatile: bool, context: &mut TurnContext<'_>) {
-        let (restored, checkpoint) = match self.recovered.remove(&group) {
-            Some(found) => {
-                for (first, last) in &found.missing {
-                    let text = format!(
-                        "JetStream: entries {first} to {last} of group {} are lost to damage",
-                        group.0
-                    );
-                    context.log.push(LogLine::new(LogSeverity::Error, text));
-                }
-                self.durable.restore(group, found)
-            }
-            None => (RestoredLog::default(), None),
-        };
-        if let Some(state) = checkpoint {
-            let group = millrace_jetstream::GroupId(group.0);
-            self.jetstream.restore(group, &state, &mut self.effects);
-        }
-        if let Some(starting) = &mut self.starting {
-            starting.insert(group);
-        }
-        let spec = GroupSpec {
-            node: SELF_NODE,
-            voters: vec![SELF_NODE],
-            volatile,
-            seed: self.seed ^ group.0,
-        };
-        // Entries are applied to a whole state only.
-        if self
-            .jetstream
-            .is_loading(millrace_jetstream::GroupId(group.0))
-        {
-            self.loading.insert(group, (spec, restored));
-        } else {
-            self.open_group(group, &spec, restored, context);
-        }
-    }
-
-    fn open_group(
-        &mut self,
-        group: GroupId,
-        spec: &GroupSpec,
-        restored: RestoredLog,
-        context: &mut TurnContext<'_>,
-    ) {
-        let opened = self
-            .groups
-            .open(group, spec, restored)
-            .and_then(|_handle| self.groups.start(group));
-        if let Err(error) = opened {
-            if let Some(starting) = &mut self.starting {
-                starting.remove(&group);
-            }
-            let text = format!("JetStream: group {} cannot start: {error}", group.0);
-            context.log.push(LogLine::new(LogSeverity::Error, text));
-        }
-    }
-
-    /// Opens the groups whose checkpoint has been read in since.
-    fn open_loaded(&mut self, context: &mut TurnContext<'_>) {
-        let is_loading = |group: &GroupId| {
-            self.jetstream
-                .is_loading(millrace_jetstream::GroupId(group.0))
-        };
-        let loaded: Vec<GroupId> = self
-            .loading
-            .keys()
-            .copied()
-            .filter(|group| !is_loading(group))
-            .collect();
-        for group in loaded {
-            if let Some((spec, restored)) = self.loading.remove(&group) {
-                self.open_group(group, &spec, restored, context);
-            }
-        }
-    }
-
     fn remove_group(&mut self, group: GroupId) {
         if let Some(handle) = self.groups.handle(group) {
             handle.stop();
         }
-        if let Some(starting) = &mut self.starting {
-            starting.remove(&group);
-        }
         self.recovered.remove(&group);
-        self.loading.remove(&group);
+        self.replays.remove(group);
         self.terms.remove(&group);
         self.durable.remove(group);
     }
@@ -638,9 +561,6 @@ impl Running {
             term,
         };
         self.input(input, context);
-        if leader && let Some(starting) = &mut self.starting {
-            starting.remove(&group);
-        }
     }
 
     fn durable_progress(&mut self, progress: DurableProgress, context: &mut TurnContext<'_>) {
@@ -668,36 +588,6 @@ impl Running {
             context
                 .log
                 .push(LogLine::new(LogSeverity::Warning, text.to_owned()));
-        }
-    }
-
-    /// Once every group of the start has caught up with its log, streams take messages and the API
-    /// answers.
-    fn finish_start(
-        &mut self,
-        binds: &mut BTreeSet<(AccountId, Vec<u8>, u64)>,
-        context: &mut TurnContext<'_>,
-    ) {
-        let meta_ready = self.terms.contains_key(&GroupId(META_GROUP.0));
-        if !meta_ready
-            || self.jetstream.is_behind()
-            || self
-                .starting
-                .as_ref()
-                .is_none_or(|starting| !starting.is_empty())
-        {
-            return;
-        }
-        self.starting = None;
-        for (account, filter, endpoint) in std::mem::take(&mut self.deferred_binds) {
-            bind(context.broker, binds, account, &filter, endpoint);
-        }
-        for group in std::mem::take(&mut self.recovered).into_keys() {
-            let text = format!(
-                "JetStream: the journal holds group {} which belongs to no stream; it is kept",
-                group.0
-            );
-            context.log.push(LogLine::new(LogSeverity::Warning, text));
         }
     }
 }

@@ -11,7 +11,9 @@ mod engine;
 mod monitor;
 mod node;
 mod outbound;
+mod replay;
 mod settings;
+mod start;
 mod system;
 
 pub use monitor::{HostFacts, MonitorAnswer};

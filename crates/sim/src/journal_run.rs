@@ -70,6 +70,8 @@ struct GroupModel {
 }
 
 type Model = BTreeMap<GroupId, GroupModel>;
+/// What entries hold, read back.
+type Payloads = BTreeMap<(GroupId, u64), Bytes>;
 
 fn apply(model: &mut Model, record: &Record) {
     let payload = record.payload.clone();
@@ -99,8 +101,8 @@ fn apply(model: &mut Model, record: &Record) {
     }
 }
 
-fn model_of(groups: &BTreeMap<GroupId, RecoveredGroup>) -> Model {
-    let group_model = |group: &RecoveredGroup| GroupModel {
+fn model_of(groups: &BTreeMap<GroupId, RecoveredGroup>, payloads: &Payloads) -> Model {
+    let group_model = |(id, group): (&GroupId, &RecoveredGroup)| GroupModel {
         checkpoint: group.checkpoint.as_ref().map(|checkpoint| {
             (
                 checkpoint.index,
@@ -112,13 +114,14 @@ fn model_of(groups: &BTreeMap<GroupId, RecoveredGroup>) -> Model {
         entries: group
             .entries
             .iter()
-            .map(|entry| (entry.index, (entry.term, entry.payload.clone())))
+            .map(|entry| {
+                let payload = payloads.get(&(*id, entry.index)).cloned();
+                (entry.index, (entry.term, payload.unwrap_or_default()))
+            })
             .collect(),
     };
-    groups
-        .iter()
-        .map(|(id, group)| (*id, group_model(group)))
-        .collect()
+    let groups = groups.iter();
+    groups.map(|found| (*found.0, group_model(found))).collect()
 }
 
 /// One journal's world.
@@ -550,8 +553,42 @@ impl JournalRun {
         Ok(None)
     }
 
-    fn check(&mut self, recovered: Recovered) -> Result<Vec<Damage>, String> {
-        let found = model_of(&recovered.groups);
+    /// Reads the payloads of what was found back from the journal.
+    fn payloads(&mut self, recovered: &mut Recovered) -> Result<Payloads, String> {
+        let mut payloads = Payloads::new();
+        for (id, group) in &recovered.groups {
+            for entry in &group.entries {
+                let read = recovered
+                    .journal
+                    .read(Token(1), entry.position, entry.length);
+                let Some(request) = read else {
+                    return Err(format!("{entry:?} is in a file that is gone"));
+                };
+                self.disk.submit([request]);
+                // Requests of a journal that failed may still be under way.
+                let answer = loop {
+                    match self.disk.step() {
+                        Some(done) if done.token == Token(1) => break done.result,
+                        Some(_) => {}
+                        None => return Err("a read has no end".to_owned()),
+                    }
+                };
+                recovered.journal.read_done(entry.position.file);
+                let Ok(DiskReply::Data(payload)) = answer else {
+                    return Err(format!("{entry:?} cannot be read: {answer:?}"));
+                };
+                if !recovered.journal.is_intact(entry, &payload) {
+                    return Err(format!("{entry:?} is not what was found"));
+                }
+                payloads.insert((*id, entry.index), payload);
+            }
+        }
+        Ok(payloads)
+    }
+
+    fn check(&mut self, mut recovered: Recovered) -> Result<Vec<Damage>, String> {
+        let payloads = self.payloads(&mut recovered)?;
+        let found = model_of(&recovered.groups, &payloads);
         let holes = recovered
             .groups
             .values()

@@ -14,6 +14,7 @@ use super::{direct, dispatch, finish as finishing};
 use crate::changes::PurgeRequest;
 use crate::consumer::ConsumerEvent;
 use crate::engine::{Account, JetStream};
+use crate::error::ErrorCode;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
 use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
@@ -80,6 +81,22 @@ fn names_unfinished_stream(engine: &JetStream, request: &PendingRequest) -> bool
         && ApiRequest::parse(&request.message.subject)
             .and_then(ApiRequest::existing_stream)
             .is_some_and(|name| JetStream::creating(engine, request.account, name).is_some())
+}
+
+/// Answers a request for which there is no room to wait: the streams are not there yet.
+pub fn refuse(
+    engine: &mut JetStream,
+    now: Now,
+    request: &PendingRequest,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let mut turn = ApiTurn { now, out, effects };
+    let subject = request.message.subject.clone();
+    if let Some(call) = ApiRequest::parse(&subject) {
+        let error = ErrorCode::ClusterNotAvail.into();
+        dispatch::answer(engine, &mut turn, request, call, Err(&error));
+    }
 }
 
 /// A message on a stream's direct get subjects.

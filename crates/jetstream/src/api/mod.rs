@@ -15,16 +15,18 @@ mod dispatch;
 mod engine;
 mod finish;
 mod messages;
+mod need;
 mod request;
 mod response;
 mod streams;
 
 pub use bridge::{
-    Waiting, consumer_event, consumer_expired, direct_get, end_of_turn, finish, handle, store_read,
-    stream_gone,
+    Waiting, consumer_event, consumer_expired, direct_get, end_of_turn, finish, handle, refuse,
+    store_read, stream_gone,
 };
 pub use dispatch::level_is_met;
 pub use engine::{ApiEngine, ApiTurn, Change, StreamView};
 pub use messages::{ParkedRead, Step};
+pub(crate) use need::{Need, need_of};
 pub use request::{ApiRequest, ConsumerCall, PREFIX, StreamCall};
 pub use response::{Body, Page, StoredMessageView, failure, success};

@@ -559,6 +559,25 @@ impl Consumer {
     }
 }
 
+/// After a restart, before the stream's index is there.
+impl Consumer {
+    /// `num_pending` is known without asking the store.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.state.num_pending.is_some()
+    }
+
+    /// Somebody waits for messages and there may be some.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        let Some(leader) = self.leader.as_deref() else {
+            return false;
+        };
+        let asked = leader.push.active || !leader.waiting.is_empty();
+        asked && (self.state.num_pending != Some(0) || leader.redeliver.len() > 0)
+    }
+}
+
 /// Information.
 impl Consumer {
     /// Consumer info without `cluster`. `config` is the stored configuration. On the leader it

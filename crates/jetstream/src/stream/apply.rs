@@ -329,7 +329,7 @@ impl Stream {
         if before.allow_atomic && !self.config.allow_atomic {
             self.stop_batches(turn.shared);
         }
-        if self.lead.is_leader {
+        if self.bound {
             self.rebind(turn, &before);
         }
         if before.retention != self.config.retention {

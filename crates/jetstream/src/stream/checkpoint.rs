@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use millrace_store::stream::{Manifest, StoreEvent, StoreRequests, StreamStore};
+use millrace_store::stream::{Manifest, StoreEvent, StreamStore};
 
 use super::Stream;
 use crate::entry::{DecodeError, Reader, put_block, put_i64, put_u64};
@@ -62,8 +62,9 @@ impl Stream {
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
         let busy =
             self.checkpoint.pending.is_some() || self.assembly.is_some() || self.is_applying();
-        if busy || self.loading.is_some() {
+        if busy || self.is_starting() {
             self.checkpoint.wanted = true;
+            self.want_index(turn.shared);
             return;
         }
         self.checkpoint.wanted = false;
@@ -157,12 +158,7 @@ impl Stream {
 
     /// Passes the store's requests on and deals with what it tells.
     pub(crate) fn poll_store(&mut self, turn: &mut Turn<'_>) {
-        let mut requests = StoreRequests::default();
-        self.store.poll(&mut requests);
-        turn.effects
-            .extend(requests.disk.into_iter().map(Effect::Disk));
-        turn.effects
-            .extend(requests.journal.into_iter().map(Effect::JournalRead));
+        self.ask_store(turn.effects);
         let mut events = Vec::new();
         self.store.take_events(&mut events);
         for event in events {

@@ -200,10 +200,16 @@ impl Stream {
             let Some(name) = self.consumer_index.name(number).cloned() else {
                 continue;
             };
+            let starting = self.is_starting();
+            let mut hungry = false;
             if let Some(slot) = self.consumers.get_mut(&name) {
                 slot.wake = false;
+                hungry = slot.consumer.is_hungry();
             }
-            if self.lead.is_leader {
+            if starting && hungry {
+                // All are woken when the start is over.
+                self.want_index(turn.shared);
+            } else if !starting && self.lead.is_leader {
                 self.wake_one(turn, &name);
             }
         }
@@ -211,6 +217,9 @@ impl Stream {
     }
 
     fn wake_one(&mut self, turn: &mut Turn<'_>, name: &str) {
+        if self.is_starting() {
+            return self.wake_later(name);
+        }
         for _ in 0..WAKES_PER_TURN {
             match self.with_consumer(turn, name, |consumer, context| consumer.wake(context)) {
                 Some(Wake::More) => {}
@@ -476,11 +485,13 @@ impl Stream {
         if updated {
             self.remove_unneeded();
         }
-        if self.lead.is_leader {
+        if self.bound {
             if !updated {
                 self.bind_consumer(turn, name, true);
             }
             self.watch_consumer(turn, name);
+        }
+        if self.lead.is_leader {
             self.with_consumer(turn, name, |consumer, context| {
                 if updated {
                     consumer.interest_changed(context);
@@ -699,7 +710,8 @@ impl Stream {
     }
 
     /// Subscribes to (or leaves) everything of this stream.
-    pub(crate) fn bind_all(&self, turn: &mut Turn<'_>, bind: bool) {
+    pub(crate) fn bind_all(&mut self, turn: &mut Turn<'_>, bind: bool) {
+        self.bound = bind;
         let account = self.account;
         let filters = self.filters(&self.config, &turn.shared.domain);
         self.bind_filters(turn, filters, bind);

@@ -14,9 +14,13 @@ const EXPIRE_INTERVAL_NS: u64 = 250 * Now::MILLISECOND_NS;
 
 impl Stream {
     /// Wall time at which the next message is due.
-    fn next_due_ns(&self) -> Option<i64> {
+    pub(super) fn next_due_ns(&self) -> Option<i64> {
         let by_ttl = self.deadlines.first().map(|(deadline_ns, _)| *deadline_ns);
-        let by_age = if self.config.max_age_ns > 0 {
+        let by_age = if self.config.max_age_ns > 0 && !self.store.is_loaded() {
+            // Without the index the oldest message's time is known; it may be one that never goes.
+            let state = self.store.state();
+            (state.messages > 0).then(|| state.first_time_ns.saturating_add(self.config.max_age_ns))
+        } else if self.config.max_age_ns > 0 {
             let oldest = self.store.next_match(&Filter::all(), self.age_cursor);
             let time_ns = oldest.and_then(|sequence| self.store.time_of(sequence));
             time_ns.map(|time_ns| time_ns.saturating_add(self.config.max_age_ns))
@@ -28,7 +32,8 @@ impl Stream {
 
     /// Monotonic time at which the leader must look.
     pub(super) fn expiry_deadline(&self, now: Now) -> Option<u64> {
-        if self.lead.expire_pending || self.lead.commit.is_some() {
+        let busy = self.lead.expire_pending || self.lead.commit.is_some();
+        if busy || self.is_waiting_for_index() {
             return None;
         }
         let wait_ns = self
@@ -49,6 +54,10 @@ impl Stream {
             .next_due_ns()
             .is_none_or(|due_ns| due_ns > turn.now.wall_ns)
         {
+            return;
+        }
+        if !self.store.is_loaded() {
+            self.want_index(turn.shared);
             return;
         }
         self.lead.stage(

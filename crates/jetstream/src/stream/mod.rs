@@ -2,7 +2,8 @@
 //!
 //! Applied state changes only in `apply.rs`, from entries, in the steps of `stepping.rs`. `lead.rs` holds what a leader stages on
 //! top of it; it is thrown away whole when the lead is lost. Consumers are driven in
-//! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`; batches in `crate::batch`.
+//! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`, what a restart begins with in
+//! `start.rs`; batches in `crate::batch`.
 
 pub mod apply;
 mod checkpoint;
@@ -12,15 +13,15 @@ pub mod dedup;
 mod expiry;
 pub mod flight;
 mod lead;
+pub(crate) mod start;
 mod stepping;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use apply::Committed;
 use bytes::Bytes;
 use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
-use millrace_store::stream::{Lookup, Storage, StoreRequests, StoreSettings, StreamStore};
+use millrace_store::stream::{Storage, StoreRequests, StoreSettings, StreamStore};
 use millrace_subject::Transform;
 
 use crate::batch::Assembly;
@@ -88,15 +89,12 @@ pub struct Stream {
     watch_changes: Vec<(Option<Vec<u8>>, bool)>,
     /// An entry could not be read: the stream takes no more of them and serves what it has.
     pub(crate) quarantined: bool,
-    /// The store's index is being read after a restart: nothing is applied before it is there.
-    loading: Option<Loading>,
-}
-
-/// What waits for the store's index.
-#[derive(Debug, Default)]
-struct Loading {
-    entries: Vec<Committed>,
-    lead: bool,
+    /// The stream listens to its subjects.
+    pub(crate) bound: bool,
+    /// After a restart, until the stream is whole and its index in memory.
+    start: Option<start::Start>,
+    /// What waits for that.
+    pub(crate) parking: start::Parking,
 }
 
 impl Stream {
@@ -150,7 +148,9 @@ impl Stream {
             consumer_losses: Vec::new(),
             watch_changes: Vec::new(),
             quarantined: false,
-            loading: None,
+            bound: false,
+            start: None,
+            parking: start::Parking::default(),
         };
         stream.compile();
         stream
@@ -247,11 +247,8 @@ impl Stream {
     /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is
     /// answered.
     pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
-        if let Some(loading) = &mut self.loading {
-            loading.lead = false;
-        }
         self.lead_when_level = false;
-        if self.lead.is_leader {
+        if self.bound {
             self.bind_all(turn, false);
         }
         self.stop_batches(turn.shared);
@@ -262,10 +259,6 @@ impl Stream {
     /// This server leads from now on: staged state begins as applied state, and the stream's
     /// subjects are listened to.
     pub(crate) fn start_leading(&mut self, turn: &mut Turn<'_>) {
-        if let Some(loading) = &mut self.loading {
-            loading.lead = true;
-            return;
-        }
         if self.is_behind() {
             self.lead_when_level = true;
             return;
@@ -279,8 +272,10 @@ impl Stream {
             state.last_time_ns,
             self.last_message_id.clone(),
         );
-        self.lead_consumers(turn);
-        self.bind_all(turn, true);
+        self.lead_started(turn);
+        if !self.bound {
+            self.bind_all(turn, true);
+        }
     }
 
     /// The stream is deleted.
@@ -316,36 +311,19 @@ impl Stream {
         }));
     }
 
-    /// Asks for the store's index after a restart.
-    pub(crate) fn begin_load(&mut self, effects: &mut Vec<Effect>) {
-        if self.store.ensure_loaded() == Lookup::Loading {
-            self.loading = Some(Loading::default());
-        }
+    /// Passes on what the store asks for.
+    fn ask_store(&mut self, effects: &mut Vec<Effect>) {
         let mut requests = StoreRequests::default();
         self.store.poll(&mut requests);
         effects.extend(requests.disk.into_iter().map(Effect::Disk));
         effects.extend(requests.journal.into_iter().map(Effect::JournalRead));
     }
 
-    /// The index is there: what came meanwhile is applied, and the lead taken if it is ours.
-    fn index_loaded(&mut self, turn: &mut Turn<'_>) {
-        let Some(loading) = self.loading.take() else {
-            return;
-        };
-        for entry in &loading.entries {
-            self.apply(turn, entry);
-        }
-        self.account(turn.shared);
-        if loading.lead {
-            self.start_leading(turn);
-        }
-    }
-
     /// A read has ended: whatever waited for it is looked at again.
     pub(crate) fn loaded(&mut self, turn: &mut Turn<'_>) {
-        if self.loading.is_some() {
-            if self.store.ensure_loaded() == Lookup::Ready(()) {
-                self.index_loaded(turn);
+        if self.is_starting() {
+            if self.store.is_loaded() {
+                self.index_read(turn);
             }
             self.poll_store(turn);
             return;

@@ -67,8 +67,7 @@ impl Stream {
     /// Takes one entry and applies as much as one step may. Entries come in order of their index;
     /// one that is applied already is ignored.
     pub fn apply(&mut self, turn: &mut Turn<'_>, entry: &Committed) {
-        if let Some(loading) = &mut self.loading {
-            loading.entries.push(entry.clone());
+        if self.hold(turn, entry) {
             return;
         }
         let idle = !self.is_behind();
@@ -197,6 +196,7 @@ impl Stream {
             self.advance_commit(turn);
             self.drain_inbox(turn);
         }
+        self.end_start(turn);
     }
 }
 

@@ -172,7 +172,23 @@ impl DecodedFrame {
 #[must_use]
 pub fn decode(epoch: u64, content: &[u8], offset: u64) -> Option<DecodedFrame> {
     let start = usize::try_from(offset).ok()?;
-    let frame = content.get(start..)?;
+    decode_at(epoch, content.get(start..)?, offset)
+}
+
+/// The length that a frame claims which begins at the start of `frame`; `None` when nothing there
+/// looks like a head of this epoch. Not checked: only good for knowing how much to read.
+#[must_use]
+pub fn claimed_length(epoch: u64, frame: &[u8]) -> Option<u64> {
+    if read_u32(frame, 8)? != FRAME_MAGIC || read_u64(frame, 16)? != epoch {
+        return None;
+    }
+    let head_bytes = u64::from(read_u32(frame, 40)?) * RECORD_HEAD_BYTES as u64;
+    (FRAME_HEAD_BYTES as u64 + head_bytes).checked_add(read_u64(frame, 48)?)
+}
+
+/// As [`decode`], of a slice that begins where the frame does: at `offset` of its file.
+#[must_use]
+pub fn decode_at(epoch: u64, frame: &[u8], offset: u64) -> Option<DecodedFrame> {
     if read_u32(frame, 8)? != FRAME_MAGIC
         || read_u16(frame, 12)? != FORMAT_VERSION
         || read_u64(frame, 16)? != epoch

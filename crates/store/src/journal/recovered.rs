@@ -63,13 +63,18 @@ pub struct RecoveredGroup {
     pub missing: Vec<(u64, u64)>,
 }
 
-/// A log entry as found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A log entry as found: where its payload lies. The payload itself stays on the disk, so that a
+/// long journal costs a start no memory; [`Journal::read`] fetches it, [`Journal::is_intact`]
+/// checks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveredEntry {
     pub index: u64,
     pub term: u64,
-    pub payload: Bytes,
     pub position: JournalPosition,
+    /// Bytes of payload.
+    pub length: u32,
+    /// Of the payload, seeded with its place.
+    pub checksum: u64,
 }
 
 /// A group's last checkpoint record.

@@ -1,28 +1,30 @@
 //! Reads the journal back at start and makes it fit to write again. What the frames mean together
 //! is `replay.rs`; this file asks the disk.
 
-use super::copies::CopyRun;
+use super::copies::{CopyRun, CopySource};
 use super::file::{
     FIRST_FRAME_OFFSET, FORMAT_NEW_PATH, FORMAT_PATH, FileHeader, FormatFile, JOURNAL_DIRECTORY,
     RESERVE_PATH, file_number, file_path,
 };
 use super::files::{Ids, JournalFiles, OpenFile};
-use super::frame::{self, FRAME_MAGIC};
+use super::frame::{self, FRAME_HEAD_BYTES, FRAME_MAGIC};
 use super::record::read_u32;
 use super::recovered::{Damage, Progress, Recovered, RecoveryError, RecoverySettings};
-use super::replay::{Remainder, Replay};
+use super::replay::Replay;
 use super::retention::{HardStates, Retention};
 use super::writer::OpenJournal;
-use super::{FORMAT_VERSION, FRAME_ALIGNMENT, Journal, JournalPosition};
+use super::{FORMAT_VERSION, FRAME_ALIGNMENT, Journal};
 use crate::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane, Token,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use millrace_clock::{Now, Random};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes asked for in one read.
+/// Bytes asked for in one read: what a start holds of the journal, and a frame more.
 const READ_BYTES: u64 = 4 << 20;
+/// Reads of a frame that is to be copied, before the start gives up.
+const COPY_ATTEMPTS_MAX: u8 = 4;
 /// After a failed read the range is read again in pieces of this size, to lose no more than needed.
 const RETRY_READ_BYTES: u64 = 64 << 10;
 
@@ -56,19 +58,37 @@ enum Step {
     WriteHeader,
     SyncHeader,
     SyncName,
-    WriteCopies,
+    ReadCopy,
+    WriteCopy,
     SyncCopies,
     CutTail,
     Finished,
 }
 
-/// The file being read.
+/// The file being read: a window that moves over it.
 #[derive(Debug, Default)]
 struct Reading {
     length: u64,
-    content: BytesMut,
+    /// Where the window begins, and its bytes.
+    base: u64,
+    window: BytesMut,
     /// Read in small pieces up to here, after a failed read.
     careful_until: u64,
+    /// Once there was enough to look: the header's epoch, if it is right.
+    epoch: Option<Option<u64>>,
+    /// Where to look for the next frame, and where it is expected.
+    offset: u64,
+    expected: u64,
+}
+
+impl Reading {
+    fn read_to(&self) -> u64 {
+        self.base + self.window.len() as u64
+    }
+
+    fn is_whole(&self) -> bool {
+        self.read_to() >= self.length
+    }
 }
 
 /// The state machine that opens the store: one operation at a time, so that every crash point is
@@ -91,9 +111,8 @@ pub struct Recovery {
     reading: Reading,
     replay: Replay,
     active: Option<OpenFile>,
-    remainder: Option<Remainder>,
-    copies: Vec<Bytes>,
-    copy_places: Vec<JournalPosition>,
+    copies: Option<CopyRun>,
+    copy_attempts: u8,
     next_frame: u64,
 }
 
@@ -125,9 +144,8 @@ impl Recovery {
             reading: Reading::default(),
             replay: Replay::default(),
             active: None,
-            remainder: None,
-            copies: Vec::new(),
-            copy_places: Vec::new(),
+            copies: None,
+            copy_attempts: 0,
             next_frame: 1,
         }
     }
@@ -159,6 +177,7 @@ impl Recovery {
     fn advance(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
         match (self.step, result) {
             (Step::ReadFile, result) => self.read_piece(result),
+            (Step::ReadCopy, result) => self.copy_read(result),
             (Step::CreateActive, Err(DiskError::NoSpace)) => self.take_reserve(),
             // Short of its size, or not there any more: it is made again later.
             (Step::OpenReserve, Err(_)) => {
@@ -393,9 +412,10 @@ impl Recovery {
         let Some(file) = self.scanned.back().map(|file| file.id) else {
             return self.create_active();
         };
-        let offset = self.reading.content.len() as u64;
+        self.scan();
+        let offset = self.reading.read_to();
         if offset >= self.reading.length {
-            self.take_file();
+            self.end_file();
             return self.open_next_file();
         }
         let piece = if offset < self.reading.careful_until {
@@ -415,11 +435,11 @@ impl Recovery {
     }
 
     fn read_piece(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
-        let offset = self.reading.content.len() as u64;
+        let offset = self.reading.read_to();
         let number = self.scanned.back().map_or(0, |file| file.number);
         match result {
             Ok(DiskReply::Data(bytes)) if !bytes.is_empty() => {
-                self.reading.content.extend_from_slice(&bytes);
+                self.reading.window.extend_from_slice(&bytes);
             }
             // Shorter than it said: the rest is not there.
             Ok(_) => self.reading.length = offset,
@@ -435,40 +455,75 @@ impl Recovery {
                     length,
                     reason,
                 });
-                self.reading.content.resize((offset + length) as usize, 0);
+                let window = &mut self.reading.window;
+                window.resize(window.len() + length as usize, 0);
             }
         }
         self.read_on()
     }
 
-    /// Finds the frames of the file that has been read.
-    fn take_file(&mut self) {
-        let Some(file) = self.scanned.back_mut() else {
+    /// Finds the frames in what has been read, and lets go of what was looked at.
+    fn scan(&mut self) {
+        let (Some(file), reading) = (self.scanned.back(), &mut self.reading) else {
             return;
         };
-        let content = std::mem::take(&mut self.reading.content).freeze();
-        file.bytes = content.len() as u64;
-        let Some(header) = FileHeader::decode(&content).filter(|it| it.number == file.number)
-        else {
-            // A file whose creation was cut short has no frames; one with frames lost its header.
-            if has_frame_magic(&content) {
-                self.replay.report(Damage::FileHeader { file: file.number });
+        if reading.epoch.is_none() {
+            if reading.read_to() < FIRST_FRAME_OFFSET && !reading.is_whole() {
+                return;
             }
-            return;
-        };
-        file.epoch = header.epoch;
-        let (mut offset, mut expected) = (FIRST_FRAME_OFFSET, FIRST_FRAME_OFFSET);
-        while offset < content.len() as u64 {
-            match frame::decode(header.epoch, &content, offset) {
-                Some(frame) => {
-                    self.replay.feed(file.number, &content, &frame, expected);
-                    offset += frame.length;
-                    expected = offset;
+            let header = FileHeader::decode(&reading.window);
+            let header = header.filter(|header| header.number == file.number);
+            reading.epoch = Some(header.map(|header| header.epoch));
+            (reading.offset, reading.expected) = (FIRST_FRAME_OFFSET, FIRST_FRAME_OFFSET);
+        }
+        let epoch = reading.epoch.flatten();
+        while reading.offset < reading.read_to() {
+            let at = (reading.offset - reading.base) as usize;
+            let window = &reading.window[at..];
+            let short = |length: u64| (window.len() as u64) < length && !reading.is_whole();
+            if short(FRAME_HEAD_BYTES as u64) {
+                break;
+            }
+            let Some(epoch) = epoch else {
+                // A file whose creation was cut short has no frames; one with frames lost its header.
+                if read_u32(window, 8) == Some(FRAME_MAGIC) {
+                    let damage = Damage::FileHeader { file: file.number };
+                    self.replay.report(damage);
+                    reading.offset = reading.length;
+                    break;
                 }
-                None => offset += FRAME_ALIGNMENT,
+                reading.offset += FRAME_ALIGNMENT;
+                continue;
+            };
+            if frame::claimed_length(epoch, window).is_some_and(short) {
+                break;
+            }
+            match frame::decode_at(epoch, window, reading.offset) {
+                Some(frame) => {
+                    let expected = reading.expected;
+                    self.replay.feed(file.number, window, &frame, expected);
+                    reading.offset += frame.length;
+                    reading.expected = reading.offset;
+                }
+                None => reading.offset += FRAME_ALIGNMENT,
             }
         }
-        file.offset = expected;
+        let done = reading.offset.saturating_sub(reading.base);
+        let done = done.min(reading.window.len() as u64);
+        reading.window.advance(done as usize);
+        reading.base += done;
+    }
+
+    /// The file has been read to its end.
+    fn end_file(&mut self) {
+        let reading = std::mem::take(&mut self.reading);
+        if let Some(file) = self.scanned.back_mut() {
+            file.bytes = reading.length;
+            if let Some(Some(epoch)) = reading.epoch {
+                file.epoch = epoch;
+                file.offset = reading.expected;
+            }
+        }
     }
 
     /// A new file for all that is not proven: nothing is ever appended to an old one.
@@ -476,15 +531,11 @@ impl Recovery {
         let number = self.scanned.back().map_or(1, |file| file.number + 1);
         let remainder = self.replay.end();
         let epoch = self.epochs.next_u64();
-        let mut copies = CopyRun::new(number, epoch, remainder.base, remainder.next_number);
-        copies.encode(&remainder.unproven, self.settings.journal.frame_bytes);
-        let CopyRun {
-            chunks,
-            places,
-            offset,
-            next_number,
-            ..
-        } = copies;
+        let (base, first) = (remainder.base, remainder.next_number);
+        let copies = CopyRun::new((number, epoch), base, first, remainder.unproven);
+        let offset = copies.end_offset();
+        self.next_frame = copies.next_number();
+        self.copies = Some(copies);
         let bytes = self.settings.journal.file_bytes.max(offset);
         let id = self.ids.file();
         self.active = Some(OpenFile {
@@ -496,10 +547,6 @@ impl Recovery {
             readers: 0,
             damaged: false,
         });
-        self.copies = chunks;
-        self.copy_places = places;
-        self.next_frame = next_number;
-        self.remainder = Some(remainder);
         let path = file_path(number);
         self.go(
             Step::CreateActive,
@@ -551,25 +598,77 @@ impl Recovery {
                 let path = JOURNAL_DIRECTORY.to_owned();
                 self.go(Step::SyncName, DiskOperation::SyncDirectory { path })
             }
-            Step::SyncName => {
-                let chunks = std::mem::take(&mut self.copies);
-                let offset = FIRST_FRAME_OFFSET;
-                self.go(
-                    Step::WriteCopies,
-                    DiskOperation::Write {
-                        file,
-                        offset,
-                        chunks,
-                    },
-                )
+            Step::SyncName => self.copy_next(),
+            Step::WriteCopy if self.copies.as_ref().is_some_and(|run| !run.is_ended()) => {
+                self.copy_next()
             }
-            Step::WriteCopies => self.go(Step::SyncCopies, DiskOperation::Sync { file }),
+            Step::WriteCopy => self.go(Step::SyncCopies, DiskOperation::Sync { file }),
             Step::SyncCopies => self.cut_tail(),
             _ => {
                 self.step = Step::Finished;
                 Ok(None)
             }
         }
+    }
+
+    /// Reads what the next copied frame repeats; there may be nothing to read.
+    fn copy_next(&mut self) -> Outcome {
+        let source = self.copies.as_ref().and_then(CopyRun::source);
+        let Some(CopySource {
+            file,
+            offset,
+            length,
+        }) = source
+        else {
+            return self.copy_write(&Bytes::new());
+        };
+        let found = self.scanned.iter().find(|open| open.number == file);
+        let Some(file) = found.map(|open| open.id) else {
+            return Err(confused(Step::ReadCopy));
+        };
+        let read = DiskOperation::Read {
+            file,
+            offset,
+            length,
+        };
+        self.go(Step::ReadCopy, read)
+    }
+
+    fn copy_read(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
+        match result {
+            Ok(DiskReply::Data(payloads)) => self.copy_write(&payloads),
+            Ok(_) => Err(confused(Step::ReadCopy)),
+            Err(error) => self.copy_again(&error.to_string()),
+        }
+    }
+
+    /// It was readable a moment ago: a passing fault, or the start fails and nothing is changed.
+    fn copy_again(&mut self, reason: &str) -> Outcome {
+        self.copy_attempts += 1;
+        if self.copy_attempts < COPY_ATTEMPTS_MAX {
+            return self.copy_next();
+        }
+        Err(RecoveryError::Disk {
+            step: "reading what is not proven yet".to_owned(),
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn copy_write(&mut self, payloads: &Bytes) -> Outcome {
+        let (Some(copies), Some(active)) = (&mut self.copies, &self.active) else {
+            return Err(confused(Step::WriteCopy));
+        };
+        let (file, offset) = (active.id, copies.offset);
+        let Some(chunks) = copies.encode_next(payloads) else {
+            return self.copy_again("the bytes are not those that were found before");
+        };
+        self.copy_attempts = 0;
+        let write = DiskOperation::Write {
+            file,
+            offset,
+            chunks,
+        };
+        self.go(Step::WriteCopy, write)
     }
 
     /// Gives back what the last file reserved and did not use; its void frames go with it.
@@ -586,9 +685,8 @@ impl Recovery {
 
     fn finish(&mut self) -> Option<Recovered> {
         let mut replay = std::mem::take(&mut self.replay);
-        let remainder = self.remainder.take()?;
-        for (record, place) in remainder.unproven.iter().zip(&self.copy_places) {
-            replay.apply(record, *place);
+        for found in self.copies.take()?.copied {
+            replay.apply(found);
         }
         let (logs, report) = replay.finish();
         for damage in &report {
@@ -643,11 +741,4 @@ fn confused(step: Step) -> RecoveryError {
         step: format!("{step:?}"),
         reason,
     }
-}
-
-fn has_frame_magic(content: &[u8]) -> bool {
-    let blocks = content.chunks(FRAME_ALIGNMENT as usize).skip(1);
-    blocks
-        .into_iter()
-        .any(|block| read_u32(block, 8) == Some(FRAME_MAGIC))
 }

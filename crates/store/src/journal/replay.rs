@@ -8,7 +8,7 @@
 
 use super::frame::{DecodedFrame, FLAG_COPY, FLAG_COPY_END};
 use super::recovered::{Damage, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup};
-use super::{GroupId, HardState, JournalPosition, Record, RecordKind};
+use super::{GroupId, HardState, JournalPosition, RecordKind};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,24 +16,34 @@ use std::collections::{BTreeMap, VecDeque};
 /// torn and unseen can never share a number with a new one.
 pub(super) const NUMBER_MARGIN: u64 = 16;
 
-/// One record as found in a frame.
-#[derive(Clone, Debug)]
-struct FoundRecord {
-    group: GroupId,
-    kind: RecordKind,
-    /// `None`: the payload is damaged.
-    record: Option<Record>,
-    position: JournalPosition,
-    length: u32,
+/// One record as found in a frame. The payload of an entry is not kept: entries are many, and where
+/// they lie is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundRecord {
+    pub group: GroupId,
+    pub kind: RecordKind,
+    /// The payload fits its checksum.
+    pub intact: bool,
+    /// Empty for entries.
+    pub payload: Bytes,
+    pub position: JournalPosition,
+    pub length: u32,
+    pub checksum: u64,
+}
+
+/// A frame whose head is right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FoundFrame {
+    pub number: u64,
+    /// Of its file.
+    pub epoch: u64,
+    pub records: Vec<FoundRecord>,
+    intact: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Item {
-    Frame {
-        number: u64,
-        intact: bool,
-        records: Vec<FoundRecord>,
-    },
+    Frame(FoundFrame),
     /// Frames `from..to` are not there, or not readable, in or before this place of this file.
     Gap {
         from: u64,
@@ -47,7 +57,7 @@ enum Item {
 impl Item {
     fn first_number(&self) -> u64 {
         match self {
-            Self::Frame { number, .. } => *number,
+            Self::Frame(frame) => frame.number,
             Self::Gap { from, .. } => *from,
         }
     }
@@ -69,8 +79,8 @@ pub(super) struct Remainder {
     pub base: u64,
     /// The number for the first frame to be written.
     pub next_number: u64,
-    /// Intact records behind the proven ones, in order: to be written again.
-    pub unproven: Vec<Record>,
+    /// Intact frames behind the proven ones, in order: to be written again.
+    pub unproven: Vec<FoundFrame>,
 }
 
 /// Takes frames in the order of the files and keeps what they say.
@@ -88,18 +98,18 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Takes the next valid-looking frame. `content` is the whole file; `expected_offset` is where
+    /// Takes the next valid-looking frame. `bytes` begin where it does; `expected_offset` is where
     /// the frame before it in this file ended.
     pub(super) fn feed(
         &mut self,
         file: u64,
-        content: &[u8],
+        bytes: &[u8],
         frame: &DecodedFrame,
         expected_offset: u64,
     ) {
         let number = frame.head.number;
         self.highest_seen = self.highest_seen.max(number);
-        let item = found_item(file, content, frame);
+        let item = found_item(file, bytes, frame);
         let hole = (
             expected_offset,
             frame.offset.saturating_sub(expected_offset),
@@ -155,7 +165,7 @@ impl Replay {
         let whole = run
             .items
             .iter()
-            .all(|item| matches!(item, Item::Frame { intact: true, .. }));
+            .all(|item| matches!(item, Item::Frame(frame) if frame.intact));
         if frame.head.flags & FLAG_COPY_END != 0 && whole {
             self.adopt(run);
         } else {
@@ -220,10 +230,9 @@ impl Replay {
             .is_some_and(|item| item.first_number() <= through)
         {
             match self.pending.pop_front() {
-                Some(Item::Frame { records, .. }) => {
-                    records
-                        .into_iter()
-                        .for_each(|record| self.apply_found(record));
+                Some(Item::Frame(frame)) => {
+                    let records = frame.records.into_iter();
+                    records.for_each(|record| self.apply_found(record));
                 }
                 Some(Item::Gap {
                     from,
@@ -259,8 +268,8 @@ impl Replay {
     }
 
     fn apply_found(&mut self, found: FoundRecord) {
-        if let Some(record) = found.record {
-            self.apply(&record, found.position);
+        if found.intact {
+            self.apply(found);
             return;
         }
         let index = match found.kind {
@@ -280,24 +289,25 @@ impl Replay {
             found.kind
         {
             let log = self.groups.entry(found.group).or_default();
-            log.entry(index, term, None, found.position);
+            log.entry(index, term, &found);
         }
     }
 
-    /// Applies one record that is durable where `position` says.
-    pub(super) fn apply(&mut self, record: &Record, position: JournalPosition) {
-        if record.kind == RecordKind::GroupRemoved {
-            self.groups.remove(&record.group);
+    /// Applies one record that is durable where its position says.
+    pub(super) fn apply(&mut self, found: FoundRecord) {
+        if found.kind == RecordKind::GroupRemoved {
+            self.groups.remove(&found.group);
             return;
         }
-        let log = self.groups.entry(record.group).or_default();
-        match record.kind {
+        let log = self.groups.entry(found.group).or_default();
+        let file = found.position.file;
+        match found.kind {
             RecordKind::Entry { index, term } | RecordKind::EntryByReference { index, term } => {
-                log.entry(index, term, Some(record.payload.clone()), position);
+                log.entry(index, term, &found);
             }
-            RecordKind::HardState(state) => log.hard_state = Some((state, position.file)),
+            RecordKind::HardState(state) => log.hard_state = Some((state, file)),
             RecordKind::Checkpoint { index, term } => {
-                log.checkpoint(index, term, record.payload.clone(), position.file);
+                log.checkpoint(index, term, found.payload, file);
             }
             RecordKind::GroupRemoved => {}
         }
@@ -316,15 +326,10 @@ impl Replay {
         let base = self.settled;
         let mut unproven = Vec::new();
         for item in std::mem::take(&mut self.pending) {
-            let Item::Frame {
-                intact: true,
-                records,
-                ..
-            } = item
-            else {
-                break;
-            };
-            unproven.extend(records.into_iter().filter_map(|found| found.record));
+            match item {
+                Item::Frame(frame) if frame.intact => unproven.push(frame),
+                _ => break,
+            }
         }
         let next_number = match self.highest_seen {
             0 => 1,
@@ -343,7 +348,7 @@ impl Replay {
     }
 }
 
-fn found_item(file: u64, content: &[u8], frame: &DecodedFrame) -> Item {
+fn found_item(file: u64, bytes: &[u8], frame: &DecodedFrame) -> Item {
     let mut intact = true;
     let mut records = Vec::with_capacity(frame.records.len());
     for found in &frame.records {
@@ -352,28 +357,45 @@ fn found_item(file: u64, content: &[u8], frame: &DecodedFrame) -> Item {
             intact = false;
             continue;
         };
-        let start = found.offset as usize;
-        let payload = content.get(start..start + found.length as usize);
+        let start = (found.offset - frame.offset) as usize;
+        let payload = bytes.get(start..start + found.length as usize);
         let record = payload
             .filter(|_| found.intact)
             .map(|payload| head.with_payload(payload));
         intact &= record.is_some();
+        let is_entry = matches!(
+            head.kind,
+            RecordKind::Entry { .. } | RecordKind::EntryByReference { .. }
+        );
+        let position = JournalPosition {
+            file,
+            offset: found.offset,
+        };
         records.push(FoundRecord {
             group: head.group,
-            kind: head.kind,
-            record,
-            position: JournalPosition {
-                file,
-                offset: found.offset,
-            },
+            kind: record.as_ref().map_or(head.kind, |record| record.kind),
+            intact: record.is_some(),
+            payload: record
+                .filter(|_| !is_entry)
+                .map_or_else(Bytes::new, |record| record.payload),
+            position,
             length: found.length,
+            checksum: head.payload_checksum,
         });
     }
-    Item::Frame {
+    Item::Frame(FoundFrame {
         number: frame.head.number,
-        intact,
+        epoch: frame.head.epoch,
         records,
-    }
+        intact,
+    })
+}
+
+/// An entry of a log: where it is, and whether it can be read.
+#[derive(Clone, Copy, Debug)]
+struct LoggedEntry {
+    entry: RecoveredEntry,
+    intact: bool,
 }
 
 /// One group's log while it is put together.
@@ -381,12 +403,12 @@ fn found_item(file: u64, content: &[u8], frame: &DecodedFrame) -> Item {
 pub(super) struct GroupLog {
     pub checkpoint: Option<(RecoveredCheckpoint, u64)>,
     pub hard_state: Option<(HardState, u64)>,
-    /// Ascending indexes; no payload: damaged.
-    entries: VecDeque<(u64, u64, Option<Bytes>, JournalPosition)>,
+    /// Ascending indexes.
+    entries: VecDeque<LoggedEntry>,
 }
 
 impl GroupLog {
-    fn entry(&mut self, index: u64, term: u64, payload: Option<Bytes>, position: JournalPosition) {
+    fn entry(&mut self, index: u64, term: u64, found: &FoundRecord) {
         if self
             .checkpoint
             .as_ref()
@@ -394,22 +416,38 @@ impl GroupLog {
         {
             return;
         }
-        while self.entries.back().is_some_and(|entry| entry.0 >= index) {
+        while self
+            .entries
+            .back()
+            .is_some_and(|logged| logged.entry.index >= index)
+        {
             self.entries.pop_back();
         }
-        self.entries.push_back((index, term, payload, position));
+        let entry = RecoveredEntry {
+            index,
+            term,
+            position: found.position,
+            length: found.length,
+            checksum: found.checksum,
+        };
+        let intact = found.intact;
+        self.entries.push_back(LoggedEntry { entry, intact });
     }
 
     fn checkpoint(&mut self, index: u64, term: u64, payload: Bytes, file: u64) {
         let diverged = self
             .entries
             .iter()
-            .find(|entry| entry.0 == index)
-            .is_some_and(|entry| entry.1 != term);
+            .find(|logged| logged.entry.index == index)
+            .is_some_and(|logged| logged.entry.term != term);
         if diverged {
             self.entries.clear();
         }
-        while self.entries.front().is_some_and(|entry| entry.0 <= index) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|logged| logged.entry.index <= index)
+        {
             self.entries.pop_front();
         }
         self.checkpoint = Some((
@@ -424,7 +462,8 @@ impl GroupLog {
 
     /// Every entry that is there, with its file: what retention has to know.
     pub(super) fn entry_places(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.entries.iter().map(|entry| (entry.0, entry.3.file))
+        let places = self.entries.iter().map(|logged| &logged.entry);
+        places.map(|entry| (entry.index, entry.position.file))
     }
 
     /// What the owner gets: entries and the ranges that are missing.
@@ -439,18 +478,15 @@ impl GroupLog {
             .as_ref()
             .map_or(1, |checkpoint| checkpoint.index + 1);
         let mut entries = Vec::with_capacity(self.entries.len());
-        for (index, term, payload, position) in self.entries {
+        for LoggedEntry { entry, intact } in self.entries {
+            let index = entry.index;
             if index > expected {
                 lose(expected, index - 1);
             }
-            match payload {
-                Some(payload) => entries.push(RecoveredEntry {
-                    index,
-                    term,
-                    payload,
-                    position,
-                }),
-                None => lose(index, index),
+            if intact {
+                entries.push(entry);
+            } else {
+                lose(index, index);
             }
             expected = index.saturating_add(1);
         }
@@ -466,6 +502,7 @@ impl GroupLog {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Record;
     use super::super::frame::{FLAG_IDLE, FrameHead, decode, encode};
     use super::*;
 
@@ -528,12 +565,23 @@ mod tests {
             let mut expected = 0;
             for offset in &self.offsets {
                 let frame = decode(EPOCH, &self.content, *offset).expect("a valid head");
-                replay.feed(FILE, &self.content, &frame, expected);
+                let bytes = &self.content[*offset as usize..];
+                replay.feed(FILE, bytes, &frame, expected);
                 expected = frame.offset + frame.length;
             }
             let remainder = replay.end();
             (replay, remainder)
         }
+    }
+
+    /// Indexes of the entries that are to be written again.
+    fn unproven(remainder: &Remainder) -> Vec<u64> {
+        let records = remainder.unproven.iter().flat_map(|frame| &frame.records);
+        let index = |found: &FoundRecord| match found.kind {
+            RecordKind::Entry { index, .. } => index,
+            _ => 0,
+        };
+        records.map(index).collect()
     }
 
     fn indexes(replay: Replay) -> (Vec<u64>, Vec<(u64, u64)>, usize) {
@@ -551,9 +599,10 @@ mod tests {
         tape.frame(4, 2, 0, &[entry(4)]);
         let (replay, remainder) = tape.replay();
         assert_eq!(remainder.base, 2);
+        let again = unproven(&remainder);
         assert_eq!(
-            remainder.unproven,
-            Vec::new(),
+            again,
+            Vec::<u64>::new(),
             "what stands behind the hole goes too"
         );
         assert_eq!(remainder.next_number, 4 + NUMBER_MARGIN);
@@ -588,7 +637,7 @@ mod tests {
         tape.frame(1, 0, 0, &[entry(1)])
             .frame(2, 1, 0, &[entry(2), entry(3)]);
         let (replay, remainder) = tape.replay();
-        assert_eq!(remainder.unproven, vec![entry(2), entry(3)]);
+        assert_eq!(unproven(&remainder), vec![2, 3]);
         assert_eq!(indexes(replay).0, vec![1]);
     }
 
@@ -602,21 +651,18 @@ mod tests {
         let mut tape = Tape::default();
         laid(&mut tape);
         let (_, remainder) = tape.replay();
-        assert_eq!((remainder.base, remainder.unproven), (1, vec![entry(2)]));
+        assert_eq!((remainder.base, unproven(&remainder)), (1, vec![2]));
         let mut tape = Tape::default();
         laid(&mut tape);
         tape.spoil_payload();
         let (_, remainder) = tape.replay();
-        assert_eq!(
-            (remainder.base, remainder.unproven),
-            (1, vec![entry(2), entry(3)])
-        );
+        assert_eq!((remainder.base, unproven(&remainder)), (1, vec![2, 3]));
         // A frame behind the run shows that the run was complete: now it is damage.
         let mut tape = Tape::default();
         laid(&mut tape);
         tape.spoil_payload().frame(19, 18, 0, &[entry(3)]);
         let (replay, remainder) = tape.replay();
-        assert_eq!((remainder.base, remainder.unproven), (18, vec![entry(3)]));
+        assert_eq!((remainder.base, unproven(&remainder)), (18, vec![3]));
         assert_eq!(indexes(replay), (vec![1], vec![(2, 2)], 1));
     }
 
@@ -628,7 +674,7 @@ mod tests {
         // The run at 19 is gone; the next start had seen it, and copied what it held.
         tape.frame(35, 1, FLAG_COPY | FLAG_COPY_END, &[entry(2)]);
         let (replay, remainder) = tape.replay();
-        assert_eq!((remainder.base, remainder.unproven), (1, vec![entry(2)]));
+        assert_eq!((remainder.base, unproven(&remainder)), (1, vec![2]));
         assert_eq!(indexes(replay), (vec![1], vec![], 0), "no damage");
     }
 }

@@ -4,7 +4,7 @@
 use super::file::FIRST_FRAME_OFFSET;
 use super::files::{FileOutcome, Ids, JournalFiles};
 use super::frame::{self, FLAG_IDLE, FrameHead};
-use super::record::VOTE_BYTES;
+use super::record::{VOTE_BYTES, payload_checksum};
 use super::retention::{HardStates, Retention};
 use super::{
     Durability, GroupId, JournalEvent, JournalPosition, JournalSettings, Record, RecordKind,
@@ -565,6 +565,18 @@ impl Journal {
             token,
             lane: Lane::Read,
             operation,
+        })
+    }
+
+    /// Whether these bytes are the payload of an entry that recovery found.
+    #[must_use]
+    pub fn is_intact(&self, entry: &super::RecoveredEntry, payload: &[u8]) -> bool {
+        let active = &self.files.active;
+        let mut files = self.files.sealed.iter().chain([active]);
+        let file = files.find(|file| file.number == entry.position.file);
+        file.is_some_and(|file| {
+            payload.len() == entry.length as usize
+                && payload_checksum(file.epoch, entry.position, payload) == entry.checksum
         })
     }
 
