@@ -146,7 +146,7 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         let full = self.with_stream(now, id, out, effects, |stream, turn| {
-            stream.park(turn, Parked::Request(request)).err()
+            stream.park(turn, Parked::Request(request))
         });
         if let Some(Some(Parked::Request(request))) = full {
             api::refuse(self, now, &request, out, effects);

@@ -66,14 +66,14 @@ impl Parking {
     }
 
     /// Gives it back when too much waits.
-    pub(crate) fn push(&mut self, one: Parked, shared: &Shared) -> Result<(), Parked> {
+    pub(crate) fn push(&mut self, one: Parked, shared: &Shared) -> Option<Parked> {
         let bytes = self.bytes + one.bytes();
         if self.waiting.len() >= shared.max_buffered_messages || bytes > shared.max_buffered_bytes {
-            return Err(one);
+            return Some(one);
         }
         self.bytes = bytes;
         self.waiting.push_back(one);
-        Ok(())
+        None
     }
 }
 
@@ -114,8 +114,9 @@ impl Stream {
             .is_some_and(|start| start.wanted && !self.store.is_loaded())
     }
 
-    /// Keeps an input until the start is over, and sees to it that it comes to its end.
-    pub(crate) fn park(&mut self, turn: &mut Turn<'_>, one: Parked) -> Result<(), Parked> {
+    /// Keeps an input until the start is over, and sees to it that it comes to its end. Gives it
+    /// back when too much waits.
+    pub(crate) fn park(&mut self, turn: &mut Turn<'_>, one: Parked) -> Option<Parked> {
         self.want_index(turn.shared);
         self.parking.push(one, turn.shared)
     }
@@ -127,8 +128,8 @@ impl Stream {
         endpoint: Endpoint,
         message: Message,
     ) {
-        let Err(Parked::Message(_, message)) = self.park(turn, Parked::Message(endpoint, message))
-        else {
+        let full = self.park(turn, Parked::Message(endpoint, message));
+        let Some(Parked::Message(_, message)) = full else {
             return;
         };
         match endpoint {
