@@ -162,6 +162,7 @@ impl Engine {
         match &self.phase {
             Phase::Running(running) if running.unsettled => Some(0),
             Phase::Running(running) => [
+                running.replay_deadline(),
                 running.jetstream.next_deadline(),
                 running.groups.next_deadline(),
                 running.durable.next_deadline(),

@@ -100,6 +100,13 @@ impl Running {
         }
     }
 
+    /// Now, if a replay can go on without waiting for the disk.
+    pub(crate) fn replay_deadline(&self) -> Option<u64> {
+        let mut idle = self.replays.idle().into_iter();
+        let ready = idle.any(|group| !self.jetstream.is_loading(of_jetstream(group)));
+        ready.then_some(0)
+    }
+
     fn end_replay(&mut self, group: GroupId, context: &mut TurnContext<'_>) {
         let Some(replay) = self.replays.remove(group) else {
             return;

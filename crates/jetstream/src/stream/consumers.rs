@@ -123,12 +123,11 @@ impl Stream {
     }
 
     fn remove_inactive(&mut self, name: &str) {
-        let Some(slot) = self.consumers.get_mut(name).filter(|slot| !slot.leaving) else {
+        let free = self.lead.commit.is_none();
+        let slot = self.consumers.get_mut(name);
+        let Some(slot) = slot.filter(|slot| free && !slot.leaving) else {
             return;
         };
-        if self.lead.commit.is_some() {
-            return;
-        }
         slot.leaving = true;
         let name = Bytes::copy_from_slice(name.as_bytes());
         self.lead
@@ -485,6 +484,19 @@ impl Stream {
         if updated {
             self.remove_unneeded();
         }
+        self.consumer_stored(turn, name, updated, own.is_none());
+        let consumer = name.to_owned();
+        self.finish(own, |stream| {
+            if updated {
+                Outcome::ConsumerUpdated { stream, consumer }
+            } else {
+                Outcome::ConsumerCreated { stream, consumer }
+            }
+        });
+    }
+
+    /// A consumer is new or has a new configuration: its subjects are listened to, and it leads.
+    fn consumer_stored(&mut self, turn: &mut Turn<'_>, name: &str, updated: bool, recovered: bool) {
         if self.bound {
             if !updated {
                 self.bind_consumer(turn, name, true);
@@ -496,19 +508,11 @@ impl Stream {
                 if updated {
                     consumer.interest_changed(context);
                 } else {
-                    consumer.lead(context, own.is_none());
+                    consumer.lead(context, recovered);
                 }
             });
         }
         self.wake_later(name);
-        let consumer = name.to_owned();
-        self.finish(own, |stream| {
-            if updated {
-                Outcome::ConsumerUpdated { stream, consumer }
-            } else {
-                Outcome::ConsumerCreated { stream, consumer }
-            }
-        });
     }
 
     fn apply_consumer_delete(&mut self, turn: &mut Turn<'_>, name: &str, own: Option<u64>) {
