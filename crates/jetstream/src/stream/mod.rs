@@ -19,6 +19,7 @@ mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use apply::Committed;
 use bytes::Bytes;
 use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
 use millrace_store::stream::{Storage, StoreRequests, StoreSettings, StreamStore};
