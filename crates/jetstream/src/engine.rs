@@ -272,7 +272,11 @@ impl JetStream {
     ) {
         self.with_stream(now, id, out, effects, |stream, turn| {
             for message in messages {
-                stream.publish(turn, message);
+                if stream.is_starting() {
+                    stream.park_message(turn, Endpoint::Ingest(id), message);
+                } else {
+                    stream.publish(turn, message);
+                }
             }
             stream.poll_store(turn);
         });
