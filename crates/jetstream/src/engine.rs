@@ -669,6 +669,7 @@ impl JetStream {
                 building && stream.store.is_loaded()
             });
             if loaded == Some(true) {
+                self.note_index_read(id);
                 api::store_read(self, now, id, out, effects);
             }
         }
