@@ -525,3 +525,17 @@ fn interest_streams_store_nothing_that_nobody_wants() {
         harness.replayed_hash(support::settings(), stream)
     );
 }
+
+#[test]
+fn a_publish_behind_a_purge_beyond_the_end_is_acknowledged_with_the_sequence_it_gets() {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", "");
+    harness.publish(stream, "S.a", &[], "1");
+    harness.api("STREAM.PURGE.S", r#"{"seq":10}"#);
+    assert_eq!(harness.state(stream).2, 9);
+    assert_eq!(
+        harness.publish(stream, "S.a", &[], "2"),
+        r#"{"stream":"S","seq":10}"#
+    );
+    assert_eq!(harness.state(stream), (1, 10, 10));
+}

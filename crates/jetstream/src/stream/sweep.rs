@@ -170,6 +170,9 @@ impl Stream {
             }
             self.consumers_purged(filter.as_ref());
         }
+        // A purge below a sequence that does not exist yet moves the next one there.
+        let last = self.store.state().last_sequence;
+        self.lead.last_sequence = self.lead.last_sequence.max(last);
         self.finish(own, |stream| Outcome::StreamPurged { stream, purged });
         None
     }
