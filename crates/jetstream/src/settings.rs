@@ -1,5 +1,6 @@
 //! What the server's configuration says about JetStream (spec jetstream/07 §1).
 
+use millrace_store::staging::DEFAULT_PART_BYTES;
 use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
 use crate::ids::AccountRef;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub store_memory_bytes: u64,
     /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
     pub batch_memory_bytes: u64,
+    /// A batch with more bytes becomes a chain of parts of at most so many.
+    pub batch_part_bytes: u64,
     pub accounts: Vec<AccountSettings>,
     /// Seed of names and hash keys; a new one for every server run.
     pub seed: u64,
@@ -97,6 +100,7 @@ impl Default for Settings {
             items_per_step: ITEMS_PER_STEP,
             store_memory_bytes: DEFAULT_MEMORY_BYTES,
             batch_memory_bytes: 64 * 1024 * 1024,
+            batch_part_bytes: DEFAULT_PART_BYTES,
             accounts: Vec::new(),
             seed: 0,
         }

@@ -98,7 +98,8 @@ impl Shared {
             max_payload: settings.max_payload,
             max_memory_bytes: settings.max_memory_bytes,
             max_file_bytes: settings.max_file_bytes,
-            staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes),
+            staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes)
+                .with_part_bytes(settings.batch_part_bytes),
             staging_space: first_space,
             items_per_step: settings.items_per_step.max(1),
             memory: MemoryBudget::new(settings.store_memory_bytes),

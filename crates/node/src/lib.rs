@@ -18,5 +18,5 @@ mod system;
 
 pub use monitor::{HostFacts, MonitorAnswer};
 pub use node::{LogLine, LogSeverity, Node};
-pub use settings::{JetStreamHostSettings, NodeSettings};
+pub use settings::{JetStreamHostSettings, NodeSettings, StoreSizes};
 pub use system::{HostTask, ReloadRequest, StoreTokens};

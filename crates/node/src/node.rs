@@ -8,10 +8,11 @@ use millrace_config::Options;
 use millrace_core::{Broker, Delivery};
 use millrace_replica::GroupHandle;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
-use millrace_store::journal::JournalSettings;
 
 use crate::engine::{Engine, EngineSettings, TurnContext};
-use crate::settings::{JetStreamHostSettings, NodeSettings, engine_settings, journal_settings};
+use crate::settings::{
+    JetStreamHostSettings, NodeSettings, StoreSizes, engine_settings, journal_settings,
+};
 use crate::system::System;
 
 /// How loud a log line is.
@@ -61,20 +62,30 @@ impl Node {
             .as_ref()
             .map(|host| journal_settings(&settings.broker.options, host))
             .unwrap_or_default();
-        Self::with_journal(now, settings, journal)
+        let sizes = StoreSizes {
+            journal,
+            ..StoreSizes::default()
+        };
+        Self::with_sizes(now, settings, sizes)
     }
 
-    /// As [`Self::new`], with a journal that is not the configuration's: small files, for tests.
+    /// As [`Self::new`], with sizes that are not the configuration's: small ones, for tests.
     #[must_use]
-    pub fn with_journal(now: Now, settings: NodeSettings, journal: JournalSettings) -> Self {
+    pub fn with_sizes(now: Now, settings: NodeSettings, sizes: StoreSizes) -> Self {
         let options = Arc::clone(&settings.broker.options);
         let random = Random::new(settings.broker.random_seed);
         let broker = Broker::new(now, settings.broker);
         let mut requests = Vec::new();
         let engine = settings.jetstream.as_ref().map(|host| {
             let settings = EngineSettings {
-                engine: engine_settings(&options, host, &broker, random.stream(1).next_u64()),
-                journal,
+                engine: engine_settings(
+                    &options,
+                    host,
+                    &broker,
+                    &sizes,
+                    random.stream(1).next_u64(),
+                ),
+                journal: sizes.journal.clone(),
                 server_id: broker.identity().server_id.clone(),
                 seed: random.stream(2).next_u64(),
                 wake: settings.wake.clone(),

@@ -10,6 +10,7 @@ use millrace_jetstream::settings::{
     AccountLimits, AccountSettings, BatchLimits, ITEMS_PER_STEP, Settings,
 };
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
+use millrace_store::staging::DEFAULT_PART_BYTES;
 use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
 /// Share of `max_file` that the journal may take (hard-parts 4), as a divisor.
@@ -28,6 +29,19 @@ pub struct NodeSettings {
     pub jetstream: Option<JetStreamHostSettings>,
     /// Wakes the owner's loop when another thread asks a Raft group to stop.
     pub wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// Sizes inside the store. The defaults are a server's; the simulator draws small ones, so that all
+/// that happens in a large store happens in a small one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreSizes {
+    pub journal: JournalSettings,
+    /// Memory for batches that wait for their commit.
+    pub batch_memory_bytes: Option<u64>,
+    /// A batch with more bytes becomes a chain of parts.
+    pub batch_part_bytes: Option<u64>,
+    /// What all streams together keep in memory of messages that are also on disk.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What only the host can know about JetStream's surroundings.
@@ -59,6 +73,7 @@ pub(crate) fn engine_settings(
     options: &Options,
     host: &JetStreamHostSettings,
     broker: &Broker,
+    sizes: &StoreSizes,
     seed: u64,
 ) -> Settings {
     let jetstream = &options.jetstream;
@@ -86,8 +101,12 @@ pub(crate) fn engine_settings(
             timeout_ns: limits.batch.timeout_ns,
         },
         items_per_step: ITEMS_PER_STEP,
-        store_memory_bytes: jetstream.max_cache.unwrap_or(DEFAULT_MEMORY_BYTES),
-        batch_memory_bytes: BATCH_MEMORY_BYTES,
+        store_memory_bytes: sizes
+            .memory_bytes
+            .or(jetstream.max_cache)
+            .unwrap_or(DEFAULT_MEMORY_BYTES),
+        batch_memory_bytes: sizes.batch_memory_bytes.unwrap_or(BATCH_MEMORY_BYTES),
+        batch_part_bytes: sizes.batch_part_bytes.unwrap_or(DEFAULT_PART_BYTES),
         accounts: accounts(options, broker),
         seed,
     }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use twox_hash::XxHash3_64;
 
 /// A part holds at most so many bytes of messages, unless a single message is larger.
-pub const PART_BYTES: u64 = 1 << 20;
+pub const DEFAULT_PART_BYTES: u64 = 1 << 20;
 /// Default budget of one server for staged bytes in memory.
 pub const DEFAULT_STAGING_BYTES: u64 = 64 << 20;
 /// Room of a part at first; it doubles.
@@ -76,6 +76,7 @@ impl StagedPart {
 #[derive(Debug)]
 pub struct Staging {
     budget_bytes: u64,
+    part_bytes: u64,
     next: u64,
     batches: BTreeMap<StagedId, Batch>,
     ids: IdSpace,
@@ -153,6 +154,7 @@ impl Staging {
     pub const fn new(ids: IdSpace, budget_bytes: u64) -> Self {
         Self {
             budget_bytes,
+            part_bytes: DEFAULT_PART_BYTES,
             next: 0,
             batches: BTreeMap::new(),
             ids,
@@ -164,6 +166,19 @@ impl Staging {
             to_write: VecDeque::new(),
             writing: 0,
         }
+    }
+
+    /// Parts of another size, for batches opened from now on.
+    #[must_use]
+    pub const fn with_part_bytes(mut self, part_bytes: u64) -> Self {
+        self.part_bytes = part_bytes;
+        self
+    }
+
+    /// Bytes of a part: a batch that has no more needs no chain.
+    #[must_use]
+    pub const fn part_bytes(&self) -> u64 {
+        self.part_bytes
     }
 
     /// Removes scratch files that an earlier run left in `directory` (for example
@@ -211,7 +226,7 @@ impl Staging {
         batch.bytes += length as u64;
         let front = batch.front as u64;
         let takes = |part: &Part| {
-            let fits = part.length - front + length as u64 <= PART_BYTES;
+            let fits = part.length - front + length as u64 <= self.part_bytes;
             fits && !part.closed && matches!(part.held, Held::Here(_))
         };
         if !batch.parts.last().is_some_and(takes) {
@@ -442,7 +457,7 @@ impl Staging {
                 |batch: &&Batch| !batch.keep_in_memory && !self.cleaning.contains(&batch.directory);
             let own = self.batches.get(&grown).filter(free);
             let own = own
-                .filter(|batch| held(batch) >= PART_BYTES / 16)
+                .filter(|batch| held(batch) >= self.part_bytes / 16)
                 .map(|_| grown);
             let most = || {
                 let others = self.batches.iter().filter(|(_, batch)| free(batch));
@@ -552,7 +567,9 @@ impl Part {
         };
         let needed = bytes.len() + length;
         if needed > bytes.capacity() {
-            let room = (bytes.capacity() * 2).min(PART_BYTES as usize).max(needed);
+            let room = (bytes.capacity() * 2)
+                .min(DEFAULT_PART_BYTES as usize)
+                .max(needed);
             bytes.reserve_exact(room - bytes.len());
         }
         for piece in pieces {
@@ -676,7 +693,7 @@ mod tests {
                 }
             };
             let count = part.ends.len();
-            assert!(count == 1 || (part.bytes.len() - FRONT) as u64 <= PART_BYTES);
+            assert!(count == 1 || (part.bytes.len() - FRONT) as u64 <= DEFAULT_PART_BYTES);
             let messages = (0..count).map(|message| part.message(message).unwrap().to_vec());
             all.extend(messages);
             staging.give_back(id, number, part);

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millrace_store::staging::{PART_BYTES, StagedId, StagedPart, Staging, StagingError};
+use millrace_store::staging::{StagedId, StagedPart, Staging, StagingError};
 use millrace_store::stream::Lookup;
 
 use super::group::Abandoned;
@@ -92,7 +92,7 @@ impl CommitJob {
             time_ns,
             count,
             parts,
-            single: parts <= 1 && bytes <= PART_BYTES,
+            single: parts <= 1 && bytes <= staging.part_bytes(),
             phase: Phase::Checking { part: 0, offset: 0 },
             diff: Flight::default(),
             checked: 0,
