@@ -13,12 +13,33 @@ const SLICES: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     pub subject: String,
+    /// Number of the subscription, from 1, in the order subscribed.
+    pub subscription: u64,
+    /// Empty without one.
+    pub reply: String,
     /// The header block, status line included; empty without headers.
     pub headers: Vec<u8>,
     pub payload: Vec<u8>,
 }
 
 impl Received {
+    /// The code of a status message, such as 404.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        let line = self.headers.strip_prefix(b"NATS/1.0 ")?;
+        std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()
+    }
+
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let text = std::str::from_utf8(&self.headers).ok()?;
+        text.split("\r\n")
+            .filter_map(|line| line.split_once(": "))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
     /// Nobody listens on the subject of the request.
     #[must_use]
     pub fn is_no_responders(&self) -> bool {
@@ -34,8 +55,8 @@ pub struct SimClient {
 }
 
 impl SimClient {
-    /// Connects and subscribes to everything under `inbox`.
-    pub fn connect(node: &mut Node, now: Now, inbox: &str) -> Self {
+    /// Connects and subscribes to all of these.
+    pub fn connect(node: &mut Node, now: Now, subscriptions: &[String]) -> Self {
         let facts = ConnectionFacts {
             peer_ip: None,
             peer_port: 1,
@@ -48,11 +69,11 @@ impl SimClient {
             unparsed: Vec::new(),
         };
         let connect = r#"CONNECT {"verbose":false,"headers":true,"no_responders":true}"#;
-        client.send(
-            node,
-            now,
-            format!("{connect}\r\nSUB {inbox}.> 1\r\n").as_bytes(),
-        );
+        let mut lines = format!("{connect}\r\n");
+        for (subject, number) in subscriptions.iter().zip(1..) {
+            lines.push_str(&format!("SUB {subject} {number}\r\n"));
+        }
+        client.send(node, now, lines.as_bytes());
         client
     }
 
@@ -94,9 +115,9 @@ impl SimClient {
                     .and_then(|at| words[at].parse().ok())
                     .unwrap_or(0)
             };
-            let (head, total) = match words[0] {
-                "MSG" => (0, number(1)),
-                "HMSG" => (number(2), number(1)),
+            let (head, total, sizes) = match words[0] {
+                "MSG" => (0, number(1), 1),
+                "HMSG" => (number(2), number(1), 2),
                 _ => {
                     self.unparsed.drain(..end + 2);
                     continue;
@@ -107,11 +128,18 @@ impl SimClient {
                 return None;
             }
             let subject = words.get(1).copied().unwrap_or("").to_owned();
+            let subscription = words.get(2).and_then(|word| word.parse().ok());
+            let reply = words
+                .get(3)
+                .filter(|_| words.len() == 4 + sizes)
+                .map_or_else(String::new, |word| (*word).to_owned());
             let headers = self.unparsed[start..start + head].to_vec();
             let payload = self.unparsed[start + head..start + total].to_vec();
             self.unparsed.drain(..start + total + 2);
             return Some(Received {
                 subject,
+                subscription: subscription.unwrap_or(0),
+                reply,
                 headers,
                 payload,
             });
@@ -122,14 +150,7 @@ impl SimClient {
 /// A publish with a reply subject and, if there are any, headers.
 #[must_use]
 pub fn publish(subject: &str, reply: &str, headers: &[(&str, String)], payload: &[u8]) -> Vec<u8> {
-    let mut block = String::new();
-    if !headers.is_empty() {
-        block.push_str("NATS/1.0\r\n");
-        for (name, value) in headers {
-            block.push_str(&format!("{name}: {value}\r\n"));
-        }
-        block.push_str("\r\n");
-    }
+    let block = header_block(headers);
     let mut out = if headers.is_empty() {
         format!("PUB {subject} {reply} {}\r\n", payload.len())
     } else {
@@ -140,4 +161,18 @@ pub fn publish(subject: &str, reply: &str, headers: &[(&str, String)], payload: 
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// The header block as it goes over the wire; empty without headers.
+#[must_use]
+pub fn header_block(headers: &[(&str, String)]) -> String {
+    if headers.is_empty() {
+        return String::new();
+    }
+    let mut block = "NATS/1.0\r\n".to_owned();
+    for (name, value) in headers {
+        block.push_str(&format!("{name}: {value}\r\n"));
+    }
+    block.push_str("\r\n");
+    block
 }

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The unit in which unsynced writes are torn.
 pub const SECTOR_BYTES: usize = 512;
+/// A file is not held back for more requests of others than this.
+const HELD_MAX: u64 = 30;
 
 /// Which faults may happen, and how often (out of 1,000 operations of the kind).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Knobs {
     pub fail_sync_permille: u64,
     pub fail_write_permille: u64,
     pub fail_read_permille: u64,
+    /// A file's requests may be held back while others go on.
+    pub hold_permille: u64,
     /// Bytes that all files may take together; 0: no limit.
     pub capacity_bytes: u64,
 }
@@ -45,6 +49,7 @@ impl Knobs {
         fail_sync_permille: 0,
         fail_write_permille: 0,
         fail_read_permille: 0,
+        hold_permille: 20,
         capacity_bytes: 0,
     };
 }
@@ -62,6 +67,10 @@ pub struct Counters {
     pub failed_reads: u64,
     pub no_space: u64,
     pub flipped_bits: u64,
+    pub held: u64,
+    /// Failed writes and syncs after which the journal had to be begun again.
+    pub journal_failures: u64,
+    pub clock_jumps: u64,
 }
 
 impl Counters {
@@ -77,6 +86,9 @@ impl Counters {
         self.failed_reads += other.failed_reads;
         self.no_space += other.no_space;
         self.flipped_bits += other.flipped_bits;
+        self.held += other.held;
+        self.journal_failures += other.journal_failures;
+        self.clock_jumps += other.clock_jumps;
     }
 
     /// The knobs that were turned on and never did anything: such a run proves nothing.
@@ -94,6 +106,7 @@ impl Counters {
                 self.failed_writes,
             ),
             ("fail_read", knobs.fail_read_permille > 0, self.failed_reads),
+            ("hold", knobs.hold_permille > 0, self.held),
             ("capacity", knobs.capacity_bytes > 0, self.no_space),
         ];
         table
@@ -172,6 +185,10 @@ pub struct SimDisk {
     /// Requests carried out since the disk was made.
     operations: u64,
     digest: Digest,
+    /// The request carried out last was a write or a sync of a file.
+    last_was_write: bool,
+    /// A file that makes no progress, and for how many more requests of others.
+    held: Option<(FileId, u64)>,
 }
 
 impl SimDisk {
@@ -192,6 +209,8 @@ impl SimDisk {
             pending: VecDeque::new(),
             operations: 0,
             digest: Digest::default(),
+            last_was_write: false,
+            held: None,
         }
     }
 
@@ -224,6 +243,12 @@ impl SimDisk {
         self.digest.value()
     }
 
+    /// Whether the request carried out last was a write or a sync of a file.
+    #[must_use]
+    pub fn last_was_write(&self) -> bool {
+        self.last_was_write
+    }
+
     /// Takes requests; they are carried out by [`Self::step`].
     pub fn submit(&mut self, requests: impl IntoIterator<Item = DiskRequest>) {
         self.pending.extend(requests);
@@ -238,9 +263,10 @@ impl SimDisk {
     /// Carries out one request that may be next; `None` when there is none.
     pub fn step(&mut self) -> Option<DiskCompletion> {
         let chosen = if self.knobs.reorder {
-            let ready: Vec<usize> = (0..self.pending.len())
+            let mut ready: Vec<usize> = (0..self.pending.len())
                 .filter(|at| self.is_ready(*at))
                 .collect();
+            self.hold_back(&mut ready);
             let chosen = *ready.get(self.random.below(ready.len() as u64) as usize)?;
             self.counters.reordered += u64::from(chosen > 0);
             chosen
@@ -250,10 +276,40 @@ impl SimDisk {
         let request = self.pending.remove(chosen)?;
         let token = request.token;
         self.digest_request(&request);
+        self.last_was_write = matches!(
+            request.operation,
+            DiskOperation::Write { .. } | DiskOperation::Sync { .. }
+        );
         let result = self.execute(request.operation);
         self.operations += 1;
         self.digest_result(token, &result);
         Some(DiskCompletion { token, result })
+    }
+
+    /// One file's requests wait while those of others are carried out, also behind them.
+    fn hold_back(&mut self, ready: &mut Vec<usize>) {
+        if self.held.is_none()
+            && self.fires(self.knobs.hold_permille)
+            && let Some(request) = self.pending.front()
+            && let (_, Some(file), _) = names(request)
+        {
+            self.held = Some((file, 1 + self.random.below(HELD_MAX)));
+        }
+        let Some((file, left)) = self.held else {
+            return;
+        };
+        let others: Vec<usize> = ready
+            .iter()
+            .copied()
+            .filter(|at| names(&self.pending[*at]).1 != Some(file))
+            .collect();
+        if others.is_empty() || left == 0 {
+            self.held = None;
+            return;
+        }
+        self.counters.held += u64::from(others.len() < ready.len());
+        self.held = Some((file, left - 1));
+        *ready = others;
     }
 
     /// Nothing before it in its lane names the same file, or a path when it does.
@@ -560,6 +616,7 @@ impl SimDisk {
         while self.random.below(2) == 0 && self.step().is_some() {}
         self.pending.clear();
         self.open.clear();
+        self.held = None;
         self.digest.add(1);
     }
 

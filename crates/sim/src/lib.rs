@@ -2,9 +2,16 @@
 //! oracles, all from one seed. What is simulated is the server as it is; nothing here stands in for
 //! a part of it but the disk and the clock.
 
+mod answers;
 pub mod client;
+pub mod consumer_track;
+mod consumer_work;
 pub mod digest;
 pub mod disk;
 pub mod journal_run;
+pub mod model;
 pub mod node_run;
-pub mod oracle;
+pub mod resolve;
+pub mod track;
+mod workload;
+pub mod world;

@@ -1,29 +1,26 @@
-//! A seeded life of a whole server: clients publish, send atomic batches and delete through the
-//! broker; the disk is simulated; the power goes at any operation; the server starts again and the
-//! oracle reads every stream back through the API.
+//! A seeded life of a whole server: clients do what `workload.rs` and `consumer_work.rs` draw; the
+//! disk is simulated; the power goes at any operation; the server starts again, and all that can be
+//! read of it must be explained by what was acknowledged.
 
-use crate::client::{Received, SimClient, publish};
-use crate::digest::Digest;
-use crate::disk::{Counters, Knobs, SimDisk};
-use crate::oracle::{Attempt, StreamOracle};
-use millrace_clock::{Now, Random};
-use millrace_config::Options;
-use millrace_core::{BrokerSettings, ServerIdentity};
-use millrace_node::{JetStreamHostSettings, LogSeverity, Node, NodeSettings};
-use millrace_store::journal::JournalSettings;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use crate::client::{Received, publish};
+use crate::disk::{Counters, Knobs};
+use crate::model::Limits;
+use crate::resolve::Seen;
+use crate::track::{Existence, Track};
+use crate::world::{PATIENCE_NS, World, draw_sizes};
+use bytes::Bytes;
+use millrace_clock::Random;
+use millrace_node::LogSeverity;
+use std::collections::BTreeMap;
 
 /// Steps that a quiet server may take before it is called stuck.
 const STEPS_MAX: u32 = 200_000;
-/// Virtual time a request may wait for its answer once the server is quiet.
-const PATIENCE_NS: u64 = 5_000_000_000;
 /// Publishes that fill the smallest disk of the tests for certain.
 const FILL_PUBLISHES: u32 = 5_000;
-const INBOX: &str = "_INBOX.sim";
+pub(crate) const INBOX: &str = "_INBOX.sim";
 
 /// How a run goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePlan {
     pub knobs: Knobs,
     /// Lives: each ends with a power cut or a kill, and a start.
@@ -31,6 +28,8 @@ pub struct NodePlan {
     /// Turns of a life, at most.
     pub turns: u64,
     pub streams: u64,
+    /// The wall clock is set now and then.
+    pub clock_jumps: bool,
 }
 
 impl NodePlan {
@@ -39,8 +38,25 @@ impl NodePlan {
         knobs: Knobs::POWER,
         lives: 3,
         turns: 60,
-        streams: 2,
+        streams: 3,
+        clock_jumps: false,
     };
+
+    /// The faults that belong to a seed: power cuts always, and one other kind in turn.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        let mut plan = Self {
+            clock_jumps: seed % 3 == 1,
+            ..Self::POWER
+        };
+        match seed % 6 {
+            1 => plan.knobs.fail_sync_permille = 5,
+            2 => plan.knobs.fail_write_permille = 5,
+            3 => plan.knobs.fail_read_permille = 20,
+            _ => {}
+        }
+        plan
+    }
 }
 
 /// What a run did.
@@ -50,64 +66,131 @@ pub struct NodeOutcome {
     pub digest: u64,
     pub acknowledged: u64,
     pub batches: u64,
+    pub duplicates: u64,
     pub deletes: u64,
+    pub purges: u64,
+    pub updates: u64,
+    pub removed_streams: u64,
+    pub reads: u64,
+    pub deliveries: u64,
+    pub redeliveries: u64,
+    pub confirmed_acks: u64,
     pub refused: u64,
     pub starts: u64,
-    pub journal_failures: u64,
+}
+
+impl NodeOutcome {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Self) {
+        self.counters.add(&other.counters);
+        self.acknowledged += other.acknowledged;
+        self.batches += other.batches;
+        self.duplicates += other.duplicates;
+        self.deletes += other.deletes;
+        self.purges += other.purges;
+        self.updates += other.updates;
+        self.removed_streams += other.removed_streams;
+        self.reads += other.reads;
+        self.deliveries += other.deliveries;
+        self.redeliveries += other.redeliveries;
+        self.confirmed_acks += other.confirmed_acks;
+        self.refused += other.refused;
+        self.starts += other.starts;
+    }
+
+    /// Kinds of work that were never done: such runs prove less than they say.
+    #[must_use]
+    pub fn idle_work(&self) -> Vec<&'static str> {
+        let table = [
+            ("acknowledged", self.acknowledged),
+            ("batches", self.batches),
+            ("duplicates", self.duplicates),
+            ("deletes", self.deletes),
+            ("purges", self.purges),
+            ("updates", self.updates),
+            ("removed streams", self.removed_streams),
+            ("reads", self.reads),
+            ("deliveries", self.deliveries),
+            ("redeliveries", self.redeliveries),
+            ("confirmed acknowledgements", self.confirmed_acks),
+            ("refused", self.refused),
+        ];
+        let idle = table.iter().filter(|(_, count)| *count == 0);
+        idle.map(|(name, _)| *name).collect()
+    }
 }
 
 /// What an open request was.
-#[derive(Clone, Copy, Debug)]
-enum Request {
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
     CreateStream {
         stream: usize,
+        limits: Limits,
     },
-    /// A publish, or the commit of a batch.
-    Publish {
+    RemoveStream {
         stream: usize,
-        attempt: u64,
-        batch: bool,
+    },
+    /// Anything that changes the stream as one.
+    Operation {
+        stream: usize,
+        number: u64,
     },
     /// A message of a batch before its commit.
     Staged {
         stream: usize,
-        attempt: u64,
+        number: u64,
     },
-    Delete {
+    Get {
         stream: usize,
         sequence: u64,
     },
-    /// Asked by the oracle, which waits for it.
+    LastOf {
+        stream: usize,
+        subject: String,
+        /// What it was when this was asked; 0: nothing.
+        known: u64,
+    },
+    Row {
+        stream: usize,
+        start: u64,
+        most: usize,
+        filter: String,
+        got: Vec<u64>,
+    },
+    Numbers {
+        stream: usize,
+    },
+    ConsumerNumbers {
+        stream: usize,
+        consumer: String,
+    },
+    Acknowledge {
+        stream: usize,
+        consumer: String,
+        sequence: u64,
+    },
+    /// Asked for by the oracle, which waits for it.
     Question,
 }
 
-/// A batch that is being sent.
-#[derive(Clone, Debug)]
-struct OpenBatch {
-    stream: usize,
-    attempt: u64,
-    sent: u64,
-    total: u64,
-}
-
-/// One server's world.
+/// One server's world and all that is known of it.
 pub struct NodeRun {
-    plan: NodePlan,
-    disk: SimDisk,
-    random: Random,
-    now: Now,
-    node: Option<Node>,
-    client: Option<SimClient>,
-    oracles: Vec<StreamOracle>,
-    created: BTreeSet<usize>,
-    /// Streams whose creation may or may not have happened.
-    creating: BTreeSet<usize>,
-    requests: BTreeMap<u64, Request>,
+    pub(crate) plan: NodePlan,
+    pub(crate) world: World,
+    pub(crate) random: Random,
+    pub(crate) streams: Vec<Track>,
+    pub(crate) requests: BTreeMap<u64, Request>,
     answers: BTreeMap<u64, Received>,
-    batches: Vec<OpenBatch>,
-    next_number: u64,
-    outcome: NodeOutcome,
-    digest: Digest,
+    pub(crate) next_number: u64,
+    /// Requests up to this number are not waited for any more.
+    pub(crate) forgotten_through: u64,
+    /// The highest wall time ever.
+    pub(crate) wall_max_ns: i64,
+    /// The journal failed: what was on its way may or may not have happened.
+    journal_failed: bool,
+    /// JetStream gave up until the next start.
+    off: bool,
+    pub(crate) outcome: NodeOutcome,
 }
 
 impl NodeRun {
@@ -115,27 +198,35 @@ impl NodeRun {
     #[must_use]
     pub fn new(seed: u64, plan: NodePlan) -> Self {
         let random = Random::new(seed);
-        let streams = plan.streams as usize;
+        let sizes = draw_sizes(&mut random.stream(3));
+        let subscriptions = vec![format!("{INBOX}.>")];
+        let names = (0..plan.streams).map(|stream| format!("S{stream}"));
         Self {
             plan,
-            disk: SimDisk::new(random.stream(1).next_u64(), plan.knobs),
+            world: World::new(
+                random.stream(1).next_u64(),
+                plan.knobs,
+                sizes,
+                subscriptions,
+            ),
             random: random.stream(2),
-            now: Now {
-                monotonic_ns: 1,
-                wall_ns: 1_700_000_000_000_000_000,
-            },
-            node: None,
-            client: None,
-            oracles: vec![StreamOracle::default(); streams],
-            created: BTreeSet::new(),
-            creating: BTreeSet::new(),
+            streams: names.map(Track::new).collect(),
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
-            batches: Vec::new(),
             next_number: 1,
+            forgotten_through: 0,
+            wall_max_ns: 0,
+            journal_failed: false,
+            off: false,
             outcome: NodeOutcome::default(),
-            digest: Digest::default(),
         }
+    }
+
+    /// Prints everything that goes in and out, for a look at one seed.
+    #[must_use]
+    pub fn traced(mut self, trace: bool) -> Self {
+        self.world.trace = trace;
+        self
     }
 
     /// Lives all lives of the plan.
@@ -151,21 +242,21 @@ impl NodeRun {
             self.die()?;
             self.start()?;
         }
-        self.outcome.acknowledged = self
-            .oracles
-            .iter()
-            .map(StreamOracle::acknowledged_count)
-            .sum();
-        self.outcome.counters = self.disk.counters();
-        self.digest.add(self.disk.digest());
-        self.outcome.digest = self.digest.value();
+        self.drain_consumers()?;
+        let counters = self.counters();
+        self.outcome.counters = counters;
+        self.outcome.acknowledged = self.streams.iter().map(|track| track.acknowledged).sum();
+        self.outcome.digest = self.world.digest();
         Ok(self.outcome)
     }
 
-    /// What the disk did so far.
+    /// What the disk and the clock did so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.disk.counters()
+        let mut counters = self.world.disk.counters();
+        counters.clock_jumps = self.world.clock_jumps;
+        counters.journal_failures += self.outcome.counters.journal_failures;
+        counters
     }
 
     /// Publishes until the disk is full, purges, publishes again, starts again.
@@ -174,10 +265,8 @@ impl NodeRun {
     /// Publishes are never refused, or not taken again, or something acknowledged is lost.
     pub fn fill_and_purge(&mut self) -> Result<(), String> {
         self.start()?;
-        while self.created.is_empty() {
-            self.send_something();
-            self.settle()?;
-        }
+        self.create_stream(0, Limits::default());
+        self.settle()?;
         let fill = |run: &mut Self, count: u32| -> Result<u64, String> {
             let refused = run.outcome.refused;
             for _ in 0..count {
@@ -192,10 +281,10 @@ impl NodeRun {
         if fill(self, FILL_PUBLISHES)? == 0 {
             return Err("the disk is full and publishes are taken".to_owned());
         }
-        self.oracles[0] = StreamOracle::default();
-        let purged = self.ask("$JS.API.STREAM.PURGE.S0", "")?;
-        if !String::from_utf8_lossy(&purged.payload).contains("\"success\":true") {
-            return Err(format!("no purge on a full disk: {purged:?}"));
+        self.purge(0, None, 0, 0);
+        self.settle()?;
+        if self.outcome.purges == 0 {
+            return Err("no purge on a full disk".to_owned());
         }
         for _ in 0..20 {
             self.sleep()?;
@@ -212,6 +301,9 @@ impl NodeRun {
         for _ in 0..self.random.below(5) {
             self.send_something();
         }
+        if self.plan.clock_jumps && self.random.below(25) == 0 {
+            self.world.jump_clock();
+        }
         self.end_of_turn()?;
         match self.random.below(5) {
             0 => self.sleep()?,
@@ -222,130 +314,79 @@ impl NodeRun {
                 }
             }
         }
+        if self.off {
+            self.die()?;
+            self.start()?;
+        } else if self.journal_failed {
+            // What was on its way when the journal failed is looked up, as after a restart.
+            self.settle_on_healthy_disk()?;
+        }
         Ok(())
     }
 
     // ---- the server's surroundings ----
 
-    fn boot(&mut self) {
-        let mut options = Options::default();
-        options.jetstream.enabled = true;
-        let identity = ServerIdentity {
-            server_id: "NSIM".to_owned(),
-            server_name: "sim".to_owned(),
-            jetstream: true,
-            ..ServerIdentity::default()
-        };
-        let settings = NodeSettings {
-            broker: BrokerSettings {
-                options: Arc::new(options),
-                identity,
-                random_seed: self.random.next_u64(),
-            },
-            jetstream: Some(JetStreamHostSettings {
-                store_dir: "sim".to_owned(),
-                max_memory_bytes: 64 << 20,
-                max_file_bytes: 1 << 30,
-            }),
-            wake: None,
-        };
-        let journal = JournalSettings {
-            file_bytes: 64 << 10,
-            reserve_bytes: 64 << 10,
-            budget_bytes: 512 << 10,
-            frame_bytes: 16 << 10,
-            pipeline_bytes: 8 << 10,
-            ..JournalSettings::default()
-        };
-        let mut node = Node::with_journal(self.now, settings, journal);
-        self.client = Some(SimClient::connect(&mut node, self.now, INBOX));
-        self.node = Some(node);
+    /// Some error in the log has a reason.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let knobs = &self.plan.knobs;
+        knobs.fail_sync_permille == 0
+            && knobs.fail_write_permille == 0
+            && knobs.fail_read_permille == 0
+            && knobs.capacity_bytes == 0
     }
 
-    fn end_of_turn(&mut self) -> Result<(), String> {
-        let Some(node) = &mut self.node else {
-            return Ok(());
-        };
-        node.tick(self.now);
-        node.end_of_turn(self.now);
-        let mut requests = Vec::new();
-        node.take_disk_requests(&mut requests);
-        let mut log = Vec::new();
-        node.take_log(&mut log);
-        let mut dirty = Vec::new();
-        node.broker().take_dirty(&mut dirty);
-        let mut effects = Vec::new();
-        node.broker().take_effects(&mut effects);
-        let received = self
-            .client
-            .as_mut()
-            .map(|client| client.receive(node))
-            .unwrap_or_default();
-        self.disk.submit(requests);
-        for line in log {
-            self.digest.add_bytes(line.text.as_bytes());
-            if line.severity == LogSeverity::Error {
-                if line.text.contains("the journal failed") {
-                    self.outcome.journal_failures += 1;
-                } else if self.plan.knobs.fail_sync_permille == 0
-                    && self.plan.knobs.capacity_bytes == 0
-                {
-                    return Err(format!("the server logs an error: {}", line.text));
-                }
+    pub(crate) fn end_of_turn(&mut self) -> Result<(), String> {
+        self.world.end_of_turn();
+        self.wall_max_ns = self.wall_max_ns.max(self.world.now.wall_ns);
+        for line in std::mem::take(&mut self.world.log) {
+            if line.severity != LogSeverity::Error {
+                continue;
             }
+            if line.text.contains("the journal failed") {
+                self.outcome.counters.journal_failures += 1;
+                self.journal_failed = true;
+                self.world.unheard_failure = false;
+                self.crashed();
+            } else if self.is_healthy() {
+                return Err(format!("the server logs an error: {}", line.text));
+            }
+            self.off |= line.text.contains("JetStream is off");
         }
-        for message in received {
-            self.digest.add_bytes(message.subject.as_bytes());
-            self.digest.add_bytes(&message.payload);
-            self.take_answer(message)?;
+        if self.world.unheard_failure {
+            return Err("the journal's write failed and the server did not notice".to_owned());
+        }
+        for message in std::mem::take(&mut self.world.received) {
+            self.take_message(message)?;
         }
         Ok(())
     }
 
-    fn disk_step(&mut self) -> Result<bool, String> {
-        let Some(completion) = self.disk.step() else {
+    pub(crate) fn disk_step(&mut self) -> Result<bool, String> {
+        let Some(ends) = self.world.disk_step() else {
             return Ok(false);
         };
-        let pause_ns = self.random.below(100_000);
-        self.pass(pause_ns);
-        if let Some(node) = &mut self.node {
-            node.handle_disk(self.now, completion);
-        }
-        // Several completions may reach the server before it ends its turn.
-        if self.random.below(3) > 0 || self.disk.pending() == 0 {
+        if ends {
             self.end_of_turn()?;
         }
         Ok(true)
     }
 
-    fn pass(&mut self, duration_ns: u64) {
-        self.now.monotonic_ns += duration_ns;
-        self.now.wall_ns += duration_ns as i64;
-    }
-
-    /// Time goes on to the server's next deadline.
-    fn sleep(&mut self) -> Result<(), String> {
-        let deadline = self
-            .node
-            .as_ref()
-            .and_then(Node::next_deadline)
-            .unwrap_or(0);
-        let least = self.now.monotonic_ns + 1_000_000;
-        self.pass(deadline.clamp(least, least + PATIENCE_NS) - self.now.monotonic_ns);
+    pub(crate) fn sleep(&mut self) -> Result<(), String> {
+        self.world.sleep();
         self.end_of_turn()
     }
 
     /// Everything that the disk and the server have to do at this time is done.
-    fn settle(&mut self) -> Result<(), String> {
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
         for _ in 0..STEPS_MAX {
             self.end_of_turn()?;
-            let due = self.node.as_ref().and_then(Node::next_deadline);
-            let busy = due.is_some_and(|due| due <= self.now.monotonic_ns);
+            let due = self.world.deadline();
+            let busy = due.is_some_and(|due| due <= self.world.now.monotonic_ns);
             if !self.disk_step()? {
                 if !busy {
                     return Ok(());
                 }
-                self.pass(1_000);
+                self.world.pass(1_000);
             }
         }
         Err("the server never comes to rest".to_owned())
@@ -353,238 +394,60 @@ impl NodeRun {
 
     fn die(&mut self) -> Result<(), String> {
         // Most deaths come in the middle of work, of which the client may still hear or not.
-        for _ in 0..self.random.below(6) {
+        for _ in 0..self.random.below(8) {
             self.send_something();
-            if self.random.below(2) == 0 {
-                self.end_of_turn()?;
+            match self.random.below(4) {
+                0 | 1 => self.end_of_turn()?,
+                2 => {
+                    self.disk_step()?;
+                }
+                _ => {}
             }
         }
-        self.node = None;
-        self.client = None;
+        let power_cut = self.random.below(4) > 0;
+        self.world.die(power_cut);
         self.requests.clear();
-        self.batches.clear();
-        if self.random.below(4) == 0 {
-            self.disk.kill();
-        } else {
-            self.disk.power_cut();
-        }
-        self.digest.add(3);
+        self.journal_failed = false;
+        self.off = false;
+        self.crashed();
         Ok(())
     }
 
-    // ---- the workload ----
+    /// Memory streams do not outlive the server, nor JetStream's restart within it.
+    fn crashed(&mut self) {
+        for track in &mut self.streams {
+            track.crashed();
+            let creating = track.existence == Existence::Creating;
+            if track.model.limits.memory && !creating {
+                track.removed();
+            }
+        }
+    }
 
-    fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
     }
 
-    fn send(&mut self, subject: &str, headers: &[(&str, String)], payload: &[u8], what: Request) {
+    pub(crate) fn send(
+        &mut self,
+        subject: &str,
+        headers: &[(&str, String)],
+        payload: &[u8],
+        what: Request,
+    ) {
         let number = self.number();
         self.requests.insert(number, what);
-        let bytes = publish(subject, &format!("{INBOX}.{number}"), headers, payload);
-        if let (Some(node), Some(client)) = (&mut self.node, &self.client) {
-            client.send(node, self.now, &bytes);
-        }
-    }
-
-    fn send_something(&mut self) {
-        let stream = self.random.below(self.plan.streams) as usize;
-        if !self.created.contains(&stream) {
-            if self.creating.insert(stream) {
-                self.create_stream(stream);
-            }
-            return;
-        }
-        match self.random.below(12) {
-            0..=6 => self.publish_one(stream),
-            7 => self.open_batch(stream),
-            8..=10 => self.continue_batch(),
-            _ => self.delete_one(stream),
-        }
-    }
-
-    fn create_stream(&mut self, stream: usize) {
-        let config = format!(
-            r#"{{"name":"S{stream}","subjects":["s{stream}.>"],"storage":"file","allow_atomic":true}}"#
-        );
-        let subject = format!("$JS.API.STREAM.CREATE.S{stream}");
-        self.send(
-            &subject,
-            &[],
-            config.as_bytes(),
-            Request::CreateStream { stream },
-        );
-    }
-
-    /// Unlike any other payload of the run.
-    fn payload(&mut self) -> Vec<u8> {
-        let length = match self.random.below(20) {
-            0 => self.random.below(20_000),
-            1..=4 => self.random.below(2_000),
-            _ => self.random.below(100),
-        };
-        let mut payload = format!("m{}-", self.number()).into_bytes();
-        let start = self.random.next_u64();
-        let filler = (0..length).map(|at| (start.wrapping_mul(at | 1) >> 40) as u8);
-        payload.extend(filler);
-        payload
-    }
-
-    fn publish_one(&mut self, stream: usize) {
-        let payload = self.payload();
-        let attempt = self.number();
-        let sent = Attempt {
-            payloads: vec![payload.clone()],
-            order: Some(attempt),
-        };
-        self.oracles[stream].sent(attempt, sent);
-        let subject = format!("s{stream}.{}", self.random.below(5));
-        let what = Request::Publish {
-            stream,
-            attempt,
-            batch: false,
-        };
-        self.send(&subject, &[], &payload, what);
-    }
-
-    fn open_batch(&mut self, stream: usize) {
-        let attempt = self.number();
-        let total = 1 + self.random.below(12);
-        self.batches.push(OpenBatch {
-            stream,
-            attempt,
-            sent: 0,
-            total,
-        });
-        self.oracles[stream].sent(
-            attempt,
-            Attempt {
-                payloads: Vec::new(),
-                order: None,
-            },
-        );
-        self.continue_batch();
-    }
-
-    /// Sends the next message of some open batch; the last commits it.
-    fn continue_batch(&mut self) {
-        if self.batches.is_empty() {
-            return;
-        }
-        let at = self.random.below(self.batches.len() as u64) as usize;
-        self.batches[at].sent += 1;
-        let OpenBatch {
-            stream,
-            attempt,
-            sent,
-            total,
-        } = self.batches[at].clone();
-        let payload = self.payload();
-        self.oracles[stream].batch_message(attempt, payload.clone());
-        let mut headers = vec![
-            ("Nats-Batch-Id", format!("b{attempt}")),
-            ("Nats-Batch-Sequence", sent.to_string()),
-        ];
-        let subject = format!("s{stream}.{}", self.random.below(5));
-        let mut what = Request::Staged { stream, attempt };
-        if sent == total {
-            headers.push(("Nats-Batch-Commit", "1".to_owned()));
-            let order = self.number();
-            self.oracles[stream].committing(attempt, order);
-            self.batches.swap_remove(at);
-            what = Request::Publish {
-                stream,
-                attempt,
-                batch: true,
-            };
-        }
-        self.send(&subject, &headers, &payload, what);
-    }
-
-    fn delete_one(&mut self, stream: usize) {
-        let pick = self.random.next_u64() >> 8;
-        let Some(sequence) = self.oracles[stream].some_sequence(pick) else {
-            return;
-        };
-        self.oracles[stream].deleting(sequence);
-        let subject = format!("$JS.API.STREAM.MSG.DELETE.S{stream}");
-        let body = format!(r#"{{"seq":{sequence}}}"#);
-        self.send(
-            &subject,
-            &[],
-            body.as_bytes(),
-            Request::Delete { stream, sequence },
-        );
-    }
-
-    fn take_answer(&mut self, message: Received) -> Result<(), String> {
-        let number = message
-            .subject
-            .rsplit('.')
-            .next()
-            .and_then(|last| last.parse::<u64>().ok());
-        let Some(number) = number else { return Ok(()) };
-        let Some(request) = self.requests.remove(&number) else {
-            return Err(format!("a second answer on {}", message.subject));
-        };
-        let text = || String::from_utf8_lossy(&message.payload).into_owned();
-        let json: serde_json::Value =
-            serde_json::from_slice(&message.payload).unwrap_or(serde_json::Value::Null);
-        let failed = message.is_no_responders() || json.get("error").is_some();
-        match request {
-            Request::Question => {
-                self.answers.insert(number, message);
-            }
-            Request::CreateStream { stream } => {
-                if message.is_no_responders() {
-                    // The server was not there yet: nobody heard of it.
-                    self.creating.remove(&stream);
-                    return Ok(());
-                }
-                if failed {
-                    return Err(format!("stream S{stream} was not made: {}", text()));
-                }
-                self.created.insert(stream);
-            }
-            Request::Publish {
-                stream, attempt, ..
-            } if failed => {
-                self.outcome.refused += 1;
-                self.oracles[stream].refused(attempt);
-            }
-            Request::Publish {
-                stream,
-                attempt,
-                batch,
-            } => {
-                let Some(sequence) = json.get("seq").and_then(serde_json::Value::as_u64) else {
-                    return Err(format!("no acknowledgement: {}", text()));
-                };
-                self.outcome.batches += u64::from(batch);
-                self.oracles[stream].acknowledged(attempt, sequence)?;
-            }
-            Request::Staged { stream, attempt } if failed => {
-                self.oracles[stream].refused(attempt);
-                self.batches.retain(|batch| batch.attempt != attempt);
-            }
-            Request::Staged { .. } => {}
-            Request::Delete { stream, sequence } => {
-                if !failed {
-                    self.outcome.deletes += 1;
-                    self.oracles[stream].deleted(sequence);
-                }
-            }
-        }
-        Ok(())
+        let reply = format!("{INBOX}.{number}");
+        self.world.send(&publish(subject, &reply, headers, payload));
     }
 
     // ---- the start and the oracle ----
 
     /// Starts the server, possibly killed a few times on the way, and compares.
-    fn start(&mut self) -> Result<(), String> {
+    pub(crate) fn start(&mut self) -> Result<(), String> {
         for _ in 0..self.random.below(3) {
-            self.boot();
+            self.world.boot();
             let limit = self.random.below(60);
             for _ in 0..limit {
                 self.end_of_turn()?;
@@ -592,86 +455,140 @@ impl NodeRun {
             }
             self.die()?;
         }
-        // Whether JetStream comes up on a failing disk is not the question here.
-        self.disk.set_knobs(Knobs {
-            fail_sync_permille: 0,
-            ..self.plan.knobs
-        });
-        self.boot();
+        self.world.disk.set_knobs(self.quiet_knobs());
+        self.world.boot();
         self.outcome.starts += 1;
+        self.settle_on_healthy_disk()
+    }
+
+    /// The plan's knobs without faults: whether JetStream comes up on a failing disk is not asked.
+    fn quiet_knobs(&self) -> Knobs {
+        Knobs {
+            fail_sync_permille: 0,
+            fail_write_permille: 0,
+            fail_read_permille: 0,
+            ..self.plan.knobs
+        }
+    }
+
+    /// Comes to rest without faults, and compares all that can be read.
+    fn settle_on_healthy_disk(&mut self) -> Result<(), String> {
+        self.world.disk.set_knobs(self.quiet_knobs());
         self.settle()?;
+        if self.off {
+            return Err("JetStream is off on a healthy disk".to_owned());
+        }
+        self.requests.clear();
+        self.forgotten_through = self.next_number;
         self.check()?;
-        self.disk.set_knobs(self.plan.knobs);
+        self.journal_failed = false;
+        self.world.disk.set_knobs(self.plan.knobs);
         Ok(())
     }
 
-    fn ask(&mut self, subject: &str, body: &str) -> Result<Received, String> {
+    pub(crate) fn ask(&mut self, subject: &str, body: &str) -> Result<Received, String> {
         self.send(subject, &[], body.as_bytes(), Request::Question);
         let number = self.next_number;
-        let patience = self.now.monotonic_ns + PATIENCE_NS;
+        let patience = self.world.now.monotonic_ns + PATIENCE_NS;
         loop {
             self.settle()?;
             if let Some(answer) = self.answers.remove(&number) {
                 return Ok(answer);
             }
-            if self.now.monotonic_ns > patience {
+            if self.world.now.monotonic_ns > patience {
                 return Err(format!("no answer to {subject} {body}"));
             }
             self.sleep()?;
         }
     }
 
+    pub(crate) fn answer_question(&mut self, number: u64, message: Received) {
+        self.answers.insert(number, message);
+    }
+
     fn check(&mut self) -> Result<(), String> {
-        let candidates: BTreeSet<usize> = self.created.union(&self.creating).copied().collect();
-        for stream in candidates {
-            let info = self.ask(&format!("$JS.API.STREAM.INFO.S{stream}"), "")?;
-            let info: serde_json::Value = serde_json::from_slice(&info.payload)
-                .map_err(|_| format!("no stream info: {:?}", info.headers))?;
-            if info.get("error").is_some() {
-                if self.created.contains(&stream) {
-                    return Err(format!("stream S{stream} is lost: {info}"));
-                }
-                self.creating.remove(&stream);
-                continue;
-            }
-            self.created.insert(stream);
-            let state = |name: &str| info["state"][name].as_u64().unwrap_or(0);
-            let (first, last) = (state("first_seq"), state("last_seq"));
-            let (messages, mut found) = (state("messages"), BTreeMap::new());
-            for sequence in first.max(1)..=last {
-                if let Some(payload) = self.message(stream, sequence)? {
-                    found.insert(sequence, payload);
-                }
-            }
-            if messages != found.len() as u64 {
-                return Err(format!(
-                    "S{stream} says {messages} messages and has {}",
-                    found.len()
-                ));
-            }
-            self.oracles[stream]
-                .check(&found, last)
-                .map_err(|wrong| format!("S{stream} ({first} to {last}): {wrong}"))?;
+        for stream in 0..self.streams.len() {
+            self.check_stream(stream)?;
         }
         Ok(())
     }
 
-    fn message(&mut self, stream: usize, sequence: u64) -> Result<Option<Vec<u8>>, String> {
-        let subject = format!("$JS.API.STREAM.MSG.GET.S{stream}");
-        let answer = self.ask(&subject, &format!(r#"{{"seq":{sequence}}}"#))?;
-        let json: serde_json::Value = serde_json::from_slice(&answer.payload)
-            .map_err(|_| format!("no answer for sequence {sequence}"))?;
-        if let Some(error) = json.get("error") {
-            return if error["err_code"] == 10037 {
-                Ok(None)
-            } else {
-                Err(format!("sequence {sequence}: {error}"))
-            };
+    fn check_stream(&mut self, stream: usize) -> Result<(), String> {
+        let name = self.streams[stream].name.clone();
+        let info = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
+        let info: serde_json::Value = serde_json::from_slice(&info.payload)
+            .map_err(|_| format!("no stream info: {:?}", info.headers))?;
+        let existence = self.streams[stream].existence;
+        if info.get("error").is_some() {
+            if existence == Existence::Present {
+                return Err(format!("{name} is lost: {info}"));
+            }
+            self.streams[stream].removed();
+            return Ok(());
         }
-        let data = json["message"]["data"].as_str().unwrap_or("");
-        let bytes = data_encoding::BASE64.decode(data.as_bytes());
-        bytes
-            .map(Some)
-            .map_err(|_| format!("sequence {sequence}: no base64"))
+        match existence {
+            Existence::Absent => return Err(format!("{name} came back: {info}")),
+            Existence::Creating => {
+                let limits = self.streams[stream].model.limits.clone();
+                if limits.memory {
+                    return Err(format!("{name} is in memory and outlived a restart"));
+                }
+                self.streams[stream].created(limits);
+            }
+            Existence::Present | Existence::Removing => {
+                self.streams[stream].existence = Existence::Present;
+            }
+        }
+        let state = |name: &str| info["state"][name].as_u64().unwrap_or(0);
+        let mut seen = Seen {
+            first: state("first_seq"),
+            last: state("last_seq"),
+            count: state("messages"),
+            bytes: Some(state("bytes")),
+            description: info["config"]["description"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned(),
+            ..Seen::default()
+        };
+        seen.consumers = self.consumer_names(&name)?;
+        for sequence in seen.first.max(1)..=seen.last {
+            if let Some(message) = self.message(&name, sequence)? {
+                seen.messages.insert(sequence, message);
+            }
+        }
+        // Messages may expire while they are read; the numbers come first.
+        let wall_ns = self.wall_max_ns;
+        let expires = self.streams[stream].model.limits.max_age_ns > 0
+            || self.streams[stream].model.limits.ttl;
+        if expires {
+            seen.count = seen.messages.len() as u64;
+            let first = seen.messages.first_key_value().map(|(first, _)| *first);
+            let empty = if seen.last == 0 { 0 } else { seen.last + 1 };
+            seen.first = first.unwrap_or(empty);
+            seen.bytes = None;
+        }
+        self.streams[stream]
+            .resolve(&seen, wall_ns)
+            .map_err(|wrong| format!("{wrong} ({} to {})", seen.first, seen.last))
+    }
+
+    fn consumer_names(&mut self, stream: &str) -> Result<Vec<String>, String> {
+        let answer = self.ask(&format!("$JS.API.CONSUMER.NAMES.{stream}"), "")?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.payload)
+            .map_err(|_| format!("no consumer names of {stream}"))?;
+        let names = json["consumers"].as_array().cloned().unwrap_or_default();
+        Ok(names
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect())
+    }
+
+    fn message(&mut self, stream: &str, sequence: u64) -> Result<Option<(String, Bytes)>, String> {
+        let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
+        let answer = self.ask(&subject, &format!(r#"{{"seq":{sequence}}}"#))?;
+        crate::answers::stored_message(&answer)
+            .map(|found| found.map(|read| (read.subject, read.payload)))
+            .map_err(|wrong| format!("{stream}, sequence {sequence}: {wrong}"))
     }
 }

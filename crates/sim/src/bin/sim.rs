@@ -1,16 +1,21 @@
-//! Runs seeds of the simulator: `sim [journal|node] [--seed N] [--count M]`. Without a workload both
-//! run. A failing seed is printed and ends the run with status 1.
+//! Runs seeds of the simulator: `sim [journal|node] [--seed N] [--count M] [--trace]`. Without a workload both
+//! run. Failing seeds are printed, and the
+//! status is then 1.
 
 use millrace_sim::disk::{Counters, Knobs};
 use millrace_sim::journal_run::{JournalRun, Plan};
-use millrace_sim::node_run::{NodePlan, NodeRun};
+use millrace_sim::node_run::{NodeOutcome, NodePlan, NodeRun};
 use std::process::ExitCode;
+
+/// Failing seeds after which a run ends.
+const FAILURES_MAX: u32 = 20;
 
 struct Arguments {
     journal: bool,
     node: bool,
     seed: u64,
     count: u64,
+    trace: bool,
 }
 
 fn arguments() -> Option<Arguments> {
@@ -19,11 +24,13 @@ fn arguments() -> Option<Arguments> {
         node: true,
         seed: 0,
         count: 1,
+        trace: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "journal" => parsed.node = false,
+            "--trace" => parsed.trace = true,
             "node" => parsed.journal = false,
             "--seed" => parsed.seed = words.next()?.parse().ok()?,
             "--count" => parsed.count = words.next()?.parse().ok()?,
@@ -37,16 +44,24 @@ fn arguments() -> Option<Arguments> {
 fn run_all(
     name: &str,
     arguments: &Arguments,
-    run: impl Fn(u64) -> Result<Counters, String>,
+    mut run: impl FnMut(u64) -> Result<Counters, String>,
 ) -> Result<(), String> {
-    let mut counters = Counters::default();
+    let (mut counters, mut failed) = (Counters::default(), 0);
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.count) {
-        let ran = run(seed).map_err(|wrong| {
-            format!(
-                "{name}: seed {seed}: {wrong}\nagain with: cargo xtask sim {name} --seed {seed}"
-            )
-        })?;
-        counters.add(&ran);
+        match run(seed) {
+            Ok(ran) => counters.add(&ran),
+            Err(wrong) => {
+                let again = format!("cargo xtask sim {name} --seed {seed} --count 1");
+                eprintln!("{name}: seed {seed}: {wrong}\nagain with: {again}");
+                failed += 1;
+            }
+        }
+        if failed >= FAILURES_MAX {
+            break;
+        }
+    }
+    if failed > 0 {
+        return Err(format!("{name}: {failed} seeds failed"));
     }
     println!(
         "{name}: {} seeds from {}: {counters:?}",
@@ -65,7 +80,7 @@ fn knobs(seed: u64) -> Knobs {
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [journal|node] [--seed N] [--count M]");
+        eprintln!("usage: sim [journal|node] [--seed N] [--count M] [--trace]");
         return ExitCode::FAILURE;
     };
     let journal = |seed| {
@@ -77,14 +92,13 @@ fn main() -> ExitCode {
             .run()
             .map(|outcome| outcome.counters)
     };
+    let mut total = NodeOutcome::default();
     let node = |seed| {
-        let plan = NodePlan {
-            knobs: knobs(seed),
-            ..NodePlan::POWER
-        };
-        NodeRun::new(seed, plan)
-            .run()
-            .map(|outcome| outcome.counters)
+        let outcome = NodeRun::new(seed, NodePlan::of_seed(seed))
+            .traced(arguments.trace)
+            .run()?;
+        total.add(&outcome);
+        Ok(outcome.counters)
     };
     let mut result = Ok(());
     if arguments.journal {
@@ -92,6 +106,7 @@ fn main() -> ExitCode {
     }
     if result.is_ok() && arguments.node {
         result = run_all("node", &arguments, node);
+        println!("{total:?}");
     }
     match result {
         Ok(()) => ExitCode::SUCCESS,
