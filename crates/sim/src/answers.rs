@@ -253,6 +253,7 @@ impl NodeRun {
                 most,
                 filter,
                 mut got,
+                version,
             } => {
                 if let Some(404 | 204) = message.status() {
                     return self.track_if_present(stream, |track| {
@@ -262,7 +263,10 @@ impl NodeRun {
                 if message.status().is_some_and(|status| status >= 400) {
                     return self.unreadable("a row of messages");
                 }
-                let read = direct_message(message, Some(&filter));
+                // What it says is behind it was counted when it was asked.
+                let now = self.streams[stream].version;
+                let counted = (version == now).then_some(filter.as_str());
+                let read = direct_message(message, counted);
                 got.push(read.sequence);
                 self.requests.insert(
                     number,
@@ -272,6 +276,7 @@ impl NodeRun {
                         most,
                         filter,
                         got,
+                        version,
                     },
                 );
                 self.track_if_present(stream, |track| track.read(&read, wall_ns))

@@ -123,8 +123,12 @@ impl ConsumerTrack {
         }
     }
 
-    /// The server died: what was open may come again.
-    pub fn restarted(&mut self) {
+    /// The server died: what was open may come again. Without acknowledgements, what was on its
+    /// way to the client counts as delivered.
+    pub fn restarted(&mut self, last: u64) {
         self.open.clear();
+        if self.policy == AckPolicy::None {
+            self.finished.extend(1..=last);
+        }
     }
 }

@@ -54,6 +54,24 @@ impl Knobs {
     };
 }
 
+impl Knobs {
+    /// What is on in one of the two.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            lose_writes: self.lose_writes || other.lose_writes,
+            tear_writes: self.tear_writes || other.tear_writes,
+            lose_names: self.lose_names || other.lose_names,
+            reorder: self.reorder || other.reorder,
+            fail_sync_permille: self.fail_sync_permille.max(other.fail_sync_permille),
+            fail_write_permille: self.fail_write_permille.max(other.fail_write_permille),
+            fail_read_permille: self.fail_read_permille.max(other.fail_read_permille),
+            hold_permille: self.hold_permille.max(other.hold_permille),
+            capacity_bytes: self.capacity_bytes.max(other.capacity_bytes),
+        }
+    }
+}
+
 /// How often each fault happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

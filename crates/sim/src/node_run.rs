@@ -156,6 +156,8 @@ pub(crate) enum Request {
         most: usize,
         filter: String,
         got: Vec<u64>,
+        /// The model's version when this was asked.
+        version: u64,
     },
     Numbers {
         stream: usize,
@@ -242,6 +244,12 @@ impl NodeRun {
             self.die()?;
             self.start()?;
         }
+        for stream in 0..self.streams.len() {
+            if self.streams[stream].existence == Existence::Present {
+                (0..3).for_each(|_| self.publish_one(stream));
+            }
+        }
+        self.world.disk.set_knobs(self.quiet_knobs());
         self.drain_consumers()?;
         let counters = self.counters();
         self.outcome.counters = counters;
@@ -264,7 +272,8 @@ impl NodeRun {
     /// # Errors
     /// Publishes are never refused, or not taken again, or something acknowledged is lost.
     pub fn fill_and_purge(&mut self) -> Result<(), String> {
-        self.start()?;
+        self.world.boot();
+        self.settle()?;
         self.create_stream(0, Limits::default());
         self.settle()?;
         let fill = |run: &mut Self, count: u32| -> Result<u64, String> {
@@ -293,8 +302,11 @@ impl NodeRun {
         if fill(self, 10)? > 0 {
             return Err("there is room and publishes are refused".to_owned());
         }
-        self.die()?;
-        self.start()
+        self.world.die(true);
+        self.crashed();
+        self.requests.clear();
+        self.world.boot();
+        self.settle_on_healthy_disk()
     }
 
     fn turn(&mut self) -> Result<(), String> {
@@ -302,7 +314,10 @@ impl NodeRun {
             self.send_something();
         }
         if self.plan.clock_jumps && self.random.below(25) == 0 {
-            self.world.jump_clock();
+            let back_ns = self.world.jump_clock();
+            for track in &mut self.streams {
+                track.clock_went_back(back_ns);
+            }
         }
         self.end_of_turn()?;
         match self.random.below(5) {

@@ -155,7 +155,8 @@ pub fn resolve(
             || "nothing that was acknowledged explains it".to_owned(),
             |(_, text)| text,
         );
-        return Err(format!("{text} (with {} unanswered)", pending.len()));
+        let open: Vec<String> = pending.iter().map(describe).collect();
+        return Err(format!("{text}; unanswered: {}", open.join(", ")));
     };
     // What has expired stays gone.
     let gone: Vec<u64> = state
@@ -203,7 +204,11 @@ fn compare(state: &Model, seen: &Seen, wall_ns: i64) -> Vec<String> {
     let empty = if state.last == 0 { 0 } else { state.last + 1 };
     differs("the last sequence", seen.last, state.last);
     differs("the count", seen.count, seen.messages.len() as u64);
-    differs("the first sequence", seen.first, first.unwrap_or(empty));
+    // An empty stream that was purged begins with 1, one that never held anything with 0.
+    let purged = state.last == 0 && seen.first == 1;
+    if !purged || first.is_some() {
+        differs("the first sequence", seen.first, first.unwrap_or(empty));
+    }
     if let Some(is) = seen.bytes.filter(|is| *is != bytes && wrong.is_empty()) {
         wrong.push(format!("{is} bytes and not {bytes}"));
     }
@@ -220,6 +225,18 @@ fn compare(state: &Model, seen: &Seen, wall_ns: i64) -> Vec<String> {
         wrong.push(format!("consumers are {is:?} and not {should:?}"));
     }
     wrong
+}
+
+/// An operation, for people.
+fn describe(one: &Pending) -> String {
+    let certain = if one.is_certain() { "certainly " } else { "" };
+    match &one.change {
+        Change::Publish { messages, .. } => {
+            let first = messages.first().map(|message| short(&message.payload));
+            format!("{certain}{} from {first:?}", messages.len())
+        }
+        other => format!("{certain}{other:?}"),
+    }
 }
 
 /// The beginning of a payload, for people.

@@ -7,6 +7,9 @@ use crate::resolve::{Pending, Seen, may_be, resolve, short};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// Messages of a batch, at most.
+pub const BATCH_MAX: u64 = 40;
+
 /// Whether the stream is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existence {
@@ -42,6 +45,8 @@ pub struct Track {
     /// First and last sequence of acknowledged batches.
     ranges: Vec<(u64, u64)>,
     pub acknowledged: u64,
+    /// Counts what became part of the model.
+    pub version: u64,
     /// Counts the crashes.
     life: u64,
 }
@@ -88,8 +93,26 @@ impl Track {
     pub fn crashed(&mut self) {
         self.life += 1;
         self.batches.clear();
+        let last = self.model.last + self.pending.len() as u64 * BATCH_MAX;
         for consumer in self.consumers.values_mut() {
-            consumer.restarted();
+            consumer.restarted(last);
+        }
+    }
+
+    /// What is on its way gets an earlier time than it was sent at, and may expire earlier.
+    pub fn clock_went_back(&mut self, back_ns: i64) {
+        let batches = self.batches.iter_mut().map(|batch| &mut batch.messages);
+        let pending = self
+            .pending
+            .iter_mut()
+            .filter_map(|one| match &mut one.change {
+                Change::Publish { messages, .. } => Some(messages),
+                _ => None,
+            });
+        for message in batches.chain(pending).flatten() {
+            if message.expires_ns < i64::MAX {
+                message.expires_ns -= back_ns;
+            }
         }
     }
 
@@ -143,6 +166,7 @@ impl Track {
             if matches!(one.change, Change::Publish { batch: true, .. }) {
                 self.ranges.push((first, self.model.last));
             }
+            self.version += 1;
             self.pending.remove(0);
         }
         Ok(())

@@ -389,6 +389,7 @@ impl NodeRun {
             most,
             filter,
             got: Vec::new(),
+            version: self.streams[stream].version,
         };
         self.send(&read_call(stream, true), &[], body.as_bytes(), what);
     }

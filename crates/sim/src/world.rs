@@ -213,12 +213,13 @@ impl World {
         self.now.wall_ns += duration_ns.cast_signed();
     }
 
-    /// The wall clock is set, by somebody who is not the server.
-    pub fn jump_clock(&mut self) {
+    /// The wall clock is set, by somebody who is not the server. Gives how far back, in ns.
+    pub fn jump_clock(&mut self) -> i64 {
         let jump_ns = self.random.below(CLOCK_JUMP_NS).cast_signed();
         let forward = self.random.below(2) == 0;
         self.now.wall_ns += if forward { jump_ns } else { -jump_ns };
         self.clock_jumps += 1;
+        if forward { 0 } else { jump_ns }
     }
 
     /// When the server wants to be woken.
