@@ -20,8 +20,8 @@ impl NodeRun {
             return self.create_consumer(stream);
         }
         let pick = self.random.below(count as u64) as usize;
-        let names = self.streams[stream].consumers.keys();
-        let Some(name) = names.cloned().nth(pick) else {
+        let mut names = self.streams[stream].consumers.keys();
+        let Some(name) = names.nth(pick).cloned() else {
             return;
         };
         let consumer = &self.streams[stream].consumers[&name];
