@@ -247,45 +247,59 @@ impl NodeRun {
                 let (count, last) = (state("messages"), state("last_seq"));
                 self.track_if_present(stream, |track| track.read_numbers(count, last, wall_ns))
             }
-            Request::Row {
-                stream,
-                start,
-                most,
-                filter,
-                mut got,
-                version,
-            } => {
-                if let Some(404 | 204) = message.status() {
-                    return self.track_if_present(stream, |track| {
-                        track.read_row(start, &got, most, &filter, wall_ns)
-                    });
-                }
-                if message.status().is_some_and(|status| status >= 400) {
-                    return self.unreadable("a row of messages");
-                }
-                // What it says is behind it was counted when it was asked.
-                let now = self.streams[stream].version;
-                let counted = (version == now).then_some(filter.as_str());
-                let read = direct_message(message, counted);
-                got.push(read.sequence);
-                self.requests.insert(
-                    number,
-                    Request::Row {
-                        stream,
-                        start,
-                        most,
-                        filter,
-                        got,
-                        version,
-                    },
-                );
-                self.track_if_present(stream, |track| track.read(&read, wall_ns))
-            }
+            row @ Request::Row { .. } => self.row_answered(number, row, message),
             Request::ConsumerNumbers { stream, consumer } => {
                 self.consumer_numbers(stream, &consumer, json)
             }
             _ => Ok(()),
         }
+    }
+
+    /// One message of a row, or its end.
+    fn row_answered(
+        &mut self,
+        number: u64,
+        request: Request,
+        message: &Received,
+    ) -> Result<(), String> {
+        let wall_ns = self.wall_max_ns;
+        let Request::Row {
+            stream,
+            start,
+            most,
+            filter,
+            mut got,
+            version,
+        } = request
+        else {
+            return Ok(());
+        };
+
+        if let Some(404 | 204) = message.status() {
+            return self.track_if_present(stream, |track| {
+                track.read_row(start, &got, most, &filter, wall_ns)
+            });
+        }
+        if message.status().is_some_and(|status| status >= 400) {
+            return self.unreadable("a row of messages");
+        }
+        // What it says is behind it was counted when it was asked.
+        let now = self.streams[stream].version;
+        let counted = (version == now).then_some(filter.as_str());
+        let read = direct_message(message, counted);
+        got.push(read.sequence);
+        self.requests.insert(
+            number,
+            Request::Row {
+                stream,
+                start,
+                most,
+                filter,
+                got,
+                version,
+            },
+        );
+        self.track_if_present(stream, |track| track.read(&read, wall_ns))
     }
 
     fn track_if_present(
