@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 const READ_BYTES: u64 = 4 << 20;
 /// Reads of a frame that is to be copied, before the start gives up.
 const COPY_ATTEMPTS_MAX: u8 = 4;
+/// Reads of a small piece, before it counts as unreadable: a passing fault must not cost entries.
+const READ_ATTEMPTS_MAX: u8 = 8;
 /// After a failed read the range is read again in pieces of this size, to lose no more than needed.
 const RETRY_READ_BYTES: u64 = 64 << 10;
 
@@ -74,6 +76,8 @@ struct Reading {
     window: BytesMut,
     /// Read in small pieces up to here, after a failed read.
     careful_until: u64,
+    /// Failed reads of the piece that is next.
+    attempts: u8,
     /// Once there was enough to look: the header's epoch, if it is right.
     epoch: Option<Option<u64>>,
     /// Where to look for the next frame, and where it is expected.
@@ -440,13 +444,16 @@ impl Recovery {
         match result {
             Ok(DiskReply::Data(bytes)) if !bytes.is_empty() => {
                 self.reading.window.extend_from_slice(&bytes);
+                self.reading.attempts = 0;
             }
             // Shorter than it said: the rest is not there.
             Ok(_) => self.reading.length = offset,
             Err(_) if offset >= self.reading.careful_until => {
                 self.reading.careful_until = offset + READ_BYTES;
             }
+            Err(_) if self.reading.attempts + 1 < READ_ATTEMPTS_MAX => self.reading.attempts += 1,
             Err(error) => {
+                self.reading.attempts = 0;
                 let length = RETRY_READ_BYTES.min(self.reading.length - offset);
                 let reason = error.to_string();
                 self.replay.report(Damage::Unreadable {
