@@ -195,6 +195,21 @@ fn every_account_may_ask_about_itself_only() {
     }
 }
 
+// proves: SYS-08
+#[test]
+fn an_account_that_is_called_like_the_question_learns_no_more_than_others() {
+    let named = CONFIG.replace("  A {", "  PING { users [{user p, password p}] }\n  A {");
+    let server = ServerBuilder::millrace().config(&named).start();
+    let _other = log_in(&server, "a");
+    for what in ["STATZ", "CONNZ"] {
+        let subject = format!("$SYS.REQ.ACCOUNT.PING.{what}");
+        let found = ask(&server, "p", &subject, "").unwrap().to_string();
+        assert!(!found.contains("\"A\""), "{found}");
+    }
+    let found = ask(&server, "p", "$SYS.REQ.ACCOUNT.PING.CONNZ", "").unwrap();
+    assert_eq!(found["data"]["num_connections"], 1, "{found}");
+}
+
 // proves: SYS-10
 #[test]
 fn an_operator_can_kick_a_client_and_reload() {

@@ -13,7 +13,6 @@ const DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
 const CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
 /// Length of an event's id.
 const ID_LENGTH: usize = 22;
-const ID_LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl Node {
     /// Publishes what happened to clients since the last call. Nothing is collected while no client
@@ -64,14 +63,7 @@ impl Node {
 
     /// `type`, `id`, `timestamp` and `server`.
     fn event_head(&mut self, now: Now, kind: &str) -> Value {
-        let random = &mut self.system.random;
-        let letter = |_| {
-            let place = random.below(ID_LETTERS.len() as u64) as usize;
-            ID_LETTERS
-                .get(place)
-                .map_or('0', |letter| char::from(*letter))
-        };
-        let id: String = (0..ID_LENGTH).map(letter).collect();
+        let id = self.system.random.base62(ID_LENGTH);
         json!({
             "type": kind,
             "id": id,

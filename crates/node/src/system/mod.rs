@@ -143,10 +143,7 @@ impl Node {
 
     /// Tells who asked for a reload how it went.
     pub fn reloaded(&mut self, now: Now, request: &ReloadRequest, result: Result<(), String>) {
-        let mut answer = json!({"server": self.server_value(now)});
-        if let Err(reason) = result {
-            answer["error"] = json!({"code": 500, "description": reason});
-        }
+        let answer = self.outcome(now, result);
         self.publish_system(now, AccountId::SYSTEM, &request.reply, &answer);
     }
 
@@ -205,8 +202,8 @@ impl Node {
                 self.about_server(now, facts, what, &query)?
             }
             (Scope::Account(name), what) => {
-                let name = own.as_deref().unwrap_or(name);
-                return self.about_account(now, name, what, &options);
+                let only = own.as_deref().or_else(|| (name != "PING").then_some(name));
+                return self.about_account(now, only, what, &options);
             }
         };
         Some(self.envelope(now, data))
@@ -246,10 +243,11 @@ impl Node {
         Some(request::shown(what, &self.show(now, facts, path, query)?))
     }
 
+    /// `only`: the account that is asked about; `None` means all.
     fn about_account(
         &mut self,
         now: Now,
-        name: &str,
+        only: Option<&str>,
         what: &str,
         options: &Value,
     ) -> Option<Value> {
@@ -260,16 +258,13 @@ impl Node {
             "JSZ" => "/jsz",
             "INFO" => "/accountz",
             "STATZ" => "/accstatz",
-            "CONNS" => return self.connections_event(now, name),
+            "CONNS" => return self.connections_event(now, only?),
             _ => return None,
         };
         if what == "JSZ" && self.engine.is_none() {
             return Some(self.envelope(now, Err(Refusal("jetstream not enabled".to_owned()))));
         }
-        let mut query = Query::from_json(options, None);
-        if name != "PING" {
-            query.set("acc", name);
-        }
+        let mut query = Query::from_json(options, only);
         if what == "SUBSZ" {
             query.set("subs", "1");
         }
@@ -282,22 +277,25 @@ impl Node {
     }
 
     fn kick(&mut self, now: Now, options: &Value) -> Value {
-        let id = options["cid"].as_u64().unwrap_or(0);
-        let kicked = self.broker.kick(now, ConnectionId(id), CloseReason::Kicked);
-        let mut answer = json!({"server": self.server_value(now)});
-        if !kicked {
-            answer["error"] = json!({"code": 500, "description": "no such client or leafnode id"});
-        }
-        answer
+        let id = ConnectionId(options["cid"].as_u64().unwrap_or(0));
+        let kicked = self.broker.kick(now, id, CloseReason::Kicked);
+        let missing = "no such client or leafnode id".to_owned();
+        self.outcome(now, kicked.then_some(()).ok_or(missing))
     }
 
     /// Tells one client that the server is about to leave, so that it looks for another.
     fn warn(&mut self, now: Now, options: &Value) -> Value {
-        let id = options["cid"].as_u64().unwrap_or(0);
-        let told = self.broker.tell_lame_duck(ConnectionId(id));
+        let id = ConnectionId(options["cid"].as_u64().unwrap_or(0));
+        let told = self.broker.tell_lame_duck(id);
+        let missing = "no such client id".to_owned();
+        self.outcome(now, told.then_some(()).ok_or(missing))
+    }
+
+    /// The answer to what is done or not, without data.
+    fn outcome(&mut self, now: Now, result: Result<(), String>) -> Value {
         let mut answer = json!({"server": self.server_value(now)});
-        if !told {
-            answer["error"] = json!({"code": 500, "description": "no such client id"});
+        if let Err(description) = result {
+            answer["error"] = json!({"code": 500, "description": description});
         }
         answer
     }
