@@ -115,16 +115,7 @@ impl Node {
 
     /// Takes the end of a disk request.
     pub fn handle_disk(&mut self, now: Now, completion: DiskCompletion) {
-        let Some(engine) = &mut self.engine else {
-            return;
-        };
-        let mut context = TurnContext {
-            now,
-            broker: &mut self.broker,
-            requests: &mut self.requests,
-            log: &mut self.log,
-        };
-        engine.disk(completion, &mut context);
+        self.with_engine(now, |engine, context| engine.disk(completion, context));
     }
 
     /// Does what is due at `now` in the broker. The rest of the node follows in
@@ -144,27 +135,25 @@ impl Node {
     }
 
     fn tell_waiting_pulls(&mut self, now: Now) {
-        let Some(engine) = &mut self.engine else {
-            return;
-        };
-        let mut context = TurnContext {
-            now,
-            broker: &mut self.broker,
-            requests: &mut self.requests,
-            log: &mut self.log,
-        };
-        engine.shut_down(&mut context);
+        self.with_engine(now, |engine, context| engine.shut_down(context));
     }
 
     /// Ends a batch of inputs: JetStream takes what reached it, groups and journal move on.
     pub fn end_of_turn(&mut self, now: Now) {
         self.publish_session_events(now);
-        self.broker.take_deliveries(&mut self.deliveries);
         let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.broker.take_deliveries(&mut deliveries);
         self.take_system_requests(&mut deliveries);
+        if self.engine.is_none() {
+            deliveries.clear();
+        }
+        self.with_engine(now, |engine, context| engine.turn(&mut deliveries, context));
         self.deliveries = deliveries;
+    }
+
+    /// Lets the engine, if there is one, work with what is around it.
+    fn with_engine(&mut self, now: Now, act: impl FnOnce(&mut Engine, &mut TurnContext<'_>)) {
         let Some(engine) = &mut self.engine else {
-            self.deliveries.clear();
             return;
         };
         let mut context = TurnContext {
@@ -173,7 +162,7 @@ impl Node {
             requests: &mut self.requests,
             log: &mut self.log,
         };
-        engine.turn(&mut self.deliveries, &mut context);
+        act(engine, &mut context);
     }
 
     /// Makes records that may wait for company due at once: the server stops. They are asked for by
