@@ -151,6 +151,16 @@ fn create_ordered(stream: &str, filter: &str, deliver: &str) -> Vec<u8> {
     publish_text(&subject, "bench.setup", &body)
 }
 
+/// How many messages of the stream are in these bytes.
+fn count_messages(scanner: &mut Scanner, bytes: &[u8], output: &mut Output) -> Result<u64, String> {
+    let mut messages = 0;
+    scanner.scan(bytes, |received| {
+        messages += u64::from(is_message(&received, output)?);
+        Ok(())
+    })?;
+    Ok(messages)
+}
+
 /// Answers flow control and refuses what is no message; whether it is one.
 fn is_message(received: &Received<'_>, output: &mut Output) -> Result<bool, String> {
     if received.sid() == b"2" {
@@ -180,11 +190,7 @@ impl Role for Ordered {
     }
 
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), String> {
-        let mut messages = 0;
-        self.scanner.scan(bytes, |received| {
-            messages += u64::from(is_message(&received, output)?);
-            Ok(())
-        })?;
+        let messages = count_messages(&mut self.scanner, bytes, output)?;
         self.traffic.received(messages);
         Ok(())
     }
@@ -346,11 +352,7 @@ struct Replaying {
 
 impl Role for Replaying {
     fn received(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), String> {
-        let mut messages = 0;
-        self.scanner.scan(bytes, |received| {
-            messages += u64::from(is_message(&received, output)?);
-            Ok(())
-        })?;
+        let messages = count_messages(&mut self.scanner, bytes, output)?;
         self.missing = self.missing.saturating_sub(messages);
         self.traffic.received(messages);
         if self.missing == 0 && messages > 0 {
