@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{bench_guard, compat, tidy};
+use crate::{bench_guard, compat, sim, tidy};
 
 /// Where the output of the test run is kept for the compatibility check, below the target folder.
 const TEST_LOG: &str = "target/ci/tests.log";
@@ -30,7 +30,9 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     println!("==> compatibility table");
     compat::check(root, Some(&root.join(TEST_LOG)))?;
     println!("==> bench-guard");
-    bench_guard::run(root)
+    bench_guard::run(root)?;
+    println!("==> fresh seeds of the simulator");
+    sim::fresh(root)
 }
 
 fn step(root: &Path, arguments: &[&str]) -> Result<(), String> {

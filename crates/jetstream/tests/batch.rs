@@ -56,7 +56,7 @@ fn assert_replays(harness: &Harness, stream: StreamId) {
 
 const ATOMIC: &str = r#","allow_atomic":true"#;
 
-// proves: JS-BAT-01
+// proves: JS-BAT-01, BAT-01
 #[test]
 fn a_batch_becomes_visible_as_one_with_its_commit() {
     let mut harness = harness();
@@ -74,7 +74,7 @@ fn a_batch_becomes_visible_as_one_with_its_commit() {
     assert_replays(&harness, stream);
 }
 
-// proves: JS-BAT-01
+// proves: JS-BAT-01, BAT-01
 #[test]
 fn end_of_batch_commits_without_its_own_message() {
     let mut harness = harness();
@@ -194,7 +194,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-// proves: JS-BAT-02
+// proves: JS-BAT-02, BAT-01
 #[test]
 fn every_row_of_the_table_has_its_code_disposition_and_advisory() {
     for (name, extra, headers, before, expected, kept, advisories) in ROWS {
@@ -222,7 +222,7 @@ fn every_row_of_the_table_has_its_code_disposition_and_advisory() {
     }
 }
 
-// proves: JS-BAT-02
+// proves: JS-BAT-02, BAT-01
 #[test]
 fn an_id_may_have_64_bytes_and_no_more() {
     let mut harness = harness();
@@ -233,7 +233,7 @@ fn an_id_may_have_64_bytes_and_no_more() {
     assert_eq!(code(&refused), 10179);
 }
 
-// proves: JS-BAT-02
+// proves: JS-BAT-02, BAT-01
 #[test]
 fn too_large_messages_are_refused_and_the_batch_is_kept() {
     let mut harness = harness();
@@ -245,7 +245,7 @@ fn too_large_messages_are_refused_and_the_batch_is_kept() {
     assert_eq!(answer, r#"{"stream":"S","seq":2,"batch":"b","count":2}"#);
 }
 
-// proves: JS-BAT-02, JS-BAT-05
+// proves: JS-BAT-02, JS-BAT-05, BAT-01, BAT-09
 #[test]
 fn limits_per_batch_stream_and_server_are_configurable() {
     let mut settings = support::settings();
@@ -290,7 +290,7 @@ fn limits_per_batch_stream_and_server_are_configurable() {
     assert_eq!(answer, r#"{"stream":"S","seq":3,"batch":"d","count":3}"#);
 }
 
-// proves: JS-BAT-02, JS-BAT-05
+// proves: JS-BAT-02, JS-BAT-05, BAT-01, BAT-09, BAT-08
 #[test]
 fn an_idle_batch_is_dropped_without_a_word_to_the_client() {
     let mut harness = harness();
@@ -388,7 +388,7 @@ const REFUSED: &[(Members, u64)] = &[
     ),
 ];
 
-// proves: JS-BAT-03
+// proves: JS-BAT-03, BAT-02
 #[test]
 fn the_whole_batch_is_refused_at_its_commit_and_leaves_no_trace() {
     let extra = r#","allow_atomic":true,"allow_rollup_hdrs":true,"max_msgs":4,"discard":"new""#;
@@ -424,7 +424,7 @@ fn the_whole_batch_is_refused_at_its_commit_and_leaves_no_trace() {
     }
 }
 
-// proves: JS-BAT-03
+// proves: JS-BAT-03, BAT-02
 #[test]
 fn what_others_have_in_flight_conflicts_with_a_batch() {
     let mut harness = harness();
@@ -487,7 +487,7 @@ fn batches_interleave_and_each_commits_whole() {
     assert_replays(&harness, stream);
 }
 
-// proves: JS-BAT-06
+// proves: JS-BAT-06, BAT-08
 #[test]
 fn switching_off_stepping_down_and_deleting_clear_staged_batches() {
     for way in ["disable", "depose", "delete", "purge"] {
@@ -528,7 +528,7 @@ fn large_batch(harness: &mut Harness, stream: StreamId, id: &str, count: usize) 
     harness.publish_later(stream, "S.b", &commit(id, &last, "1"), &payload)
 }
 
-// proves: JS-BAT-04
+// proves: JS-BAT-04, BAT-03, BAT-06
 #[test]
 fn a_large_batch_is_a_chain_that_becomes_visible_in_one_step() {
     let mut harness = harness();
@@ -581,7 +581,7 @@ fn a_large_batch_that_fails_its_checks_proposes_nothing() {
     assert_idle(&harness);
 }
 
-// proves: JS-BAT-04, JS-BAT-06
+// proves: JS-BAT-04, JS-BAT-06, BAT-03, BAT-04, BAT-08
 #[test]
 fn a_chain_cut_by_a_new_term_is_dropped_on_every_replica() {
     let mut harness = harness();
@@ -651,7 +651,7 @@ fn several_steps(harness: &mut Harness, stream: StreamId) -> String {
     harness.publish_later(stream, "S.x", &commit("b", &last, "1"), "")
 }
 
-// proves: JS-BAT-03
+// proves: JS-BAT-03, BAT-03, BAT-06
 #[test]
 fn a_batch_that_takes_several_steps_is_seen_whole_or_not_at_all_while_others_go_on() {
     let mut settings = support::settings();

@@ -137,8 +137,8 @@ fn volatile_group_commits_in_the_same_turn_and_journals_nothing() {
     assert!(server.journal.is_empty());
 }
 
-#[test]
-fn restart_applies_again_what_the_checkpoint_does_not_cover() {
+/// A server alone that has applied `a`, `b` and `c`.
+fn three_applied() -> Server {
     let mut server = Server::new(1, &[1], false);
     server.settle();
     for name in [b"a", b"b", b"c"] {
@@ -148,6 +148,11 @@ fn restart_applies_again_what_the_checkpoint_does_not_cover() {
             .unwrap();
     }
     server.settle();
+    server
+}
+
+/// What a restart finds of it, with a checkpoint that covers `a` only.
+fn found_of(server: &Server) -> RestoredLog {
     let entries: Vec<_> = server
         .journal
         .iter()
@@ -160,7 +165,7 @@ fn restart_applies_again_what_the_checkpoint_does_not_cover() {
         .find_map(|append| append.hard_state)
         .unwrap();
     let checkpoint = server.applied[0].0;
-    let restored = RestoredLog {
+    RestoredLog {
         applied_index: checkpoint,
         applied_term: 1,
         hard_state,
@@ -168,9 +173,16 @@ fn restart_applies_again_what_the_checkpoint_does_not_cover() {
             .into_iter()
             .filter(|entry| entry.index > checkpoint)
             .collect(),
-    };
+    }
+}
+
+#[test]
+fn restart_applies_again_what_the_checkpoint_does_not_cover() {
+    let server = three_applied();
     let mut groups = Groups::new(None);
-    groups.open(GROUP, &spec(1, &[1], false), restored).unwrap();
+    groups
+        .open(GROUP, &spec(1, &[1], false), found_of(&server))
+        .unwrap();
     groups.start(GROUP).unwrap();
     let mut again = Server {
         groups,
@@ -186,6 +198,35 @@ fn restart_applies_again_what_the_checkpoint_does_not_cover() {
         .propose(GROUP, Bytes::from_static(b"d"))
         .unwrap();
     assert!(index > server.applied[2].0);
+}
+
+// proves: RFT-05
+#[test]
+fn a_leader_is_reported_only_when_all_of_earlier_terms_is_applied() {
+    let server = three_applied();
+    let mut groups = Groups::new(None);
+    groups
+        .open(GROUP, &spec(1, &[1], false), found_of(&server))
+        .unwrap();
+    groups.start(GROUP).unwrap();
+    let mut out = ReplicaOutput::default();
+    for _ in 0..10 {
+        groups.poll(&mut out);
+        for append in out.appends.drain(..) {
+            groups.persisted(append.persist);
+        }
+    }
+    let committed: Vec<_> = out.committed.drain(..).flat_map(|(_, all)| all).collect();
+    let data: Vec<&[u8]> = committed.iter().map(|entry| &entry.data[..]).collect();
+    assert_eq!(data, [&b"b"[..], b"c", b""]);
+    for entry in &committed {
+        assert!(out.roles.is_empty(), "reported before {}", entry.index);
+        assert!(!groups.can_propose(GROUP));
+        groups.applied(GROUP, entry.index);
+        groups.poll(&mut out);
+    }
+    assert!(matches!(out.roles[..], [RoleChange::LeaderReady { .. }]));
+    assert!(groups.can_propose(GROUP));
 }
 
 /// Delivers messages and moves time until `done`, dropping what goes to stopped members.
@@ -221,16 +262,53 @@ fn leader_of(servers: &[Option<Server>]) -> Option<usize> {
         .position(|server| server.as_ref().is_some_and(|server| server.leader))
 }
 
-#[test]
-fn three_members_go_on_when_one_stops() {
+fn propose(server: &mut Option<Server>, data: &'static [u8]) -> Option<(u64, u64)> {
+    let groups = &mut server.as_mut()?.groups;
+    groups.propose(GROUP, Bytes::from_static(data)).ok()
+}
+
+/// Three members with a leader, whose place is given too.
+fn three_members(now: &mut Now) -> (Vec<Option<Server>>, usize) {
     let mut servers: Vec<Option<Server>> = (1..=3)
         .map(|node| Some(Server::new(node, &[1, 2, 3], false)))
         .collect();
+    run(&mut servers, now, |servers| leader_of(servers).is_some());
+    let leader = leader_of(&servers).unwrap();
+    (servers, leader)
+}
+
+// proves: RFT-04
+#[test]
+fn a_proposal_counts_only_on_the_leader_and_in_the_term_that_took_it() {
     let mut now = Now::default();
+    let (mut servers, first) = three_members(&mut now);
+    assert_eq!(propose(&mut servers[(first + 1) % 3], b"refused"), None);
+
+    let mut cut_off = servers[first].take();
+    let (old_term, old_index) = propose(&mut cut_off, b"lost").unwrap();
+    cut_off.as_mut().unwrap().settle();
     run(&mut servers, &mut now, |servers| {
         leader_of(servers).is_some()
     });
-    let first = leader_of(&servers).unwrap();
+    let second = leader_of(&servers).unwrap();
+    let (term, index) = propose(&mut servers[second], b"kept").unwrap();
+    assert!(term > old_term && index > old_index);
+
+    servers[first] = cut_off;
+    run(&mut servers, &mut now, |servers| {
+        let mut members = servers.iter().flatten();
+        members.all(|server| !server.applied.is_empty())
+    });
+    for server in servers.iter().flatten() {
+        assert_eq!(server.applied, [(index, Bytes::from_static(b"kept"))]);
+    }
+    assert_eq!(propose(&mut servers[first], b"refused"), None);
+}
+
+#[test]
+fn three_members_go_on_when_one_stops() {
+    let mut now = Now::default();
+    let (mut servers, first) = three_members(&mut now);
     servers[first]
         .as_mut()
         .unwrap()
@@ -274,17 +352,12 @@ fn three_members_go_on_when_one_stops() {
     });
 }
 
+// proves: RFT-02
 #[test]
 fn a_leader_hands_over_while_its_server_shuts_down_and_its_log_stays_open() {
     // Shutting down is a flag of the server that no group ever sees: only its own stop ends it.
-    let mut servers: Vec<Option<Server>> = (1..=3)
-        .map(|node| Some(Server::new(node, &[1, 2, 3], false)))
-        .collect();
     let mut now = Now::default();
-    run(&mut servers, &mut now, |servers| {
-        leader_of(servers).is_some()
-    });
-    let first = leader_of(&servers).unwrap();
+    let (mut servers, first) = three_members(&mut now);
     let next = (first + 1) % 3;
     let server = servers[first].as_mut().unwrap();
     server
@@ -314,6 +387,7 @@ fn a_leader_hands_over_while_its_server_shuts_down_and_its_log_stays_open() {
     assert_ne!(handle.state(), GroupState::Closed);
 }
 
+// proves: RFT-01
 #[test]
 fn stop_is_idempotent_also_before_start_and_from_ten_threads_at_once() {
     let mut groups = Groups::new(None);
@@ -338,6 +412,7 @@ fn stop_is_idempotent_also_before_start_and_from_ten_threads_at_once() {
     assert_eq!(handle.state(), GroupState::Closed, "closed is for good");
 }
 
+// proves: RFT-02
 #[test]
 fn waiting_for_a_stop_returns_after_the_log_is_released() {
     let mut groups = Groups::new(None);
@@ -363,6 +438,7 @@ fn waiting_for_a_stop_returns_after_the_log_is_released() {
     assert!(groups.open(GROUP, &spec, RestoredLog::default()).is_ok());
 }
 
+// proves: RFT-03
 #[test]
 fn fresh_single_member_group_knows_itself_before_it_runs() {
     let mut groups = Groups::new(None);

@@ -27,6 +27,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) -> NodeOutcome {
     total
 }
 
+// proves: BAT-05, BAT-07
 #[test]
 fn a_server_keeps_what_it_acknowledged_and_shows_batches_whole() {
     let total = run_all(0..60);

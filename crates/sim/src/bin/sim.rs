@@ -1,11 +1,12 @@
-//! Runs seeds of the simulator: `sim [journal|node] [--seed N] [--count M] [--trace]`. Without a workload both
-//! run. Failing seeds are printed, and the
-//! status is then 1.
+//! Runs seeds of the simulator: `sim [journal|node] [--seed N] [--count M] [--seconds S] [--trace]`.
+//! Without a workload both run. `--seconds` ends a workload earlier. Failing seeds are printed with
+//! the command that runs them again, and the status is then 1.
 
 use millrace_sim::disk::{Counters, Knobs};
 use millrace_sim::journal_run::{JournalRun, Plan};
 use millrace_sim::node_run::{NodeOutcome, NodePlan, NodeRun};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Failing seeds after which a run ends.
 const FAILURES_MAX: u32 = 20;
@@ -15,6 +16,8 @@ struct Arguments {
     node: bool,
     seed: u64,
     count: u64,
+    /// How long a workload may take; `None`: as long as its seeds need.
+    time: Option<Duration>,
     trace: bool,
 }
 
@@ -24,6 +27,7 @@ fn arguments() -> Option<Arguments> {
         node: true,
         seed: 0,
         count: 1,
+        time: None,
         trace: false,
     };
     let mut words = std::env::args().skip(1);
@@ -34,6 +38,7 @@ fn arguments() -> Option<Arguments> {
             "node" => parsed.journal = false,
             "--seed" => parsed.seed = words.next()?.parse().ok()?,
             "--count" => parsed.count = words.next()?.parse().ok()?,
+            "--seconds" => parsed.time = Some(Duration::from_secs(words.next()?.parse().ok()?)),
             _ => return None,
         }
     }
@@ -46,8 +51,13 @@ fn run_all(
     arguments: &Arguments,
     mut run: impl FnMut(u64) -> Result<Counters, String>,
 ) -> Result<(), String> {
-    let (mut counters, mut failed) = (Counters::default(), 0);
+    let (mut counters, mut failed, mut done) = (Counters::default(), 0, 0);
+    let begun = Instant::now();
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.count) {
+        if arguments.time.is_some_and(|time| begun.elapsed() >= time) {
+            break;
+        }
+        done += 1;
         match run(seed) {
             Ok(ran) => counters.add(&ran),
             Err(wrong) => {
@@ -63,10 +73,7 @@ fn run_all(
     if failed > 0 {
         return Err(format!("{name}: {failed} seeds failed"));
     }
-    println!(
-        "{name}: {} seeds from {}: {counters:?}",
-        arguments.count, arguments.seed
-    );
+    println!("{name}: {done} seeds from {}: {counters:?}", arguments.seed);
     Ok(())
 }
 
@@ -80,7 +87,7 @@ fn knobs(seed: u64) -> Knobs {
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [journal|node] [--seed N] [--count M] [--trace]");
+        eprintln!("usage: sim [journal|node] [--seed N] [--count M] [--seconds S] [--trace]");
         return ExitCode::FAILURE;
     };
     let journal = |seed| {
