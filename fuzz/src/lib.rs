@@ -4,6 +4,7 @@
 //! `cargo +nightly fuzz run config fuzz/corpus/config fuzz/seeds/config`
 
 use bytes::Bytes;
+use millrace_archive::{backup, s2};
 use millrace_auth::operator::claims::{AccountClaims, OperatorClaims, UserClaims};
 use millrace_auth::operator::token::Token;
 use millrace_jetstream::api::ApiRequest;
@@ -224,6 +225,56 @@ pub fn entries(data: &[u8]) {
     }
 }
 
+/// Stream backups: S2 frames and the archive in them, as one and each by itself; what is read in
+/// one piece is read the same in two.
+pub fn archives(data: &[u8]) {
+    let _ = s2::decode_block(data);
+    let whole = archive_items(&[data]);
+    let cut = data
+        .first()
+        .map_or(0, |byte| usize::from(*byte) % data.len());
+    let (front, back) = data.split_at(cut);
+    assert_eq!(whole, archive_items(&[front, back]), "cut at {cut}");
+    let mut framed = Vec::new();
+    let mut encoder = s2::Encoder::default();
+    encoder.write(data, &mut framed);
+    encoder.flush(&mut framed);
+    let mut decoder = s2::Decoder::default();
+    decoder.push(&framed);
+    let mut again = Vec::new();
+    while let Some(block) = decoder.next_block().expect("what we write we can read") {
+        again.extend_from_slice(&block);
+    }
+    assert_eq!(again, data);
+}
+
+/// What an archive holds, printed, with frames and without.
+fn archive_items(pieces: &[&[u8]]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut framed = backup::Reader::new(ARCHIVE_MESSAGE_BYTES_MAX);
+    let mut plain = backup::Reader::new(ARCHIVE_MESSAGE_BYTES_MAX);
+    let mut decoder = s2::Decoder::default();
+    let drain = |reader: &mut backup::Reader, found: &mut Vec<String>| {
+        let mut next = reader.next_item();
+        while let Ok(Some(item)) = next {
+            found.push(format!("{item:?}"));
+            next = reader.next_item();
+        }
+    };
+    for piece in pieces {
+        decoder.push(piece);
+        plain.push(piece);
+        while let Ok(Some(block)) = decoder.next_block() {
+            framed.push(&block);
+        }
+    }
+    drain(&mut framed, &mut found);
+    drain(&mut plain, &mut found);
+    found
+}
+
+const ARCHIVE_MESSAGE_BYTES_MAX: u64 = 1 << 16;
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -232,7 +283,7 @@ mod tests {
     #[test]
     fn every_seed_passes_its_target() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 8] = [
+        let targets: [(&str, Target); 9] = [
             ("client_protocol", super::client_protocol),
             ("config", super::config),
             ("headers", super::headers),
@@ -241,6 +292,7 @@ mod tests {
             ("segments", super::segments),
             ("entries", super::entries),
             ("tokens", super::tokens),
+            ("archives", super::archives),
         ];
         // The tests of `crates/sim` run this file, too: without the fuzzer, in every CI run.
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
