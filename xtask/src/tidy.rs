@@ -28,7 +28,10 @@ const PURE: [(&str, &[&str]); 11] = [
     ("auth", &["subject", "config", "wire", "clock"]),
     ("store", &["subject", "clock"]),
     ("core", &["subject", "wire", "config", "auth", "clock"]),
-    ("jetstream", &["subject", "wire", "store", "archive", "clock"]),
+    (
+        "jetstream",
+        &["subject", "wire", "store", "archive", "clock"],
+    ),
     ("replica", &["clock"]),
     (
         "node",

@@ -501,9 +501,15 @@ mod tests {
                 panic!("{items:?}");
             };
             assert_eq!((state.first_seq, state.last_seq), (3, 9));
-            assert_eq!((consumer.name.as_str(), consumer.config.get()), ("c", r#"{"name":"c"}"#));
+            assert_eq!(
+                (consumer.name.as_str(), consumer.config.get()),
+                ("c", r#"{"name":"c"}"#)
+            );
             assert_eq!(consumer.state.pending[&4].sequence, 2);
-            assert_eq!((first.sequence, &first.headers[..], &first.payload[..]), (4, &b""[..], &b"body"[..]));
+            assert_eq!(
+                (first.sequence, &first.headers[..], &first.payload[..]),
+                (4, &b""[..], &b"body"[..])
+            );
             assert_eq!((second.time_ns, second.headers.len()), (-7, 18));
         }
     }
