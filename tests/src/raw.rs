@@ -49,6 +49,19 @@ impl RawClient {
         before
     }
 
+    /// PING, then waits for PONG; what came before it is still there to be read.
+    pub fn sync(&mut self) {
+        let mut before = self.flush();
+        before.append(&mut self.received);
+        self.received = before;
+    }
+
+    /// What was received and not read.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        &self.received
+    }
+
     /// Reads through the next LF.
     pub fn read_line(&mut self) -> Vec<u8> {
         self.read_until(b"\n")

@@ -137,7 +137,7 @@ impl JetStream {
         if !self.settings.domain.is_empty() {
             prefixes.push(format!("$JS.{}.API", self.settings.domain));
         }
-        for account in self.accounts.keys() {
+        for account in self.accounts.keys().chain(&self.settings.bare_accounts) {
             for prefix in &prefixes {
                 for filter in API_FILTERS {
                     let filter = Bytes::from(format!("{prefix}.{filter}"));

@@ -33,7 +33,7 @@ impl JetStream {
 }
 
 fn report(now: Now, stream: &Stream) -> StreamReport {
-    let mut state = state_of(&stream.store);
+    let mut state = state_of(&stream.store, &stream.config);
     state.consumer_count = stream.consumers.len() as u64;
     let consumers = stream.consumers.values().map(|slot| {
         let consumer = &slot.consumer;
@@ -50,8 +50,10 @@ fn report(now: Now, stream: &Stream) -> StreamReport {
 }
 
 /// The counters of a stream, but for its consumers, which the store does not know.
-pub(crate) fn state_of(store: &StreamStore) -> StreamState {
+pub(crate) fn state_of(store: &StreamStore, config: &StreamConfig) -> StreamState {
     let state = store.state();
+    // Asked to begin with 1, a stream shows so before its first message.
+    let first_sequence = state.first_sequence.max(config.first_seq.min(1));
     let moment = |time_ns: i64| {
         if time_ns == 0 {
             Timestamp::ZERO
@@ -62,7 +64,7 @@ pub(crate) fn state_of(store: &StreamStore) -> StreamState {
     StreamState {
         messages: state.messages,
         bytes: state.bytes,
-        first_seq: state.first_sequence,
+        first_seq: first_sequence,
         first_ts: moment(state.first_time_ns),
         last_seq: state.last_sequence,
         last_ts: moment(state.last_time_ns),

@@ -6,6 +6,9 @@ use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 use crate::ids::AccountRef;
 pub use crate::model::AccountLimits;
 
+/// The default of [`Settings::default_max_consumers`], as in the reference.
+pub const DEFAULT_MAX_CONSUMERS: i64 = 1_000;
+
 /// The default of [`Settings::items_per_step`].
 pub const ITEMS_PER_STEP: usize = 1_000;
 
@@ -67,6 +70,8 @@ pub struct Settings {
     pub max_ack_pending: i64,
     /// Cap of a pull request's batch; 0: none.
     pub max_request_batch: i64,
+    /// Consumers of a stream where neither it nor its account says how many; 0 or less: any number.
+    pub default_max_consumers: i64,
     pub batch: BatchLimits,
     /// Messages stored, removed or looked at for committed entries in one step (hard-parts 1).
     pub items_per_step: usize,
@@ -77,6 +82,8 @@ pub struct Settings {
     /// A batch with more bytes becomes a chain of parts of at most so many.
     pub batch_part_bytes: u64,
     pub accounts: Vec<AccountSettings>,
+    /// Accounts without JetStream: who asks there is told so.
+    pub bare_accounts: Vec<AccountRef>,
     /// Seed of names and hash keys; a new one for every server run.
     pub seed: u64,
 }
@@ -96,12 +103,14 @@ impl Default for Settings {
             max_duplicate_window_ns: 0,
             max_ack_pending: 0,
             max_request_batch: 0,
+            default_max_consumers: DEFAULT_MAX_CONSUMERS,
             batch: BatchLimits::default(),
             items_per_step: ITEMS_PER_STEP,
             store_memory_bytes: DEFAULT_MEMORY_BYTES,
             batch_memory_bytes: 64 * 1024 * 1024,
             batch_part_bytes: DEFAULT_PART_BYTES,
             accounts: Vec::new(),
+            bare_accounts: Vec::new(),
             seed: 0,
         }
     }

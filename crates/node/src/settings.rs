@@ -7,7 +7,7 @@ use millrace_config::options::{AccountJetStream, SyncInterval};
 use millrace_core::{Broker, BrokerSettings};
 use millrace_jetstream::AccountRef;
 use millrace_jetstream::settings::{
-    AccountLimits, AccountSettings, BatchLimits, ITEMS_PER_STEP, Settings,
+    AccountLimits, AccountSettings, BatchLimits, DEFAULT_MAX_CONSUMERS, ITEMS_PER_STEP, Settings,
 };
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
 use millrace_store::staging::DEFAULT_PART_BYTES;
@@ -92,6 +92,7 @@ pub(crate) fn engine_settings(
         max_duplicate_window_ns: limits.duplicate_window_ns.unwrap_or(0),
         max_ack_pending: limits.max_ack_pending.map_or(0, saturating_i64),
         max_request_batch: limits.max_request_batch.map_or(0, saturating_i64),
+        default_max_consumers: limits.default_max_consumers.unwrap_or(DEFAULT_MAX_CONSUMERS),
         batch: BatchLimits {
             max_inflight_per_stream: usize::try_from(limits.batch.max_inflight_per_stream)
                 .unwrap_or(usize::MAX),
@@ -108,6 +109,7 @@ pub(crate) fn engine_settings(
         batch_memory_bytes: sizes.batch_memory_bytes.unwrap_or(BATCH_MEMORY_BYTES),
         batch_part_bytes: sizes.batch_part_bytes.unwrap_or(DEFAULT_PART_BYTES),
         accounts: accounts(options, broker),
+        bare_accounts: bare_accounts(options, broker),
         seed,
     }
 }
@@ -136,6 +138,16 @@ fn accounts(options: &Options, broker: &Broker) -> Vec<AccountSettings> {
         name: "$G".to_owned(),
         limits: AccountLimits::default(),
     }]
+}
+
+/// Accounts of the configuration that have no JetStream while others have.
+fn bare_accounts(options: &Options, broker: &Broker) -> Vec<AccountRef> {
+    let accounts = options.accounts.iter();
+    accounts
+        .filter(|account| account.jetstream.is_none())
+        .filter_map(|account| broker.account(&account.name))
+        .map(|id| AccountRef(id.0))
+        .collect()
 }
 
 fn account_limits(limits: &AccountJetStream) -> AccountLimits {

@@ -139,6 +139,7 @@ fn check(
         limits: account.limits,
         max_ack_pending: settings.max_ack_pending,
         max_request_batch: settings.max_request_batch,
+        default_max_consumers: settings.default_max_consumers,
         consumers: &consumers,
         has_interest: &has_interest,
     };

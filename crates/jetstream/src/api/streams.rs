@@ -172,7 +172,7 @@ pub(super) fn stream_info(
     id: StreamId,
 ) -> Option<StreamInfo> {
     let stream = engine.stream(id)?;
-    let mut state = state_of(stream.store);
+    let mut state = state_of(stream.store, stream.config);
     state.consumer_count = engine.consumers(id).len() as u64;
     Some(StreamInfo {
         config: stream.config.clone(),

@@ -36,6 +36,8 @@ pub struct ConsumerContext<'a> {
     pub max_ack_pending: i64,
     /// The server's cap of a pull request's batch; 0 = none.
     pub max_request_batch: i64,
+    /// Consumers of a stream where neither it nor its account says how many; 0 or less: any number.
+    pub default_max_consumers: i64,
     /// The stream's consumers.
     pub consumers: &'a [ExistingConsumer<'a>],
     /// Whether somebody listens to a subject (the deliver subject of the consumer as it is).
@@ -477,8 +479,10 @@ fn check_room(context: &ConsumerContext<'_>) -> Result<(), ApiError> {
         .filter(|consumer| !consumer.config.direct)
         .count();
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let full = |limit: i64| limit > 0 && count >= limit;
-    if full(context.stream.max_consumers) || full(context.limits.max_consumers) {
+    let own = [context.stream.max_consumers, context.limits.max_consumers];
+    let own = own.into_iter().filter(|limit| *limit > 0).min();
+    let limit = own.unwrap_or(context.default_max_consumers);
+    if limit > 0 && count >= limit {
         return Err(ErrorCode::MaximumConsumersLimit.into());
     }
     Ok(())

@@ -55,6 +55,10 @@ pub fn check_create(
     if request.mirror_direct && request.mirror.is_none() {
         return Err(invalid("stream has no mirror but does have mirror direct"));
     }
+    // Room in the account comes before what is wrong with the configuration itself.
+    if context.streams.find(&request.name).is_none() {
+        check_account(context, &request)?;
+    }
     let config = normalise_and_check(context, request)?;
     if context.standalone && config.num_replicas > 1 {
         return Err(ErrorCode::StreamReplicasNotSupported.into());
@@ -68,7 +72,6 @@ pub fn check_create(
         }
         return Err(ErrorCode::StreamNameExist.into());
     }
-    check_account(context, &config)?;
     check_other_streams(context, &config)?;
     Ok(CheckedCreate {
         config,

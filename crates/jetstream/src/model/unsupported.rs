@@ -12,7 +12,6 @@ pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
     let missing = [
         (config.mirror.is_some(), "mirrors are"),
         (!config.sources.is_empty(), "sources are"),
-        (config.republish.is_some(), "republish is"),
         (config.allow_msg_schedules, "message schedules are"),
         (config.allow_batched, "fast ingest batches are"),
         (

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use millrace_store::stream::{Filter, JournaledMessage, Removed};
 
 use super::Stream;
+use super::republish::Republication;
 use super::stepping::{Applying, Messages};
 use super::sweep::Sweep;
 use crate::batch::{Assembled, AssembledPart, Reference};
@@ -185,6 +186,7 @@ impl Stream {
         if decision.unwanted {
             self.store.skip(sequence, decision.time_ns);
         } else {
+            self.note_republication(sequence, incoming);
             self.append(sequence, incoming);
             self.note_deadline(sequence, decision.deadline);
             self.consumers_see(sequence, subject);
@@ -202,6 +204,33 @@ impl Stream {
         if self.over_limits().is_some() {
             self.sweep(Sweep::Limits);
         }
+    }
+
+    /// Remembers a message that is to be published again once its entry is applied.
+    fn note_republication(&mut self, sequence: u64, incoming: &Incoming<'_>) {
+        let Some(republisher) = self.republisher.as_mut().filter(|_| self.lead.is_leader) else {
+            return;
+        };
+        if !republisher.wants(incoming.subject) {
+            return;
+        }
+        let place = incoming.place;
+        let body = match incoming.content {
+            Content::Entry(data) => {
+                let end = place.end().min(data.len());
+                let body = data.slice(place.body().min(end)..end);
+                let headers_length = (place.headers_length as usize).min(body.len());
+                Some((body, headers_length))
+            }
+            Content::Journal { .. } => None,
+        };
+        republisher.push(Republication {
+            sequence,
+            time_ns: place.decision.time_ns,
+            subject: Bytes::copy_from_slice(incoming.subject),
+            last_sequence: self.store.last_of(incoming.subject).unwrap_or(0),
+            body,
+        });
     }
 
     fn append(&mut self, sequence: u64, incoming: &Incoming<'_>) {
@@ -324,6 +353,10 @@ impl Stream {
             });
             return;
         };
+        // What was stored before the change goes out under the rules of then.
+        if self.lead.is_leader {
+            self.publish_again(turn);
+        }
         let before = std::mem::replace(&mut self.config, config);
         self.compile();
         if before.allow_atomic && !self.config.allow_atomic {

@@ -13,6 +13,7 @@ pub mod dedup;
 mod expiry;
 pub mod flight;
 mod lead;
+mod republish;
 pub(crate) mod start;
 mod stepping;
 mod sweep;
@@ -55,6 +56,7 @@ pub struct Stream {
     pub applied_index: u64,
     pub applied_term: u64,
     pub(crate) transform: Option<Transform>,
+    republisher: Option<Box<republish::Republisher>>,
     pub(crate) ack_prefix: AckPrefix,
     pub(crate) dedup: Dedup,
     /// Id of the last message; empty: it had none.
@@ -124,6 +126,7 @@ impl Stream {
             ack_prefix: AckPrefix::new(&config.name, &shared.domain),
             dedup: Dedup::new(seed, config.duplicate_window_ns),
             transform: None,
+            republisher: None,
             config,
             created_ns,
             store,
@@ -179,6 +182,10 @@ impl Stream {
         self.transform = transform.and_then(|transform| {
             Transform::new(transform.src.as_bytes(), transform.dest.as_bytes()).ok()
         });
+        let republish = self.config.republish.as_ref();
+        self.republisher = republish
+            .and_then(republish::Republisher::new)
+            .map(Box::new);
         self.dedup.set_window(self.config.duplicate_window_ns);
     }
 
@@ -254,6 +261,9 @@ impl Stream {
         }
         self.stop_batches(turn.shared);
         self.lead.abandon(turn.shared);
+        if let Some(republisher) = &mut self.republisher {
+            republisher.clear();
+        }
         self.unlead_consumers();
     }
 
@@ -330,6 +340,7 @@ impl Stream {
             return;
         }
         self.wake_every_consumer();
+        self.publish_again(turn);
         if self.lead.is_leader {
             self.advance_commit(turn);
             self.drain_inbox(turn);

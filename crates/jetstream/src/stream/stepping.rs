@@ -192,6 +192,7 @@ impl Stream {
         self.lead.held = false;
         self.resume_checkpoint(turn);
         if self.lead.is_leader {
+            self.publish_again(turn);
             self.release_answers(turn);
             self.advance_commit(turn);
             self.drain_inbox(turn);
