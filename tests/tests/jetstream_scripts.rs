@@ -271,9 +271,8 @@ fn log_in(address: &str, user: &str) -> RawClient {
         "" => String::new(),
         user => format!("\"user\":\"{user}\",\"pass\":\"{user}\","),
     };
-    let connect = format!(
-        "CONNECT {{{login}\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\n"
-    );
+    let connect =
+        format!("CONNECT {{{login}\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\n");
     client.send(connect.as_bytes());
     client.flush();
     client
@@ -335,9 +334,7 @@ fn headers_text(block: &str) -> String {
 
 /// The headers at the front of a step's rest, and the payload behind them.
 fn headers_of(rest: &str) -> (Vec<u8>, &str) {
-    let Some((headers, payload)) = rest
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
+    let Some((headers, payload)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
     else {
         return (Vec::new(), rest);
     };
@@ -347,7 +344,10 @@ fn headers_of(rest: &str) -> (Vec<u8>, &str) {
         block.push_str("\r\n");
     }
     block.push_str("\r\n");
-    (block.into_bytes(), payload.strip_prefix(' ').unwrap_or(payload))
+    (
+        block.into_bytes(),
+        payload.strip_prefix(' ').unwrap_or(payload),
+    )
 }
 
 /// Fills in `{in:2s}` and `{in:-2s}`.

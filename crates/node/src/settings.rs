@@ -92,7 +92,9 @@ pub(crate) fn engine_settings(
         max_duplicate_window_ns: limits.duplicate_window_ns.unwrap_or(0),
         max_ack_pending: limits.max_ack_pending.map_or(0, saturating_i64),
         max_request_batch: limits.max_request_batch.map_or(0, saturating_i64),
-        default_max_consumers: limits.default_max_consumers.unwrap_or(DEFAULT_MAX_CONSUMERS),
+        default_max_consumers: limits
+            .default_max_consumers
+            .unwrap_or(DEFAULT_MAX_CONSUMERS),
         batch: BatchLimits {
             max_inflight_per_stream: usize::try_from(limits.batch.max_inflight_per_stream)
                 .unwrap_or(usize::MAX),
