@@ -86,7 +86,11 @@ fn open(broker: &mut Broker, line: &str) -> ConnectionId {
         tls: false,
     };
     let id = broker.accept(NOW, facts);
-    broker.receive(NOW, id, b"CONNECT {\"verbose\":false,\"headers\":true}\r\n");
+    broker.receive(
+        NOW,
+        id,
+        b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n",
+    );
     broker.receive(NOW, id, line.as_bytes());
     id
 }

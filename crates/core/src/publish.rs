@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::match_cache::MatchCache;
 use crate::reserved;
 use crate::session::Session;
-use crate::subscription::Owner;
+use crate::subscription::{Owner, Subscription};
 
 /// A message on its way in, borrowed from the input.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Message<'a> {
     pub(crate) payload: &'a [u8],
     /// The payload with the line end behind it, if that is how it lies in memory; else empty.
     pub(crate) body: &'a [u8],
+    /// Sizes, headers and payload as a receiver is sent them, if they lie so in memory; else empty.
+    pub(crate) tail: &'a [u8],
     /// What all of the above lie in.
     pub(crate) source: Source<'a>,
 }
@@ -126,7 +128,7 @@ impl Sizes {
 
 /// A message on its way out, with the pieces that are the same for all recipients.
 struct Outgoing<'a> {
-    message: Message<'a>,
+    message: &'a Message<'a>,
     /// The subject that recipients are found by; usually the one they see.
     destination: &'a [u8],
     publisher: Option<u32>,
@@ -162,10 +164,11 @@ enum Outcome {
 
 impl Broker {
     /// A message from the client at `slot`: all checks, delivery, and the answer to the publisher.
-    pub(crate) fn publish_from_client(&mut self, now: Now, slot: u32, message: Message<'_>) {
+    pub(crate) fn publish_from_client(&mut self, now: Now, slot: u32, message: &Message<'_>) {
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
+        session.note_input(now);
         let Some(account_id) = session.account else {
             return;
         };
@@ -175,22 +178,11 @@ impl Broker {
         self.counters.in_msgs += 1;
         self.counters.in_bytes += size;
         let is_pedantic = session.client.pedantic;
-        let permissions = session.client.permissions.clone();
         let mut cache = session.client.cache.take().unwrap_or_default();
-        if let Some(account) = self.accounts.get_mut(account_id) {
-            account.counters.received_msgs += 1;
-            account.counters.received_bytes += size;
-        }
         if is_pedantic && !millrace_subject::is_valid_literal(message.subject) {
             self.send_error(slot, b"Invalid Publish Subject");
         }
-        let may_publish = || {
-            !reserved::is_refused_subject(message.subject, account_id)
-                && permissions
-                    .as_deref()
-                    .is_none_or(|rules| rules.can_publish(message.subject))
-        };
-        self.publish_checked(now, slot, account_id, message, &mut cache, may_publish);
+        self.publish_checked(now, slot, account_id, message, &mut cache);
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && !session.is_closed()
         {
@@ -203,15 +195,28 @@ impl Broker {
         now: Now,
         slot: u32,
         account_id: AccountId,
-        message: Message<'_>,
+        message: &Message<'_>,
         cache: &mut MatchCache,
-        may_publish: impl FnOnce() -> bool,
     ) {
-        let is_cached = !self.options.client.disable_match_cache;
-        let Some(account) = self.accounts.get(account_id) else {
+        let (Some(session), Some(account)) = (
+            self.sessions.get(slot as usize),
+            self.accounts.get_mut(account_id),
+        ) else {
             return;
         };
+        account.counters.received_msgs += 1;
+        account.counters.received_bytes += message.size() as u64;
+        let client = &session.client;
+        let may_publish = || {
+            !reserved::is_refused_subject(message.subject, account_id)
+                && client
+                    .permissions
+                    .as_deref()
+                    .is_none_or(|rules| rules.can_publish(message.subject))
+        };
+        let is_cached = !self.options.client.disable_match_cache;
         let entry = cache.lookup(&account.interest, message.subject, is_cached, may_publish);
+        let is_verbose = client.verbose;
         if !entry.allowed && !self.use_permit(now, slot, account_id, message.subject) {
             self.publish_violation(slot, message.subject);
             return;
@@ -220,7 +225,9 @@ impl Broker {
             self.reply_violation(slot, message.reply);
             return;
         }
-        self.send_ok(slot);
+        if is_verbose {
+            self.send_ok(slot);
+        }
         let mut outgoing = Outgoing::new(message, Some(slot));
         for key in &entry.plain {
             self.deliver(now, *key, &mut outgoing);
@@ -245,18 +252,16 @@ impl Broker {
         headers: &[u8],
         payload: &[u8],
     ) -> Delivered {
-        self.publish_message(
-            now,
-            account,
-            Message {
-                subject,
-                reply,
-                headers,
-                payload,
-                body: &[],
-                source: Source::Borrowed,
-            },
-        )
+        let message = Message {
+            subject,
+            reply,
+            headers,
+            payload,
+            body: &[],
+            tail: &[],
+            source: Source::Borrowed,
+        };
+        self.publish_outgoing(now, account, Outgoing::new(&message, None))
     }
 
     /// As [`Self::publish`], but routed by `destination` while recipients are shown `subject`: a
@@ -278,10 +283,11 @@ impl Broker {
             headers,
             payload,
             body: &[],
+            tail: &[],
             // Stored messages may lie in a block that was read for many of them.
             source: Source::Block(payload),
         };
-        let mut outgoing = Outgoing::new(message, None);
+        let mut outgoing = Outgoing::new(&message, None);
         outgoing.destination = destination;
         self.publish_outgoing(now, account, outgoing)
     }
@@ -302,17 +308,14 @@ impl Broker {
             headers,
             payload,
             body: &[],
+            tail: &[],
             source: Source::Borrowed,
         };
-        let mut outgoing = Outgoing::new(message, None);
+        let mut outgoing = Outgoing::new(&message, None);
         if payload.len() > SHARED_PAYLOAD_MIN {
             outgoing.given = Some(payload.clone());
         }
         self.publish_outgoing(now, account, outgoing)
-    }
-
-    fn publish_message(&mut self, now: Now, account: AccountId, message: Message<'_>) -> Delivered {
-        self.publish_outgoing(now, account, Outgoing::new(message, None))
     }
 
     fn publish_outgoing(
@@ -358,6 +361,7 @@ impl Broker {
         }
     }
 
+    /// Decides whether one receiver takes the message, and queues it there.
     fn deliver(&mut self, now: Now, key: SubscriptionKey, outgoing: &mut Outgoing<'_>) -> Outcome {
         let Some(record) = self.subscriptions.get_mut(key) else {
             return Outcome::Refused;
@@ -384,7 +388,7 @@ impl Broker {
         {
             return Outcome::Refused;
         }
-        if record.max > 0 && record.delivered >= record.max {
+        if record.is_used_up() {
             self.remove_subscription(key);
             return Outcome::Refused;
         }
@@ -404,44 +408,39 @@ impl Broker {
         if session.is_blocked && pending > DRAIN_ABOVE_BYTES {
             self.batch_awaits_drain |= !self.options.client.no_fast_producer_stall;
         }
-        if self.is_tracing {
-            self.trace_delivery(key, outgoing.message);
-        }
-        self.hand_over(now, slot, key, outgoing);
-        Outcome::Taken
-    }
-
-    /// The receiver takes the message: its bytes are queued and what follows from that is done.
-    fn hand_over(
-        &mut self,
-        now: Now,
-        slot: u32,
-        key: SubscriptionKey,
-        outgoing: &mut Outgoing<'_>,
-    ) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else {
-            return;
-        };
-        let Some(record) = self.subscriptions.get_mut(key) else {
-            return;
-        };
-        record.delivered += 1;
-        let is_last = record.max > 0 && record.delivered >= record.max;
-        let size = outgoing.append_to(session, record.sid(), &mut self.chunks);
-        session.last_activity = now;
-        session.counters.out_msgs += 1;
-        session.counters.out_bytes += size;
-        outgoing.delivered.clients += 1;
-        outgoing.delivered_bytes += size;
-        let is_over = session.outbound.pending() > self.max_pending;
+        outgoing.hand_over(now, record, session, &mut self.chunks);
         if !session.is_dirty {
             session.is_dirty = true;
             self.dirty.push(session.id);
         }
-        if session.client.permissions.is_some() && !outgoing.message.reply.is_empty() {
-            self.grant_permit(now, slot, outgoing.message.reply);
+        let is_over = session.outbound.pending() > self.max_pending;
+        let is_permitted = session.client.permissions.is_some();
+        if is_over || is_permitted || record.is_used_up() || self.is_tracing {
+            self.follow_up(now, (slot, key), outgoing.message, is_over);
         }
-        if is_last {
+        Outcome::Taken
+    }
+
+    /// What seldom follows from a message that the receiver at `slot` took.
+    #[cold]
+    fn follow_up(
+        &mut self,
+        now: Now,
+        (slot, key): (u32, SubscriptionKey),
+        message: &Message<'_>,
+        is_over: bool,
+    ) {
+        if self.is_tracing {
+            self.trace_delivery(key, message);
+        }
+        if !message.reply.is_empty() {
+            self.grant_permit(now, slot, message.reply);
+        }
+        if self
+            .subscriptions
+            .get(key)
+            .is_some_and(Subscription::is_used_up)
+        {
             self.remove_subscription(key);
         }
         if is_over {
@@ -485,7 +484,7 @@ impl Broker {
     }
 
     /// A 503 to a publisher that asked for it and listens on the reply with a plain subscription.
-    fn answer_no_responders(&mut self, slot: u32, account_id: AccountId, message: Message<'_>) {
+    fn answer_no_responders(&mut self, slot: u32, account_id: AccountId, message: &Message<'_>) {
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
@@ -530,7 +529,7 @@ impl Broker {
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(message: Message<'a>, publisher: Option<u32>) -> Self {
+    fn new(message: &'a Message<'a>, publisher: Option<u32>) -> Self {
         Self {
             message,
             destination: message.subject,
@@ -545,10 +544,50 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Appends the message to a client's queue; returns the bytes of headers and payload.
-    fn append_to(&mut self, session: &mut Session, sid: &[u8], chunks: &mut ChunkPool) -> u64 {
-        let message = &self.message;
+    /// The receiver takes the message: its bytes are queued, and it is counted.
+    #[inline]
+    fn hand_over(
+        &mut self,
+        now: Now,
+        record: &mut Subscription,
+        session: &mut Session,
+        chunks: &mut ChunkPool,
+    ) {
+        record.delivered += 1;
+        let message = self.message;
         let with_headers = session.client.headers && !message.headers.is_empty();
+        let is_whole = with_headers || message.headers.is_empty();
+        if is_whole && !message.tail.is_empty() && !message.is_shared() {
+            // What the publisher sent, but for the verb and the sid.
+            let verb: &[u8] = if with_headers { b"HMSG " } else { b"MSG " };
+            let (subject, sid, out) = (message.subject, record.spaced_sid(), &mut session.outbound);
+            if message.reply.is_empty() {
+                out.push_parts([verb, subject, sid, message.tail], chunks);
+            } else {
+                let parts = [verb, subject, sid, message.reply, b" ", message.tail];
+                out.push_parts(parts, chunks);
+            }
+        } else {
+            self.append_to(session, record.spaced_sid(), with_headers, chunks);
+        }
+        let headers = if with_headers { message.headers } else { &[] };
+        let size = (headers.len() + message.payload.len()) as u64;
+        session.last_activity = now;
+        session.counters.out_msgs += 1;
+        session.counters.out_bytes += size;
+        self.delivered.clients += 1;
+        self.delivered_bytes += size;
+    }
+
+    /// Appends a message of which not all lies in memory as the client at `session` is sent it.
+    fn append_to(
+        &mut self,
+        session: &mut Session,
+        spaced_sid: &[u8],
+        with_headers: bool,
+        chunks: &mut ChunkPool,
+    ) {
+        let message = self.message;
         let (verb, headers, sizes): (&[u8], _, _) = if with_headers {
             (b"HMSG ", message.headers, &mut self.header_sizes)
         } else {
@@ -565,12 +604,11 @@ impl<'a> Outgoing<'a> {
         let (subject, reply) = (message.subject, message.reply);
         if !reply.is_empty() || with_headers || !line_end.is_empty() {
             let blank: &[u8] = if reply.is_empty() { b"" } else { b" " };
-            let start = [verb, subject, b" ", sid, b" ", reply, blank, sizes];
-            let [p1, p2, p3, p4, p5, p6, p7, p8] = start;
-            let all = [p1, p2, p3, p4, p5, p6, p7, p8, headers, body, line_end];
-            out.push_parts(all, chunks);
+            let start = [verb, subject, spaced_sid, reply, blank, sizes];
+            let [p1, p2, p3, p4, p5, p6] = start;
+            out.push_parts([p1, p2, p3, p4, p5, p6, headers, body, line_end], chunks);
         } else {
-            out.push_parts([verb, subject, b" ", sid, b" ", sizes, body], chunks);
+            out.push_parts([verb, subject, spaced_sid, sizes, body], chunks);
         }
         if is_shared {
             let given = self.given.as_ref();
@@ -582,7 +620,6 @@ impl<'a> Outgoing<'a> {
                 out.push(b"\r\n", chunks);
             }
         }
-        (headers.len() + message.payload.len()) as u64
     }
 
     fn parts(&mut self) -> &Parts {

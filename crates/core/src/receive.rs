@@ -132,17 +132,21 @@ impl Broker {
         source: Source<'_>,
     ) -> &'a [u8] {
         let mut rest = input;
+        let mut limits = self.parser_limits(slot);
         while !rest.is_empty() {
-            if !self.may_begin_operation(now, slot, rest) {
+            let Some(session) = self.sessions.get(slot as usize) else {
                 return &[];
+            };
+            let phase = session.phase;
+            match phase {
+                Phase::Open => {}
+                Phase::Closed | Phase::Hashing => return rest,
+                _ if !self.may_begin_operation(now, slot, rest) => return &[],
+                _ => limits = self.parser_limits(slot),
             }
-            let limits = self.parser_limits(slot);
             let Some(session) = self.sessions.get_mut(slot as usize) else {
                 return &[];
             };
-            if matches!(session.phase, Phase::Closed | Phase::Hashing) {
-                return rest;
-            }
             match session.parser.next(rest, &limits) {
                 Ok(Step::Operation {
                     operation,
@@ -150,7 +154,11 @@ impl Broker {
                 }) => {
                     let (whole, behind) = rest.split_at(consumed);
                     rest = behind;
+                    let may_change_limits = !matches!(operation, Operation::Publish { .. });
                     self.operation(now, slot, operation, whole, source);
+                    if may_change_limits {
+                        limits = self.parser_limits(slot);
+                    }
                 }
                 Ok(Step::NeedMore { consumed, hint }) => {
                     let kept = rest.get(consumed..).unwrap_or_default();
@@ -349,15 +357,6 @@ impl Broker {
         whole: &[u8],
         source: Source<'_>,
     ) {
-        let counts = matches!(
-            operation,
-            Operation::Publish { .. } | Operation::Subscribe { .. } | Operation::Unsubscribe { .. }
-        );
-        if let Some(session) = self.sessions.get_mut(slot as usize)
-            && counts
-        {
-            session.note_input(now);
-        }
         if self.is_tracing {
             self.trace_operation(slot, &operation);
         }
@@ -367,28 +366,33 @@ impl Broker {
                 reply,
                 headers,
                 payload,
+                tail,
             } => {
-                let reply = reply.unwrap_or_default();
                 let message = Message {
                     subject,
-                    reply,
+                    reply: reply.unwrap_or_default(),
                     headers,
                     payload,
                     body: whole
                         .get(whole.len().saturating_sub(payload.len() + LINE_END)..)
                         .unwrap_or_default(),
+                    tail,
                     source,
                 };
-                self.publish_from_client(now, slot, message);
+                self.publish_from_client(now, slot, &message);
             }
             Operation::Subscribe {
                 subject,
                 queue,
                 sid,
             } => {
+                self.note_input(now, slot);
                 self.subscribe(slot, subject, queue, sid);
             }
-            Operation::Unsubscribe { sid, max } => self.unsubscribe(slot, sid, max),
+            Operation::Unsubscribe { sid, max } => {
+                self.note_input(now, slot);
+                self.unsubscribe(slot, sid, max);
+            }
             Operation::Ping => self.ping_received(now, slot),
             Operation::Pong => self.pong_received(now, slot),
             Operation::Connect(json) => self.connect(now, slot, json),
@@ -399,6 +403,12 @@ impl Broker {
                 self.log_for(slot, LogLevel::Error, &text);
                 self.close_session(now, slot, CloseReason::ParseError, true);
             }
+        }
+    }
+
+    fn note_input(&mut self, now: Now, slot: u32) {
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.note_input(now);
         }
     }
 

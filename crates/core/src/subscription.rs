@@ -18,7 +18,8 @@ pub(crate) enum Owner {
     Endpoint(EndpointId),
 }
 
-/// One subscription. Filter, queue and sid share one allocation.
+/// One subscription. Filter, queue and sid share one allocation; the sid stands between blanks, as
+/// in the line of a message.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     text: Box<[u8]>,
@@ -44,10 +45,7 @@ impl Subscription {
         sid: &[u8],
     ) -> Self {
         let name = queue.unwrap_or_default();
-        let mut text = Vec::with_capacity(filter.len() + name.len() + sid.len());
-        text.extend_from_slice(filter);
-        text.extend_from_slice(name);
-        text.extend_from_slice(sid);
+        let text = [filter, name, b" ", sid, b" "].concat();
         Self {
             // A control line is far below 4 GiB, and so are its parts.
             filter_end: filter.len() as u32,
@@ -76,7 +74,20 @@ impl Subscription {
     }
 
     pub(crate) fn sid(&self) -> &[u8] {
+        let spaced = self.spaced_sid();
+        spaced
+            .get(1..spaced.len().saturating_sub(1))
+            .unwrap_or_default()
+    }
+
+    /// The sid with a blank before and behind it.
+    pub(crate) fn spaced_sid(&self) -> &[u8] {
         self.text.get(self.queue_end as usize..).unwrap_or_default()
+    }
+
+    /// Whether it ended with the last message it took.
+    pub(crate) const fn is_used_up(&self) -> bool {
+        self.max > 0 && self.delivered >= self.max
     }
 }
 

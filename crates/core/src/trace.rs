@@ -37,6 +37,7 @@ impl Broker {
                 reply,
                 headers,
                 payload,
+                ..
             } => {
                 let verb = if headers.is_empty() { "PUB" } else { "HPUB" };
                 let line = control_line(verb, &[subject], *reply, headers, payload);
@@ -71,7 +72,7 @@ impl Broker {
     }
 
     /// A message is on its way to the owner of a subscription.
-    pub(crate) fn trace_delivery(&mut self, key: SubscriptionKey, message: Message<'_>) {
+    pub(crate) fn trace_delivery(&mut self, key: SubscriptionKey, message: &Message<'_>) {
         let Some(record) = self.subscriptions.get(key) else {
             return;
         };

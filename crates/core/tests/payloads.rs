@@ -249,3 +249,46 @@ fn a_full_socket_holds_its_publisher_back_until_it_is_drained() {
         assert_eq!(pauses(&mut bench), 0, "the socket was drained");
     }
 }
+
+/// What is sent on as it came must be what a server would have written itself.
+#[test]
+fn messages_in_any_spelling_arrive_as_a_server_writes_them() {
+    let mut bench = bench(&["old"]);
+    for name in ["in", "new"] {
+        bench.open(name);
+        bench.exchange(
+            name,
+            "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n",
+        );
+    }
+    bench.exchange("old", "SUB foo 1\r\n");
+    bench.exchange("new", "SUB foo 22\r\n");
+    let headers = "NATS/1.0\r\nA: 1\r\n\r\n";
+    let with_headers = format!("HMSG foo 22 18 20\r\n{headers}hi\r\n");
+    let plain = "MSG foo 22 2\r\nhi\r\n";
+    for (sent, expected) in [
+        ("PUB foo 2\r\nhi\r\n".to_owned(), plain),
+        ("PUB foo 002\r\nhi\r\n".to_owned(), plain),
+        ("PUB  foo\t2 \r\nhi\r\n".to_owned(), plain),
+        ("pub foo 2\nhi\r\n".to_owned(), plain),
+        ("HPUB foo 0 2\r\nhi\r\n".to_owned(), plain),
+        (
+            "PUB foo r 2\r\nhi\r\n".to_owned(),
+            "MSG foo 22 r 2\r\nhi\r\n",
+        ),
+        ("PUB foo 0\r\n\r\n".to_owned(), "MSG foo 22 0\r\n\r\n"),
+        (format!("HPUB foo 18 20\r\n{headers}hi\r\n"), &with_headers),
+        (format!("HPUB foo 018 20\r\n{headers}hi\r\n"), &with_headers),
+        (
+            format!("HPUB foo 18 0020\r\n{headers}hi\r\n"),
+            &with_headers,
+        ),
+        (format!("hpub foo 18 20\r\n{headers}hi\r\n"), &with_headers),
+    ] {
+        bench.send("in", sent.as_bytes());
+        assert_eq!(bench.take("new"), expected, "{sent:?}");
+        let without = expected.replace("HMSG foo 22 18 20", "MSG foo 22 2");
+        let without = without.replace(headers, "").replace("foo 22", "foo 1");
+        assert_eq!(bench.take("old"), without, "{sent:?}");
+    }
+}

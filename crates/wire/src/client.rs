@@ -54,6 +54,10 @@ pub enum Operation<'a> {
         headers: &'a [u8],
         /// What follows the headers.
         payload: &'a [u8],
+        /// From the first size through the line end behind the payload: what a receiver is sent
+        /// behind the subjects. Empty if it lies not in one piece or is not spelled as a server
+        /// would.
+        tail: &'a [u8],
     },
     /// `SUB subject [queue] sid`.
     Subscribe {
@@ -268,6 +272,7 @@ impl Parser {
     ///
     /// # Errors
     /// [`ParseError`]: the connection must be closed, and the parser not be used again.
+    #[inline]
     pub fn next<'a>(
         &mut self,
         input: &'a [u8],
@@ -278,6 +283,15 @@ impl Parser {
         {
             return Ok(step);
         }
+        self.next_in_parts(input, limits)
+    }
+
+    /// As [`Self::next`], for all but the common case.
+    fn next_in_parts<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &ParserLimits,
+    ) -> Result<Step<'a>, ParseError> {
         let mut position = 0;
         loop {
             let rest = &input[position..];
@@ -444,6 +458,7 @@ impl Parser {
             reply: publish.reply.map(|reply| reply.of(rest)),
             headers: publish.headers.of(rest),
             payload: publish.payload.of(rest),
+            tail: &[],
         };
         Ok(Step::Operation {
             operation,
@@ -481,56 +496,87 @@ impl Publish {
 
 /// The common case at once: a publish that is whole, spelled in capitals, with single blanks. `None`
 /// says nothing but that the parser must take the long way.
+#[inline(always)] // its many results stay in registers
 fn whole_publish<'a>(input: &'a [u8], limits: &ParserLimits) -> Option<Step<'a>> {
     let (start, with_headers) = match input {
         [b'P', b'U', b'B', b' ', ..] => (4, false),
         [b'H', b'P', b'U', b'B', b' ', ..] if limits.headers_allowed => (5, true),
         _ => return None,
     };
-    let mut tokens: [&[u8]; 4] = [&[]; 4];
-    let mut count = 0;
-    let mut at = start;
-    let line_end = loop {
-        let end = next_separator(input, at)?;
-        *tokens.get_mut(count)? = input.get(at..end).filter(|token| !token.is_empty())?;
-        count += 1;
-        match input.get(end..end + 2)? {
-            b"\r\n" => break end,
-            [b' ', _] => at = end + 1,
-            _ => return None,
+    let first = word(input, start)?;
+    let second = word_behind(input, first)?;
+    let (reply, header_size, total) = if with_headers {
+        let third = word_behind(input, second)?;
+        if ends_line(input, third) {
+            (None, Some(second), third)
+        } else {
+            (Some(second), Some(third), word_behind(input, third)?)
         }
+    } else if ends_line(input, second) {
+        (None, None, second)
+    } else {
+        (Some(second), None, word_behind(input, second)?)
     };
-    let [first, second, third, fourth] = tokens;
-    let (reply, header_size, total) = match (with_headers, count) {
-        (false, 2) => (None, 0, second),
-        (false, 3) => (Some(second), 0, third),
-        (true, 3) => (None, size(second)?, third),
-        (true, 4) => (Some(second), size(third)?, fourth),
-        _ => return None,
-    };
-    let total = size(total)?;
-    if line_end - start > limits.max_control_line || total > limits.max_payload {
+    let total_bytes = size(total.of(input))?;
+    let body_at = total.end + 2;
+    if !ends_line(input, total)
+        || total.end - start > limits.max_control_line
+        || total_bytes > limits.max_payload
+    {
         return None;
     }
-    let body = input.get(line_end + 2..)?;
-    let (body, behind) = body.split_at_checked(total)?;
-    if !behind.starts_with(b"\r\n") {
-        return None;
-    }
-    let (headers, payload) = body.split_at_checked(header_size)?;
+    let whole = input.get(..body_at + total_bytes + 2)?;
+    let body = whole.get(body_at..)?.strip_suffix(b"\r\n")?;
+    let header_bytes = match header_size {
+        Some(digits) => size(digits.of(input))?,
+        None => 0,
+    };
+    let (headers, payload) = body.split_at_checked(header_bytes)?;
+    // A server writes no zero before a number, and no size of headers that are not there.
+    let is_plain =
+        |number: Span| number.end - number.start == 1 || input.get(number.start) != Some(&b'0');
+    let is_as_sent =
+        is_plain(total) && header_size.is_none_or(|number| is_plain(number) && header_bytes > 0);
+    let sizes_at = header_size.unwrap_or(total).start;
     Some(Step::Operation {
         operation: Operation::Publish {
-            subject: first,
-            reply,
+            subject: first.of(input),
+            reply: reply.map(|reply| reply.of(input)),
             headers,
             payload,
+            tail: whole
+                .get(sizes_at..)
+                .filter(|_| is_as_sent)
+                .unwrap_or_default(),
         },
-        consumed: line_end + total + 4,
+        consumed: whole.len(),
     })
+}
+
+/// The word that begins at `start`, up to the next blank or control character.
+#[inline(always)]
+fn word(input: &[u8], start: usize) -> Option<Span> {
+    let end = next_separator(input, start)?;
+    (end > start).then_some(Span { start, end })
+}
+
+/// The word one blank behind another.
+#[inline(always)]
+fn word_behind(input: &[u8], before: Span) -> Option<Span> {
+    if input.get(before.end) != Some(&b' ') {
+        return None;
+    }
+    word(input, before.end + 1)
+}
+
+#[inline(always)]
+fn ends_line(input: &[u8], word: Span) -> bool {
+    input.get(word.end..word.end + 2) == Some(b"\r\n")
 }
 
 /// Where the first blank or control character at or behind `from` is. Looks at eight bytes at
 /// once: the sum borrows from a byte's top bit just if the byte is below 0x21 (or a lower one is).
+#[inline(always)]
 fn next_separator(input: &[u8], from: usize) -> Option<usize> {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const LIMIT: u64 = ONES * 0x21;

@@ -54,6 +54,7 @@ fn show(operation: Operation<'_>) -> String {
             reply,
             headers,
             payload,
+            ..
         } => {
             let reply = reply.map_or_else(|| "-".into(), text);
             format!(
