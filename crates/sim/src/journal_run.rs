@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::disk::{Counters, Knobs, SimDisk};
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
-use millrace_store::disk::{DiskReply, Token};
+use millrace_store::disk::{DiskOperation, DiskReply, Lane, Token};
 use millrace_store::journal::{
     Damage, Durability, GroupId, HardState, Journal, JournalEvent, JournalPosition,
     JournalSettings, Progress, Record, RecordKind, RecordTicket, Recovered, RecoveredGroup,
@@ -31,6 +31,10 @@ pub struct Plan {
     pub kill_only: bool,
     /// Journal bytes above which groups are asked to checkpoint.
     pub budget_bytes: u64,
+    /// Released files that may get another life.
+    pub spare_files: usize,
+    /// Journal bytes of a life from which on files are filled with zeros ahead of use.
+    pub fill_after_bytes: u64,
 }
 
 impl Plan {
@@ -43,6 +47,8 @@ impl Plan {
         rewrites: true,
         kill_only: false,
         budget_bytes: 400 << 10,
+        spare_files: 3,
+        fill_after_bytes: 32 << 10,
     };
 }
 
@@ -57,6 +63,10 @@ pub struct Outcome {
     pub recoveries_cut: u64,
     pub failures: u64,
     pub files_released: u64,
+    /// Released files that began another life.
+    pub files_reused: u64,
+    /// Pieces of files that were filled with zeros ahead of use.
+    pub pieces_filled: u64,
     pub filled: u64,
     pub resumed: u64,
 }
@@ -160,6 +170,9 @@ impl JournalRun {
             budget_bytes: plan.budget_bytes,
             frame_bytes: 16 << 10,
             pipeline_bytes: 8 << 10,
+            spare_files: plan.spare_files,
+            fill_after_bytes: plan.fill_after_bytes,
+            fill_bytes: 8 << 10,
             ..JournalSettings::default()
         };
         Self {
@@ -273,6 +286,17 @@ impl JournalRun {
         let mut requests = Vec::new();
         if let Some(journal) = &mut self.journal {
             journal.poll(self.now, &mut requests);
+        }
+        for request in &requests {
+            match &request.operation {
+                DiskOperation::Rename { from, .. } => {
+                    self.outcome.files_reused += u64::from(from.ends_with(".spare"));
+                }
+                DiskOperation::Write { offset, .. } if request.lane == Lane::Data => {
+                    self.outcome.pieces_filled += u64::from(*offset > 0);
+                }
+                _ => {}
+            }
         }
         self.disk.submit(requests);
     }
@@ -475,7 +499,7 @@ impl JournalRun {
         }
         self.journal = None;
         if self.plan.kill_only || self.random.below(4) == 0 {
-            self.disk.kill();
+            self.kill();
             return;
         }
         // A failed journal is first recovered in the same run, by the same process.
@@ -490,6 +514,13 @@ impl JournalRun {
             self.durable = 0;
         }
         self.disk.power_cut();
+        self.attempt = 0;
+    }
+
+    /// The process dies, and with it what it had asked for: the next start is a first one.
+    fn kill(&mut self) {
+        self.disk.kill();
+        self.attempt = 0;
     }
 
     /// Recovers, possibly cut short a few times, and lets the oracle look at the result.
@@ -514,7 +545,7 @@ impl JournalRun {
                     cuts_left -= 1;
                     self.outcome.recoveries_cut += 1;
                     if self.plan.kill_only || self.random.below(3) == 0 {
-                        self.disk.kill();
+                        self.kill();
                     } else {
                         self.power_cut();
                     }
@@ -522,19 +553,20 @@ impl JournalRun {
                 Err(error) if self.disk.knobs().fail_sync_permille == 0 => {
                     return Err(format!("recovery failed: {error}"));
                 }
-                Err(_) => self.disk.kill(),
+                Err(_) => self.kill(),
             }
         }
     }
 
     /// One recovery; `None` when it was cut after `limit` operations.
     fn recover_once(&mut self, limit: u64) -> Result<Option<Box<Recovered>>, RecoveryError> {
+        let attempt = self.attempt;
         self.attempt += 1;
         let settings = RecoverySettings {
             journal: self.settings.clone(),
             server_id: "SIMULATED".to_owned(),
             seed: self.random.next_u64(),
-            attempt: self.attempt,
+            attempt,
         };
         let mut requests = Vec::new();
         let mut recovery = Recovery::start(settings, self.now, &mut requests);

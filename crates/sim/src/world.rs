@@ -31,6 +31,9 @@ pub fn draw_sizes(random: &mut Random) -> StoreSizes {
             budget_bytes: file_bytes * (2 + random.below(6)),
             frame_bytes: 16 << 10,
             pipeline_bytes: 8 << 10,
+            spare_files: random.below(4) as usize,
+            fill_after_bytes: random.below(256 << 10),
+            fill_bytes: 4096 << random.below(4),
             ..JournalSettings::default()
         },
         batch_memory_bytes: Some(1 << (10 + random.below(8))),

@@ -18,6 +18,8 @@ fn run_all(seeds: std::ops::Range<u64>, plan: Plan) -> Outcome {
         total.recoveries_cut += outcome.recoveries_cut;
         total.failures += outcome.failures;
         total.files_released += outcome.files_released;
+        total.files_reused += outcome.files_reused;
+        total.pieces_filled += outcome.pieces_filled;
         total.durable += outcome.durable;
     }
     assert_eq!(
@@ -35,6 +37,31 @@ fn what_was_reported_durable_survives_power_cuts() {
     let total = run_all(0..300, Plan::POWER);
     assert!(
         total.recoveries_cut > 0 && total.files_released > 0,
+        "{total:?}"
+    );
+}
+
+/// A file with an earlier life behind it is changed over, and cut short in every step of that; what
+/// it held then is never taken for what it holds now.
+#[test]
+fn an_earlier_life_of_a_file_never_comes_back() {
+    let plan = Plan {
+        lives: 8,
+        turns: 120,
+        // Little room: nearly every file has had a life.
+        budget_bytes: 200 << 10,
+        fill_after_bytes: u64::MAX,
+        ..Plan::POWER
+    };
+    let total = run_all(60_000..60_150, plan);
+    assert!(total.files_reused > 500, "{total:?}");
+    let zeros_too = Plan {
+        fill_after_bytes: 0,
+        ..plan
+    };
+    let total = run_all(61_000..61_150, zeros_too);
+    assert!(
+        total.files_reused > 500 && total.pieces_filled > 500,
         "{total:?}"
     );
 }
@@ -94,7 +121,8 @@ fn settled(seed: u64, plan: Plan) -> JournalRun {
     let mut run = JournalRun::new(seed, plan);
     run.recover().expect("a new store opens");
     run.live().expect("sound");
-    for _ in 0..5 {
+    // Deadlines of files being filled lie between those that count.
+    for _ in 0..60 {
         run.sleep();
         run.drain().expect("sound");
     }
@@ -183,7 +211,7 @@ fn a_full_disk_lets_small_work_go_on_and_ends_when_checkpoints_make_room() {
         }
         assert!(run.is_full(), "seed {seed}");
         let settle = |run: &mut JournalRun| {
-            for _ in 0..20 {
+            for _ in 0..60 {
                 run.drain().expect("sound");
                 run.sleep();
             }

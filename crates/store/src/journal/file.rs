@@ -23,6 +23,9 @@ const HEADER_BYTES: usize = 32;
 /// The header stands twice, so that one damaged sector does not cost a file.
 const SECOND_COPY_OFFSET: usize = 2048;
 const SUFFIX: &str = ".journal";
+const SPARE_SUFFIX: &str = ".spare";
+/// Digits of a number in a name, at least.
+const NAME_DIGITS: usize = 12;
 const FORMAT_FIRST_WORDS: &str = "millrace store format ";
 
 /// What a journal file says about itself.
@@ -80,8 +83,24 @@ pub fn file_path(number: u64) -> String {
 /// The number of a journal file by its name in the folder; `None` for anything else.
 #[must_use]
 pub fn file_number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
-    if digits.len() < 12 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    name_number(name, SUFFIX)
+}
+
+/// The path of a file that waits for another life. What it holds means nothing.
+#[must_use]
+pub fn spare_path(number: u64) -> String {
+    format!("{JOURNAL_DIRECTORY}/{number:012}{SPARE_SUFFIX}")
+}
+
+/// The number of such a file by its name in the folder; `None` for anything else.
+#[must_use]
+pub fn spare_number(name: &str) -> Option<u64> {
+    name_number(name, SPARE_SUFFIX)
+}
+
+fn name_number(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
+    if digits.len() < NAME_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     digits.parse().ok()
@@ -169,6 +188,10 @@ mod tests {
         let path = file_path(42);
         let name = path.strip_prefix("journal/").expect("in the folder");
         assert_eq!(file_number(name), Some(42));
+        let path = spare_path(7);
+        let spare = path.strip_prefix("journal/").expect("in the folder");
+        assert_eq!((spare_number(spare), file_number(spare)), (Some(7), None));
+        assert_eq!(spare_number(name), None);
         for other in [
             "reserve",
             "42.journal",

@@ -2,11 +2,13 @@
 //! a full disk, sealed ones, and their removal one by one, oldest first. What a frame holds and
 //! when it is written is `writer.rs`.
 //!
-//! A file is used only once its header is synced and its name is durable. A file is removed only
-//! once the removal of the one before it is durable, so that an old record can never come back
-//! without the later ones that overrule it.
+//! A file is used only once its header is synced and its name is durable. A file goes (is removed,
+//! or becomes a spare) only once the going of the one before it is durable, so that an old record
+//! can never come back without the later ones that overrule it.
 
 use super::file::{FIRST_FRAME_OFFSET, FileHeader, JOURNAL_DIRECTORY, RESERVE_PATH, file_path};
+use super::filling::Filling;
+use super::spares::{Spare, Spares};
 use super::{JournalEvent, JournalSettings};
 use crate::disk::{DiskError, DiskOperation, DiskRequest, FileId, Lane, Token};
 use millrace_clock::{Now, Random};
@@ -65,10 +67,28 @@ pub(super) struct OpenFile {
     pub offset: u64,
     /// The space it takes on the disk.
     pub bytes: u64,
+    /// Up to here its blocks were written before, by frames, zeros or an earlier life.
+    pub written: u64,
     /// Reads under way.
     pub readers: u32,
     /// Something in it could not be read: kept under another name instead of removed.
     pub damaged: bool,
+}
+
+impl OpenFile {
+    /// A file without frames.
+    pub(super) fn new(number: u64, id: FileId, epoch: u64, bytes: u64) -> Self {
+        Self {
+            number,
+            id,
+            epoch,
+            offset: FIRST_FRAME_OFFSET,
+            bytes,
+            written: 0,
+            readers: 0,
+            damaged: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -78,18 +98,28 @@ enum Next {
     Waiting {
         until_ns: u64,
     },
-    /// The file is being created or taken from the reserve; what is asked and not yet answered.
+    /// The file is being created.
     Opening {
         file: OpenFile,
         token: Token,
-        from_reserve: bool,
     },
-    /// Header, sync and directory sync are under way.
+    /// Its header is being written, under another name if there is one: what is asked and not yet
+    /// answered.
     Writing {
         file: OpenFile,
         waiting: Vec<Token>,
+        other_name: Option<String>,
     },
     Ready(OpenFile),
+}
+
+impl Next {
+    fn ready(&self) -> Option<&OpenFile> {
+        match self {
+            Self::Ready(file) => Some(file),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -100,11 +130,12 @@ enum Reserve {
     Present { id: FileId },
 }
 
+/// How the oldest file goes; with what it becomes, if it gets another life.
 #[derive(Debug)]
 enum Removal {
     Idle,
-    Unlinking(Vec<Token>),
-    Syncing(Token),
+    Unlinking(Vec<Token>, Option<Spare>),
+    Syncing(Token, Option<Spare>),
 }
 
 /// The files and what is being done about them.
@@ -115,6 +146,8 @@ pub(super) struct JournalFiles {
     next: Next,
     reserve: Reserve,
     removal: Removal,
+    spares: Spares,
+    filling: Filling,
     /// The owner was told that the disk is full.
     full: bool,
     reserve_retry_ns: u64,
@@ -137,6 +170,7 @@ impl JournalFiles {
         sealed: VecDeque<OpenFile>,
         active: OpenFile,
         reserve: Option<FileId>,
+        spares: Spares,
         epochs: Random,
     ) -> Self {
         let next_number = active.number + 1;
@@ -147,6 +181,8 @@ impl JournalFiles {
             next: Next::None,
             reserve,
             removal: Removal::Idle,
+            spares,
+            filling: Filling::default(),
             full: false,
             reserve_retry_ns: 0,
             next_number,
@@ -154,7 +190,7 @@ impl JournalFiles {
         }
     }
 
-    /// Bytes of all files, the prepared one and the reserve included.
+    /// Bytes of all files: those prepared, the reserve and the spares included.
     pub(super) fn disk_bytes(&self, settings: &JournalSettings) -> u64 {
         let sealed: u64 = self.sealed.iter().map(|file| file.bytes).sum();
         let next = match &self.next {
@@ -165,7 +201,7 @@ impl JournalFiles {
             Reserve::Present { .. } | Reserve::Syncing { .. } => settings.reserve_bytes,
             _ => 0,
         };
-        sealed + self.active.bytes + next + reserve
+        sealed + self.active.bytes + next + reserve + self.spares.bytes()
     }
 
     /// The owner was told that the disk is full, and not yet that there is room again.
@@ -174,6 +210,20 @@ impl JournalFiles {
     }
 
     pub(super) fn find(&mut self, number: u64) -> Option<&mut OpenFile> {
+        if self.active.number == number {
+            return Some(&mut self.active);
+        }
+        self.sealed.iter_mut().find(|file| file.number == number)
+    }
+
+    /// As [`Self::find`], the prepared one too.
+    fn find_any(&mut self, number: u64) -> Option<&mut OpenFile> {
+        if let Next::Ready(file) = &mut self.next
+            && file.number == number
+        {
+            return Some(file);
+        }
+        // Looked for last: the borrow goes with the answer.
         if self.active.number == number {
             return Some(&mut self.active);
         }
@@ -228,37 +278,52 @@ impl JournalFiles {
         if !from_reserve && (missing || retry) {
             self.open_next(settings, ids, out);
         }
-        let due = self.wants_reserve(settings) && now.monotonic_ns >= self.reserve_retry_ns;
-        if due {
-            let id = ids.file();
-            let create = DiskOperation::Create {
-                file: id,
-                path: RESERVE_PATH.to_owned(),
-                preallocate: settings.reserve_bytes,
-            };
-            let token = ids.ask(Lane::Data, create, out);
-            self.reserve = Reserve::Creating { id, token };
+        if self.wants_reserve(settings) && now.monotonic_ns >= self.reserve_retry_ns {
+            self.make_reserve(settings, ids, out);
         }
-        self.remove_oldest(oldest_needed, ids, out, events);
+        self.remove_oldest(settings, oldest_needed, ids, out, events);
+    }
+
+    fn make_reserve(
+        &mut self,
+        settings: &JournalSettings,
+        ids: &mut Ids,
+        out: &mut Vec<DiskRequest>,
+    ) {
+        let path = RESERVE_PATH.to_owned();
+        let (id, make) = match self.spares.take_with(settings.reserve_bytes) {
+            Some(spare) => {
+                let (from, to) = (spare.path, path);
+                (spare.id, DiskOperation::Rename { from, to })
+            }
+            None => {
+                let (file, preallocate) = (ids.file(), settings.reserve_bytes);
+                let create = DiskOperation::Create {
+                    file,
+                    path,
+                    preallocate,
+                };
+                (file, create)
+            }
+        };
+        let token = ids.ask(Lane::Data, make, out);
+        self.reserve = Reserve::Creating { id, token };
     }
 
     fn new_file(&mut self, id: FileId, bytes: u64) -> OpenFile {
         let number = self.next_number;
         self.next_number += 1;
         let epoch = self.epochs.next_u64();
-        let offset = FIRST_FRAME_OFFSET;
-        OpenFile {
-            number,
-            id,
-            epoch,
-            offset,
-            bytes,
-            readers: 0,
-            damaged: false,
-        }
+        OpenFile::new(number, id, epoch, bytes)
     }
 
     fn open_next(&mut self, settings: &JournalSettings, ids: &mut Ids, out: &mut Vec<DiskRequest>) {
+        if let Some(spare) = self.spares.take() {
+            let mut file = self.new_file(spare.id, spare.bytes);
+            file.written = spare.bytes;
+            self.next = write_header(file, Some(spare.path), ids, out);
+            return;
+        }
         let file = self.new_file(ids.file(), settings.file_bytes);
         let create = DiskOperation::Create {
             file: file.id,
@@ -266,11 +331,43 @@ impl JournalFiles {
             preallocate: settings.file_bytes,
         };
         let token = ids.ask(Lane::Data, create, out);
-        self.next = Next::Opening {
-            file,
-            token,
-            from_reserve: false,
-        };
+        self.next = Next::Opening { file, token };
+    }
+
+    /// Fills files with zeros ahead of their frames. `is_quiet`: the journal has little to do.
+    pub(super) fn fill(
+        &mut self,
+        now: Now,
+        settings: &JournalSettings,
+        is_quiet: bool,
+        ids: &mut Ids,
+        out: &mut Vec<DiskRequest>,
+    ) {
+        if is_quiet {
+            let files = std::iter::once(&self.active).chain(self.next.ready());
+            self.filling.poll(now, settings, files, ids, out);
+        }
+    }
+
+    /// When to fill on, if the journal has little to do until then.
+    pub(super) fn fill_deadline(&self, settings: &JournalSettings) -> Option<u64> {
+        let files = std::iter::once(&self.active).chain(self.next.ready());
+        self.filling.deadline(settings, files)
+    }
+
+    /// Zeros are on their way to where a frame of this length would go: it has to wait for them.
+    pub(super) fn is_filled_at(&self, length: u64) -> bool {
+        let end = self.active.offset + length;
+        self.filling.is_in_the_way(self.active.number, end)
+    }
+
+    /// A frame of this length goes into the active file: its place.
+    pub(super) fn place_frame(&mut self, length: u64) {
+        let active = &mut self.active;
+        active.offset += length;
+        active.bytes = active.bytes.max(active.offset);
+        active.written = active.written.max(active.offset);
+        self.filling.written_bytes += length;
     }
 
     /// The reserve comes after the next file.
@@ -290,21 +387,23 @@ impl JournalFiles {
         };
         self.reserve = Reserve::Missing;
         let file = self.new_file(id, settings.reserve_bytes);
-        let rename = DiskOperation::Rename {
-            from: RESERVE_PATH.to_owned(),
-            to: file_path(file.number),
-        };
-        let token = ids.ask(Lane::Data, rename, out);
-        self.next = Next::Opening {
-            file,
-            token,
-            from_reserve: true,
-        };
+        self.next = write_header(file, Some(RESERVE_PATH.to_owned()), ids, out);
         true
+    }
+
+    /// A released file gets another life if the next one would have to be created, or if there is
+    /// room in the budget. One that is not as long as others, or damaged, does not.
+    fn is_worth_keeping(&self, file: &OpenFile, settings: &JournalSettings) -> bool {
+        let within = self.disk_bytes(settings) <= settings.budget_bytes;
+        file.bytes == settings.file_bytes
+            && !file.damaged
+            && self.spares.count() < settings.spare_files
+            && (within || self.spares.count() == 0)
     }
 
     fn remove_oldest(
         &mut self,
+        settings: &JournalSettings,
         oldest_needed: Option<u64>,
         ids: &mut Ids,
         out: &mut Vec<DiskRequest>,
@@ -317,28 +416,37 @@ impl JournalFiles {
         let Some(oldest) = self.sealed.front() else {
             return;
         };
-        if oldest.number >= needed || oldest.readers > 0 {
+        if oldest.number >= needed || oldest.readers > 0 || self.filling.holds(oldest.number) {
             return;
         }
-        let path = file_path(oldest.number);
-        let unlink = if oldest.damaged {
-            DiskOperation::Rename {
-                to: format!("{path}.damaged"),
-                from: path,
-            }
-        } else {
-            DiskOperation::Remove { path }
+        let keep = self.is_worth_keeping(oldest, settings);
+        let Some(oldest) = self.sealed.pop_front() else {
+            return;
         };
-        let close = DiskOperation::Close { file: oldest.id };
-        let tokens = vec![
-            ids.ask(Lane::Data, close, out),
-            ids.ask(Lane::Data, unlink, out),
-        ];
-        self.removal = Removal::Unlinking(tokens);
+        let path = file_path(oldest.number);
+        let mut tokens = Vec::new();
+        let spare = keep.then(|| self.spares.name(&oldest));
+        let unlink = match &spare {
+            Some(spare) => DiskOperation::Rename {
+                to: spare.path.clone(),
+                from: path,
+            },
+            None => {
+                let close = DiskOperation::Close { file: oldest.id };
+                tokens.push(ids.ask(Lane::Data, close, out));
+                if oldest.damaged {
+                    let to = format!("{path}.damaged");
+                    DiskOperation::Rename { to, from: path }
+                } else {
+                    DiskOperation::Remove { path }
+                }
+            }
+        };
+        tokens.push(ids.ask(Lane::Data, unlink, out));
+        self.removal = Removal::Unlinking(tokens, spare);
         events.push(JournalEvent::FileReleased {
             file: oldest.number,
         });
-        self.sealed.pop_front();
     }
 
     /// Takes a completion if it is about files.
@@ -363,6 +471,10 @@ impl JournalFiles {
             FileOutcome::NotMine => self.complete_removal(token, error, ids, out),
             other => other,
         };
+        let outcome = match outcome {
+            FileOutcome::NotMine => self.complete_filling(now, token, error, settings),
+            other => other,
+        };
         let ready = matches!(self.next, Next::Ready(_));
         let reserved =
             settings.reserve_bytes == 0 || matches!(self.reserve, Reserve::Present { .. });
@@ -384,16 +496,12 @@ impl JournalFiles {
         events: &mut Vec<JournalEvent>,
     ) -> FileOutcome {
         match std::mem::replace(&mut self.next, Next::None) {
-            Next::Opening {
-                file,
-                token: asked,
-                from_reserve,
-            } if asked == token => match error {
+            Next::Opening { file, token: asked } if asked == token => match error {
                 None => {
-                    self.next = start_file(file, ids, out);
+                    self.next = write_header(file, None, ids, out);
                     FileOutcome::Fine
                 }
-                Some(DiskError::NoSpace) if !from_reserve => {
+                Some(DiskError::NoSpace) => {
                     let until_ns = now.after_ns(settings.space_retry_ns);
                     self.next = Next::Waiting { until_ns };
                     self.say_full(events);
@@ -401,15 +509,23 @@ impl JournalFiles {
                 }
                 Some(error) => FileOutcome::Broken(format!("preparing a file: {error}")),
             },
-            Next::Writing { file, mut waiting } if waiting.contains(&token) => {
+            Next::Writing {
+                file,
+                mut waiting,
+                other_name,
+            } if waiting.contains(&token) => {
                 if let Some(error) = error {
                     return FileOutcome::Broken(format!("preparing a file: {error}"));
                 }
                 waiting.retain(|asked| *asked != token);
-                self.next = if waiting.is_empty() {
-                    Next::Ready(file)
-                } else {
-                    Next::Writing { file, waiting }
+                self.next = match other_name {
+                    _ if !waiting.is_empty() => Next::Writing {
+                        file,
+                        waiting,
+                        other_name,
+                    },
+                    Some(name) => give_name(file, name, ids, out),
+                    None => Next::Ready(file),
                 };
                 FileOutcome::Fine
             }
@@ -457,6 +573,32 @@ impl JournalFiles {
         }
     }
 
+    fn complete_filling(
+        &mut self,
+        now: Now,
+        token: Token,
+        error: Option<&DiskError>,
+        settings: &JournalSettings,
+    ) -> FileOutcome {
+        let has_room = error != Some(&DiskError::NoSpace);
+        match self.filling.complete(now, token, has_room, settings) {
+            None => FileOutcome::NotMine,
+            // A failed sync may have hidden a failed frame.
+            Some(_) if error.is_some() && has_room => {
+                let reason = error.map_or_else(String::new, ToString::to_string);
+                FileOutcome::Broken(format!("filling a file: {reason}"))
+            }
+            Some(done) => {
+                if let Some((file, written)) = done
+                    && let Some(file) = self.find_any(file)
+                {
+                    file.written = file.written.max(written);
+                }
+                FileOutcome::Fine
+            }
+        }
+    }
+
     fn say_full(&mut self, events: &mut Vec<JournalEvent>) {
         if !self.full {
             self.full = true;
@@ -472,16 +614,21 @@ impl JournalFiles {
         out: &mut Vec<DiskRequest>,
     ) -> FileOutcome {
         let done = match &mut self.removal {
-            Removal::Unlinking(waiting) if waiting.contains(&token) => {
+            Removal::Unlinking(waiting, spare) if waiting.contains(&token) => {
                 waiting.retain(|asked| *asked != token);
                 if waiting.is_empty() {
+                    let spare = spare.take();
                     let path = JOURNAL_DIRECTORY.to_owned();
                     let sync = DiskOperation::SyncDirectory { path };
-                    self.removal = Removal::Syncing(ids.ask(Lane::Data, sync, out));
+                    self.removal = Removal::Syncing(ids.ask(Lane::Data, sync, out), spare);
                 }
                 true
             }
-            Removal::Syncing(asked) if *asked == token => {
+            Removal::Syncing(asked, spare) if *asked == token => {
+                // Only now: a crash could give an unsynced one its old name back.
+                if let Some(spare) = spare.take() {
+                    self.spares.push(spare);
+                }
                 self.removal = Removal::Idle;
                 // There may be room now.
                 if let Next::Waiting { until_ns } = &mut self.next {
@@ -499,9 +646,15 @@ impl JournalFiles {
     }
 }
 
-/// Header, sync, and the directory: in one go, since the lane keeps the order within a file and
-/// the name needs no content.
-fn start_file(file: OpenFile, ids: &mut Ids, out: &mut Vec<DiskRequest>) -> Next {
+/// Writes the header and syncs it. A file that has its name already is made durable in one go,
+/// since the name needs no content: without frames it means nothing. One that had a life gets its
+/// name when the header is durable, or recovery would read the earlier life under the new name.
+fn write_header(
+    file: OpenFile,
+    other_name: Option<String>,
+    ids: &mut Ids,
+    out: &mut Vec<DiskRequest>,
+) -> Next {
     let header = FileHeader {
         number: file.number,
         epoch: file.epoch,
@@ -511,13 +664,34 @@ fn start_file(file: OpenFile, ids: &mut Ids, out: &mut Vec<DiskRequest>) -> Next
         offset: 0,
         chunks: vec![header.encode()],
     };
-    let directory = DiskOperation::SyncDirectory {
-        path: JOURNAL_DIRECTORY.to_owned(),
-    };
-    let waiting = vec![
+    let mut waiting = vec![
         ids.ask(Lane::Data, write, out),
         ids.ask(Lane::Data, DiskOperation::Sync { file: file.id }, out),
-        ids.ask(Lane::Data, directory, out),
     ];
-    Next::Writing { file, waiting }
+    if other_name.is_none() {
+        waiting.push(ids.ask(Lane::Data, sync_directory(), out));
+    }
+    Next::Writing {
+        file,
+        waiting,
+        other_name,
+    }
+}
+
+fn give_name(file: OpenFile, from: String, ids: &mut Ids, out: &mut Vec<DiskRequest>) -> Next {
+    let to = file_path(file.number);
+    let waiting = vec![
+        ids.ask(Lane::Data, DiskOperation::Rename { from, to }, out),
+        ids.ask(Lane::Data, sync_directory(), out),
+    ];
+    Next::Writing {
+        file,
+        waiting,
+        other_name: None,
+    }
+}
+
+fn sync_directory() -> DiskOperation {
+    let path = JOURNAL_DIRECTORY.to_owned();
+    DiskOperation::SyncDirectory { path }
 }

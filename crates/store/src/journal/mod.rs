@@ -12,12 +12,15 @@ use bytes::Bytes;
 mod copies;
 pub mod file;
 mod files;
+mod filling;
 pub mod frame;
 pub mod record;
 mod recovered;
 mod recovery;
+mod renewal;
 mod replay;
 mod retention;
+mod spares;
 mod writer;
 
 pub use record::Reference;
@@ -48,6 +51,17 @@ pub const DEFAULT_PIPELINE_BYTES: u64 = 256 << 10;
 pub const DEFAULT_LAZY_NS: u64 = 250_000_000;
 /// An idle journal writes one empty frame after this long, to prove the frame before it synced.
 pub const DEFAULT_IDLE_FRAME_NS: u64 = 100_000_000;
+/// Released files that are kept for another life, instead of being removed, as long as the journal
+/// stays within its budget: blocks that were written before take a frame and its sync in half the
+/// time of blocks that were only reserved.
+pub const DEFAULT_SPARE_FILES: usize = 8;
+/// Files that never had a life are filled with zeros ahead of use once a run has written this much:
+/// a server with little to do leaves the disk alone.
+pub const DEFAULT_FILL_AFTER_BYTES: u64 = 256 << 10;
+/// Zeros written and synced at once.
+pub const DEFAULT_FILL_BYTES: u64 = 1 << 20;
+/// Between two such writes.
+pub const DEFAULT_FILL_PAUSE_NS: u64 = 2_000_000;
 /// While the disk is full, preallocation is tried again this often.
 pub const DEFAULT_SPACE_RETRY_NS: u64 = 1_000_000_000;
 
@@ -145,7 +159,7 @@ pub enum JournalEvent {
     /// The journal is above its budget, or the disk is full, and these groups keep its oldest file:
     /// checkpoint them.
     NeedCheckpoint { groups: Vec<GroupId> },
-    /// Nobody needs this file any more; it is being removed. Positions in it are void.
+    /// Nobody needs this file any more; it is removed or gets another life. Positions in it are void.
     FileReleased { file: u64 },
 }
 
@@ -161,6 +175,10 @@ pub struct JournalSettings {
     pub lazy_ns: u64,
     pub idle_frame_ns: u64,
     pub space_retry_ns: u64,
+    pub spare_files: usize,
+    pub fill_after_bytes: u64,
+    pub fill_bytes: u64,
+    pub fill_pause_ns: u64,
 }
 
 impl Default for JournalSettings {
@@ -175,6 +193,10 @@ impl Default for JournalSettings {
             lazy_ns: DEFAULT_LAZY_NS,
             idle_frame_ns: DEFAULT_IDLE_FRAME_NS,
             space_retry_ns: DEFAULT_SPACE_RETRY_NS,
+            spare_files: DEFAULT_SPARE_FILES,
+            fill_after_bytes: DEFAULT_FILL_AFTER_BYTES,
+            fill_bytes: DEFAULT_FILL_BYTES,
+            fill_pause_ns: DEFAULT_FILL_PAUSE_NS,
         }
     }
 }

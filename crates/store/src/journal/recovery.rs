@@ -1,30 +1,27 @@
-//! Reads the journal back at start and makes it fit to write again. What the frames mean together
-//! is `replay.rs`; this file asks the disk.
+//! Reads the journal back at start. What the frames mean together is `replay.rs`, how the journal
+//! is made fit to write again `renewal.rs`; this file asks the disk.
 
-use super::copies::{CopyRun, CopySource};
+use super::copies::CopyRun;
 use super::file::{
     FIRST_FRAME_OFFSET, FORMAT_NEW_PATH, FORMAT_PATH, FileHeader, FormatFile, JOURNAL_DIRECTORY,
-    RESERVE_PATH, file_number, file_path,
+    RESERVE_PATH, file_number, file_path, spare_number, spare_path,
 };
-use super::files::{Ids, JournalFiles, OpenFile};
+use super::files::{Ids, OpenFile};
 use super::frame::{self, FRAME_HEAD_BYTES, FRAME_MAGIC};
 use super::record::read_u32;
-use super::recovered::{Damage, Progress, Recovered, RecoveryError, RecoverySettings};
+use super::recovered::{Damage, Progress, RecoveryError, RecoverySettings};
 use super::replay::Replay;
-use super::retention::{HardStates, Retention};
-use super::writer::OpenJournal;
-use super::{FORMAT_VERSION, FRAME_ALIGNMENT, Journal};
+use super::spares::{Spare, Spares};
+use super::{FORMAT_VERSION, FRAME_ALIGNMENT};
 use crate::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane, Token,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use millrace_clock::{Now, Random};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Bytes asked for in one read: what a start holds of the journal, and a frame more.
 const READ_BYTES: u64 = 4 << 20;
-/// Reads of a frame that is to be copied, before the start gives up.
-const COPY_ATTEMPTS_MAX: u8 = 4;
 /// Reads of a small piece, before it counts as unreadable: a passing fault must not cost entries.
 const READ_ATTEMPTS_MAX: u8 = 8;
 /// After a failed read the range is read again in pieces of this size, to lose no more than needed.
@@ -34,7 +31,7 @@ const RETRY_READ_BYTES: u64 = 64 << 10;
 const FORMAT_READ_BYTES: u32 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+pub(super) enum Step {
     MakeRoot,
     MakeJournal,
     SyncRoot,
@@ -53,12 +50,15 @@ enum Step {
     OpenReserve,
     CloseShortReserve,
     RemoveShortReserve,
+    OpenSpare,
+    CloseSpare,
+    RemoveSpare,
     OpenFile,
     ReadFile,
     CreateActive,
-    TakeReserve,
     WriteHeader,
     SyncHeader,
+    NameActive,
     SyncName,
     ReadCopy,
     WriteCopy,
@@ -99,28 +99,35 @@ impl Reading {
 /// the end of a prefix.
 #[derive(Debug)]
 pub struct Recovery {
-    settings: RecoverySettings,
-    ids: Ids,
-    epochs: Random,
-    step: Step,
+    pub(super) settings: RecoverySettings,
+    pub(super) ids: Ids,
+    pub(super) epochs: Random,
+    pub(super) step: Step,
     asked: Token,
     format_id: FileId,
-    has_format: bool,
-    server_id: String,
+    pub(super) has_format: bool,
+    pub(super) server_id: String,
     /// Files still to be opened, by number.
     names: VecDeque<u64>,
     has_reserve: bool,
-    reserve: Option<FileId>,
-    scanned: VecDeque<OpenFile>,
+    pub(super) reserve: Option<FileId>,
+    /// Spares still to be opened, by number, and those that are.
+    spare_names: VecDeque<u64>,
+    pub(super) spares: Spares,
+    /// The spare being opened.
+    spare: Option<Spare>,
+    pub(super) scanned: VecDeque<OpenFile>,
     reading: Reading,
-    replay: Replay,
-    active: Option<OpenFile>,
-    copies: Option<CopyRun>,
-    copy_attempts: u8,
-    next_frame: u64,
+    pub(super) replay: Replay,
+    pub(super) active: Option<OpenFile>,
+    /// The name that the active file has until its header is durable.
+    pub(super) active_name: Option<String>,
+    pub(super) copies: Option<CopyRun>,
+    pub(super) copy_attempts: u8,
+    pub(super) next_frame: u64,
 }
 
-type Outcome = Result<Option<DiskOperation>, RecoveryError>;
+pub(super) type Outcome = Result<Option<DiskOperation>, RecoveryError>;
 
 impl Recovery {
     /// Begins; asks for the first disk work.
@@ -144,10 +151,14 @@ impl Recovery {
             names: VecDeque::new(),
             has_reserve: false,
             reserve: None,
+            spare_names: VecDeque::new(),
+            spares: Spares::default(),
+            spare: None,
             scanned: VecDeque::new(),
             reading: Reading::default(),
             replay: Replay::default(),
             active: None,
+            active_name: None,
             copies: None,
             copy_attempts: 0,
             next_frame: 1,
@@ -186,8 +197,10 @@ impl Recovery {
             // Short of its size, or not there any more: it is made again later.
             (Step::OpenReserve, Err(_)) => {
                 self.has_reserve = false;
-                self.open_next_file()
+                self.reserve = None;
+                self.open_next_spare()
             }
+            (Step::OpenSpare, Err(_)) => self.open_next_spare(),
             (step, Err(error)) => Err(RecoveryError::Disk {
                 step: format!("{step:?}"),
                 reason: error.to_string(),
@@ -197,7 +210,7 @@ impl Recovery {
         }
     }
 
-    fn go(&mut self, step: Step, operation: DiskOperation) -> Outcome {
+    pub(super) fn go(&mut self, step: Step, operation: DiskOperation) -> Outcome {
         self.step = step;
         Ok(Some(operation))
     }
@@ -282,6 +295,7 @@ impl Recovery {
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
         numbers.sort_unstable();
         self.names = numbers.into();
+        self.spare_names = names.iter().filter_map(|name| spare_number(name)).collect();
         self.has_reserve = names
             .iter()
             .any(|name| RESERVE_PATH.ends_with(name.as_str()));
@@ -346,7 +360,7 @@ impl Recovery {
 
     fn open_reserve(&mut self) -> Outcome {
         if !self.has_reserve {
-            return self.open_next_file();
+            return self.open_next_spare();
         }
         let file = self.ids.file();
         self.reserve = Some(file);
@@ -362,19 +376,33 @@ impl Recovery {
                 let DiskReply::Opened { length } = *reply else {
                     return Err(confused(step));
                 };
-                if length >= self.settings.journal.reserve_bytes {
-                    return self.open_next_file();
+                // What a failed journal of this run asked for may still reach its files.
+                let first = self.settings.attempt == 0;
+                if first && length >= self.settings.journal.reserve_bytes {
+                    return self.open_next_spare();
                 }
                 match self.reserve.take() {
                     Some(file) => self.go(Step::CloseShortReserve, DiskOperation::Close { file }),
-                    None => self.open_next_file(),
+                    None => self.open_next_spare(),
                 }
             }
             Step::CloseShortReserve => self.go(
                 Step::RemoveShortReserve,
                 DiskOperation::Remove { path: reserve },
             ),
-            Step::RemoveShortReserve => self.open_next_file(),
+            Step::RemoveShortReserve | Step::RemoveSpare => self.open_next_spare(),
+            Step::OpenSpare => {
+                let DiskReply::Opened { length } = *reply else {
+                    return Err(confused(step));
+                };
+                self.spare_opened(length)
+            }
+            Step::CloseSpare => match self.spare.take() {
+                Some(Spare { path, .. }) => {
+                    self.go(Step::RemoveSpare, DiskOperation::Remove { path })
+                }
+                None => self.open_next_spare(),
+            },
             Step::OpenFile => {
                 let DiskReply::Opened { length } = *reply else {
                     return Err(confused(step));
@@ -389,19 +417,47 @@ impl Recovery {
         }
     }
 
+    fn open_next_spare(&mut self) -> Outcome {
+        let Some(number) = self.spare_names.pop_front() else {
+            return self.open_next_file();
+        };
+        self.spares.note_number(number);
+        let (id, path) = (self.ids.file(), spare_path(number));
+        self.spare = Some(Spare {
+            id,
+            path: path.clone(),
+            bytes: 0,
+        });
+        self.go(Step::OpenSpare, DiskOperation::Open { file: id, path })
+    }
+
+    fn spare_opened(&mut self, length: u64) -> Outcome {
+        let Some(spare) = &mut self.spare else {
+            return self.open_next_spare();
+        };
+        spare.bytes = length;
+        // As with the reserve.
+        let reusable = self.settings.attempt == 0
+            && length == self.settings.journal.file_bytes
+            && self.spares.count() < self.settings.journal.spare_files;
+        if !reusable {
+            let file = spare.id;
+            return self.go(Step::CloseSpare, DiskOperation::Close { file });
+        }
+        if let Some(spare) = self.spare.take() {
+            self.spares.push(spare);
+        }
+        self.open_next_spare()
+    }
+
     fn open_next_file(&mut self) -> Outcome {
         let Some(number) = self.names.pop_front() else {
             return self.create_active();
         };
         let id = self.ids.file();
         self.scanned.push_back(OpenFile {
-            number,
-            id,
-            epoch: 0,
             offset: 0,
-            bytes: 0,
-            readers: 0,
-            damaged: false,
+            ..OpenFile::new(number, id, 0, 0)
         });
         self.go(
             Step::OpenFile,
@@ -532,217 +588,9 @@ impl Recovery {
             }
         }
     }
-
-    /// A new file for all that is not proven: nothing is ever appended to an old one.
-    fn create_active(&mut self) -> Outcome {
-        let number = self.scanned.back().map_or(1, |file| file.number + 1);
-        let remainder = self.replay.end();
-        let epoch = self.epochs.next_u64();
-        let (base, first) = (remainder.base, remainder.next_number);
-        let copies = CopyRun::new((number, epoch), base, first, remainder.unproven);
-        let offset = copies.end_offset();
-        self.next_frame = copies.next_number();
-        self.copies = Some(copies);
-        let bytes = self.settings.journal.file_bytes.max(offset);
-        let id = self.ids.file();
-        self.active = Some(OpenFile {
-            number,
-            id,
-            epoch,
-            offset,
-            bytes,
-            readers: 0,
-            damaged: false,
-        });
-        let path = file_path(number);
-        self.go(
-            Step::CreateActive,
-            DiskOperation::Create {
-                file: id,
-                path,
-                preallocate: bytes,
-            },
-        )
-    }
-
-    fn take_reserve(&mut self) -> Outcome {
-        let reserve_bytes = self.settings.journal.reserve_bytes;
-        let (Some(reserve), Some(active)) = (self.reserve.take(), self.active.as_mut()) else {
-            let reason = DiskError::NoSpace.to_string();
-            return Err(RecoveryError::Disk {
-                step: "creating a journal file".to_owned(),
-                reason,
-            });
-        };
-        active.id = reserve;
-        active.bytes = reserve_bytes.max(active.offset);
-        let rename = DiskOperation::Rename {
-            from: RESERVE_PATH.to_owned(),
-            to: file_path(active.number),
-        };
-        self.go(Step::TakeReserve, rename)
-    }
-
-    fn advance_active(&mut self, step: Step) -> Outcome {
-        let Some(active) = &self.active else {
-            return Err(confused(step));
-        };
-        let (file, number, epoch) = (active.id, active.number, active.epoch);
-        match step {
-            Step::CreateActive | Step::TakeReserve => {
-                let chunks = vec![FileHeader { number, epoch }.encode()];
-                self.go(
-                    Step::WriteHeader,
-                    DiskOperation::Write {
-                        file,
-                        offset: 0,
-                        chunks,
-                    },
-                )
-            }
-            Step::WriteHeader => self.go(Step::SyncHeader, DiskOperation::Sync { file }),
-            Step::SyncHeader => {
-                let path = JOURNAL_DIRECTORY.to_owned();
-                self.go(Step::SyncName, DiskOperation::SyncDirectory { path })
-            }
-            Step::SyncName => self.copy_next(),
-            Step::WriteCopy if self.copies.as_ref().is_some_and(|run| !run.is_ended()) => {
-                self.copy_next()
-            }
-            Step::WriteCopy => self.go(Step::SyncCopies, DiskOperation::Sync { file }),
-            Step::SyncCopies => self.cut_tail(),
-            _ => {
-                self.step = Step::Finished;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Reads what the next copied frame repeats; there may be nothing to read.
-    fn copy_next(&mut self) -> Outcome {
-        let source = self.copies.as_ref().and_then(CopyRun::source);
-        let Some(CopySource {
-            file,
-            offset,
-            length,
-        }) = source
-        else {
-            return self.copy_write(&Bytes::new());
-        };
-        let found = self.scanned.iter().find(|open| open.number == file);
-        let Some(file) = found.map(|open| open.id) else {
-            return Err(confused(Step::ReadCopy));
-        };
-        let read = DiskOperation::Read {
-            file,
-            offset,
-            length,
-        };
-        self.go(Step::ReadCopy, read)
-    }
-
-    fn copy_read(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
-        match result {
-            Ok(DiskReply::Data(payloads)) => self.copy_write(&payloads),
-            Ok(_) => Err(confused(Step::ReadCopy)),
-            Err(error) => self.copy_again(&error.to_string()),
-        }
-    }
-
-    /// It was readable a moment ago: a passing fault, or the start fails and nothing is changed.
-    fn copy_again(&mut self, reason: &str) -> Outcome {
-        self.copy_attempts += 1;
-        if self.copy_attempts < COPY_ATTEMPTS_MAX {
-            return self.copy_next();
-        }
-        Err(RecoveryError::Disk {
-            step: "reading what is not proven yet".to_owned(),
-            reason: reason.to_owned(),
-        })
-    }
-
-    fn copy_write(&mut self, payloads: &Bytes) -> Outcome {
-        let (Some(copies), Some(active)) = (&mut self.copies, &self.active) else {
-            return Err(confused(Step::WriteCopy));
-        };
-        let (file, offset) = (active.id, copies.offset);
-        let Some(chunks) = copies.encode_next(payloads) else {
-            return self.copy_again("the bytes are not those that were found before");
-        };
-        self.copy_attempts = 0;
-        let write = DiskOperation::Write {
-            file,
-            offset,
-            chunks,
-        };
-        self.go(Step::WriteCopy, write)
-    }
-
-    /// Gives back what the last file reserved and did not use; its void frames go with it.
-    fn cut_tail(&mut self) -> Outcome {
-        let whole = |file: &&mut OpenFile| file.offset > 0 && file.offset < file.bytes;
-        let Some(file) = self.scanned.back_mut().filter(whole) else {
-            self.step = Step::Finished;
-            return Ok(None);
-        };
-        file.bytes = file.offset;
-        let (file, length) = (file.id, file.offset);
-        self.go(Step::CutTail, DiskOperation::Truncate { file, length })
-    }
-
-    fn finish(&mut self) -> Option<Recovered> {
-        let mut replay = std::mem::take(&mut self.replay);
-        for found in self.copies.take()?.copied {
-            replay.apply(found);
-        }
-        let (logs, report) = replay.finish();
-        for damage in &report {
-            let hurt = self
-                .scanned
-                .iter_mut()
-                .find(|file| file.number == damage.file());
-            if let Some(file) = hurt {
-                file.damaged = true;
-            }
-        }
-        let (mut retention, mut hard_states) = (Retention::default(), HardStates::default());
-        let mut groups = BTreeMap::new();
-        for (group, log) in logs {
-            for (index, file) in log.entry_places() {
-                retention.entry(group, index, file);
-            }
-            if let Some((state, file)) = log.hard_state {
-                retention.hard_state(group, file);
-                hard_states.set(group, state);
-            }
-            if let Some((checkpoint, file)) = &log.checkpoint {
-                retention.checkpoint(group, checkpoint.index, *file);
-            }
-            groups.insert(group, log.finish());
-        }
-        let active = self.active.take()?;
-        let sealed = std::mem::take(&mut self.scanned);
-        let epochs = self.epochs.clone();
-        let journal = Journal::open(OpenJournal {
-            settings: self.settings.journal.clone(),
-            ids: std::mem::replace(&mut self.ids, Ids::new(self.settings.attempt)),
-            files: JournalFiles::new(sealed, active, self.reserve.take(), epochs),
-            retention,
-            hard_states,
-            next_frame: self.next_frame,
-        });
-        let server_id = self.server_id.clone();
-        Some(Recovered {
-            server_id,
-            fresh: !self.has_format,
-            groups,
-            journal,
-            report,
-        })
-    }
 }
 
-fn confused(step: Step) -> RecoveryError {
+pub(super) fn confused(step: Step) -> RecoveryError {
     let reason = "the disk gave an answer of the wrong kind".to_owned();
     RecoveryError::Disk {
         step: format!("{step:?}"),

@@ -186,10 +186,12 @@ impl Journal {
             }
             self.write_frame(now, count, 0, out);
         }
+        // Zeros in the way are a matter of a moment, and of no use to a full disk.
+        let exhausted = self.stalled && !self.fits(self.next_frame_size().1);
         self.files.poll(
             now,
             &self.settings,
-            self.stalled,
+            exhausted,
             self.retention.oldest_needed(),
             &mut self.ids,
             out,
@@ -197,6 +199,15 @@ impl Journal {
         );
         self.sync_on_interval(now, out);
         self.prove_when_idle(now, out);
+        let is_quiet = self.is_quiet();
+        self.files
+            .fill(now, &self.settings, is_quiet, &mut self.ids, out);
+    }
+
+    /// Little is on its way: there is time for what makes later frames faster.
+    fn is_quiet(&self) -> bool {
+        self.queued_bytes < self.settings.pipeline_bytes
+            && self.in_flight.len() < MAX_FRAMES_IN_FLIGHT
     }
 
     /// Makes what waits for a frame due at once: the server stops. Follow with [`Self::poll`].
@@ -252,7 +263,7 @@ impl Journal {
     /// Makes sure that the active file takes a frame of this length; `false`: not yet.
     fn make_room(&mut self, length: u64, out: &mut Vec<DiskRequest>) -> bool {
         if self.fits(length) {
-            return true;
+            return !self.files.is_filled_at(length);
         }
         if !self.in_flight.is_empty() || self.interval.under_way.is_some() {
             return false;
@@ -266,7 +277,7 @@ impl Journal {
             return false;
         }
         self.ask_for_checkpoints();
-        true
+        !self.files.is_filled_at(length)
     }
 
     fn ask_for_checkpoints(&mut self) {
@@ -299,7 +310,7 @@ impl Journal {
             .into_iter()
             .map(|queued| (queued.ticket, queued.record))
             .unzip();
-        let active = &mut self.files.active;
+        let active = &self.files.active;
         let number = self.next_frame;
         self.next_frame += 1;
         let head = FrameHead {
@@ -311,8 +322,7 @@ impl Journal {
         };
         let encoded = frame::encode(head, active.offset, &records);
         let (file, id, offset) = (active.number, active.id, active.offset);
-        active.offset += encoded.length;
-        active.bytes = active.bytes.max(active.offset);
+        self.files.place_frame(encoded.length);
         let written = tickets.iter().zip(&records).zip(&encoded.payload_offsets);
         let records = written.map(|((ticket, record), offset)| Written {
             ticket: *ticket,
@@ -371,8 +381,11 @@ impl Journal {
         if !due || !self.is_idle() {
             return;
         }
-        if self.make_room(frame::frame_length(0, 0), out) {
+        let length = frame::frame_length(0, 0);
+        if self.make_room(length, out) {
             self.write_frame(now, 0, FLAG_IDLE, out);
+        } else if self.fits(length) {
+            self.idle_deadline_ns = Some(now.after_ns(self.settings.idle_frame_ns));
         } else {
             // The first frame of the next file will prove it.
             self.idle_deadline_ns = None;
@@ -533,10 +546,12 @@ impl Journal {
             .interval
             .deadline_ns
             .filter(|_| self.interval.under_way.is_none());
+        let fill = self.files.fill_deadline(&self.settings);
         [
             lazy,
             idle,
             interval,
+            fill.filter(|_| self.is_quiet()),
             self.files.next_deadline(&self.settings),
         ]
         .into_iter()
