@@ -6,16 +6,33 @@ use millrace_clock::Now;
 use crate::broker::Broker;
 use crate::effects::BrokerEffect;
 use crate::ids::{AccountId, ConnectionId, EndpointId};
+use crate::reserved::SYSTEM_QUEUE;
 use crate::subscription::{Owner, Subscription};
 
 impl Broker {
     /// Subscribes a receiver inside the server. The same triple twice counts once.
     pub fn bind(&mut self, account: AccountId, filter: &[u8], endpoint: EndpointId) {
+        self.bind_in(account, filter, None, endpoint);
+    }
+
+    /// As [`Self::bind`], as a member of the queue group that servers use among themselves: of several
+    /// receivers one gets each message.
+    pub fn bind_shared(&mut self, account: AccountId, filter: &[u8], endpoint: EndpointId) {
+        self.bind_in(account, filter, Some(SYSTEM_QUEUE), endpoint);
+    }
+
+    fn bind_in(
+        &mut self,
+        account: AccountId,
+        filter: &[u8],
+        queue: Option<&[u8]>,
+        endpoint: EndpointId,
+    ) {
         let triple = (account, Box::from(filter), endpoint);
         if self.bindings.contains_key(&triple) || self.accounts.get(account).is_none() {
             return;
         }
-        let record = Subscription::new(Owner::Endpoint(endpoint), account, filter, None, b"");
+        let record = Subscription::new(Owner::Endpoint(endpoint), account, filter, queue, b"");
         let key = self.add_subscription(record);
         self.bindings.insert(triple, key);
     }

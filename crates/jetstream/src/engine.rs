@@ -330,10 +330,19 @@ impl JetStream {
             }
             return;
         }
-        let Some(id) = endpoint.stream() else {
+        let id = match endpoint {
+            Endpoint::Origin(origin) | Endpoint::OriginAnswer(origin) => {
+                self.shared.reader_of(origin)
+            }
+            _ => endpoint.stream(),
+        };
+        let Some(id) = id else {
             return;
         };
-        if self.streams.get(&id).is_some_and(Stream::is_starting) {
+        let starting = self.streams.get(&id).is_some_and(|stream| {
+            stream.is_starting() && !stream.takes_while_starting(endpoint, &message)
+        });
+        if starting {
             self.with_stream(now, id, out, effects, |stream, turn| {
                 stream.park_message(turn, endpoint, message);
             });
@@ -344,6 +353,12 @@ impl JetStream {
                 let request = PendingRequest { account, message };
                 api::direct_get(self, now, stream, &request, out, effects);
                 self.with_stream(now, stream, out, effects, Stream::poll_store);
+            }
+            Endpoint::Origin(_) | Endpoint::OriginAnswer(_) => {
+                self.with_stream(now, id, out, effects, |stream, turn| {
+                    stream.origin_input(turn, endpoint, message);
+                    stream.poll_store(turn);
+                });
             }
             Endpoint::Ingest(id) => {
                 self.with_stream(now, id, out, effects, |stream, turn| {
@@ -519,6 +534,8 @@ impl JetStream {
                 account.streams.remove(&stream.name);
             }
             self.leave_parking(now, &mut stream, out, effects);
+            let origin = (stream.account, stream.name.clone());
+            self.origin_changed(now, origin, false, out, effects);
             if let Some(request) = request {
                 let outcome = Outcome::StreamDeleted { name: stream.name };
                 self.shared.finished.push((request, outcome));
@@ -564,6 +581,7 @@ impl JetStream {
                 let finished = waiting.map(|request| (request, outcome.clone()));
                 self.shared.finished.extend(finished);
             }
+            self.origin_changed(now, key, true, out, effects);
         }
     }
 

@@ -69,7 +69,10 @@ impl JetStream {
                 | Endpoint::Ack(id)
                 | Endpoint::NextRequest(id)
                 | Endpoint::FlowControl(id) => self.is_applying(*id),
-                Endpoint::Ingest(_) | Endpoint::Api => false,
+                Endpoint::Ingest(_)
+                | Endpoint::Api
+                | Endpoint::Origin(_)
+                | Endpoint::OriginAnswer(_) => false,
             },
             _ => false,
         }

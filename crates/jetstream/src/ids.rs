@@ -36,6 +36,10 @@ impl From<GroupId> for StreamId {
     }
 }
 
+/// An attempt of a mirror or source to read its origin. Never used twice in a server run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OriginId(pub u64);
+
 /// What a subscription of this room is for. The broker sees only its number ([`Endpoint::to_number`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
@@ -51,6 +55,10 @@ pub enum Endpoint {
     NextRequest(StreamId),
     /// Answers of push subscribers to flow control.
     FlowControl(StreamId),
+    /// What the origin of a mirror or source delivers.
+    Origin(OriginId),
+    /// Its answer to the request for a consumer.
+    OriginAnswer(OriginId),
 }
 
 impl Endpoint {
@@ -67,15 +75,17 @@ impl Endpoint {
             Self::Ack(stream) => (3, stream.0),
             Self::NextRequest(stream) => (4, stream.0),
             Self::FlowControl(stream) => (5, stream.0),
+            Self::Origin(origin) => (6, origin.0),
+            Self::OriginAnswer(origin) => (7, origin.0),
         };
         (kind << Self::KIND_SHIFT) | (stream & Self::STREAM_MASK)
     }
 
-    /// The stream it belongs to.
+    /// The stream it belongs to; an origin's is known to `Shared`.
     #[must_use]
     pub const fn stream(self) -> Option<StreamId> {
         match self {
-            Self::Api => None,
+            Self::Api | Self::Origin(_) | Self::OriginAnswer(_) => None,
             Self::Ingest(stream)
             | Self::DirectGet(stream)
             | Self::Ack(stream)
@@ -95,6 +105,8 @@ impl Endpoint {
             3 => Self::Ack(stream),
             4 => Self::NextRequest(stream),
             5 => Self::FlowControl(stream),
+            6 => Self::Origin(OriginId(stream.0)),
+            7 => Self::OriginAnswer(OriginId(stream.0)),
             _ => return None,
         })
     }
@@ -114,6 +126,8 @@ mod tests {
                 Endpoint::Ack(stream),
                 Endpoint::NextRequest(stream),
                 Endpoint::FlowControl(stream),
+                Endpoint::Origin(OriginId(3)),
+                Endpoint::OriginAnswer(OriginId(3)),
             ] {
                 assert_eq!(Endpoint::from_number(endpoint.to_number()), Some(endpoint));
             }

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod io;
 mod meta;
 pub mod model;
+mod origin;
 pub mod outbound;
 pub mod publish;
 pub mod report;
@@ -29,7 +30,7 @@ mod totals;
 
 pub use changes::PurgeRequest;
 pub use engine::JetStream;
-pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, StreamId};
+pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, OriginId, StreamId};
 pub use io::{Durability, Effect, Input, LogLevel, Message};
 pub use outbound::{ClientFacts, ClientHandle, Outbound};
 pub use request::{Outcome, PendingRequest};

@@ -9,7 +9,7 @@ use millrace_store::staging::Staging;
 use millrace_store::stream::MemoryBudget;
 
 use crate::consumer::ConsumerEvent;
-use crate::ids::{AccountRef, StreamId};
+use crate::ids::{AccountRef, OriginId, StreamId};
 use crate::io::Effect;
 use crate::model::StorageKind;
 use crate::outbound::Outbound;
@@ -76,6 +76,11 @@ pub struct Shared {
     pub indexes_wanted: VecDeque<StreamId>,
     /// Streams whose start is over: what is parked before them goes on.
     pub started: Vec<StreamId>,
+    /// Names of the accounts, for what is told to other servers.
+    pub account_names: BTreeMap<AccountRef, String>,
+    /// Which stream an attempt to read an origin belongs to.
+    origins: BTreeMap<OriginId, StreamId>,
+    next_origin: u64,
     next_space: u32,
 }
 
@@ -116,8 +121,33 @@ impl Shared {
             consumers_expired: Vec::new(),
             indexes_wanted: VecDeque::new(),
             started: Vec::new(),
+            account_names: settings
+                .accounts
+                .iter()
+                .map(|account| (account.account, account.name.clone()))
+                .collect(),
+            origins: BTreeMap::new(),
+            next_origin: 0,
             next_space: first_space + 1,
         }
+    }
+
+    /// A new attempt of a stream to read an origin.
+    pub fn add_origin(&mut self, stream: StreamId) -> OriginId {
+        self.next_origin += 1;
+        let origin = OriginId(self.next_origin);
+        self.origins.insert(origin, stream);
+        origin
+    }
+
+    pub fn remove_origin(&mut self, origin: OriginId) {
+        self.origins.remove(&origin);
+    }
+
+    /// The stream that reads it; `None`: the attempt is over.
+    #[must_use]
+    pub fn reader_of(&self, origin: OriginId) -> Option<StreamId> {
+        self.origins.get(&origin).copied()
     }
 
     /// An id space that nobody else of this run uses.

@@ -612,7 +612,12 @@ fn bind(
 ) {
     let (account, number) = (AccountId(account.0), endpoint.to_number());
     if binds.insert((account, filter.to_vec(), number)) {
-        broker.bind(account, filter, EndpointId(number));
+        let receiver = EndpointId(number);
+        match endpoint {
+            // A stream and its mirrors answer in turn.
+            Endpoint::DirectGet(_) => broker.bind_shared(account, filter, receiver),
+            _ => broker.bind(account, filter, receiver),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::engine::{Account, JetStream};
 use crate::error::ErrorCode;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
-use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
+use crate::model::{ConsumerConfig, ConsumerInfo, SourceInfo, StreamConfig};
 use crate::outbound::Outbound;
 use crate::report::as_shown;
 use crate::request::{Outcome, PendingRequest};
@@ -290,6 +290,11 @@ impl ApiEngine for JetStream {
             store: &stream.store,
             is_changing: is_changing(stream),
         })
+    }
+
+    fn origins(&self, stream: StreamId, now: Now) -> Vec<SourceInfo> {
+        let stream = self.streams.get(&stream);
+        stream.map_or_else(Vec::new, |stream| stream.source_infos(now))
     }
 
     fn store_mut(&mut self, stream: StreamId) -> Option<&mut StreamStore> {

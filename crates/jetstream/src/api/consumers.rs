@@ -6,6 +6,7 @@ use super::dispatch::{CallResult, Progress, find_stream, is_empty_body, require_
 use super::engine::{ApiEngine, ApiTurn, Change};
 use super::request::ConsumerCall;
 use super::response::Body;
+use super::sourcing;
 use super::streams::{LIST_LIMIT, optional_body, page_of};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
@@ -82,6 +83,8 @@ pub(super) fn create(
         engine.park(id, pending.clone());
         return Ok(Progress::Pending);
     }
+    sourcing::check_identity(engine, pending, id)?;
+    sourcing::adapt(engine, id, &mut request.config);
     match check(engine, turn, pending, id, request)? {
         CheckedConsumer::Exists { name } => Ok(Progress::Answer(Body::Consumer(full_info(
             engine, turn, id, &name,
@@ -307,6 +310,7 @@ impl Named<'_> {
         let Ok((id, _)) = self.find(engine) else {
             return Ok(Progress::Silent);
         };
+        sourcing::check_identity(engine, self.pending, id)?;
         let body = &self.pending.message.payload;
         let request: ResetRequest = if body.is_empty() {
             ResetRequest::default()

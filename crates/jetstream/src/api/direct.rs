@@ -45,7 +45,13 @@ pub(super) fn direct_get(
         account,
         reply: message.reply.clone(),
     };
-    let plan = read_request(message, &view.config.name)
+    // A mirror answers for its origin too.
+    let mirror = view.config.mirror.as_ref();
+    let names = [
+        Some(view.config.name.as_str()),
+        mirror.map(|one| one.name.as_str()),
+    ];
+    let plan = read_request(message, names)
         .and_then(|request| plan(&request, view.store).map(|plan| (request, plan)));
     let (request, plan) = match plan {
         Ok(found) => found,
@@ -73,15 +79,16 @@ const REQUIRED_API_LEVEL: Status = (412, "Required Api Level");
 const TOO_MANY_RESULTS: Status = (413, "Too Many Results");
 
 /// The request from body and subject.
-fn read_request(message: &Message, stream: &str) -> Result<GetRequest, Status> {
+fn read_request(message: &Message, streams: [Option<&str>; 2]) -> Result<GetRequest, Status> {
     if !level_is_met(&message.headers) {
         return Err(REQUIRED_API_LEVEL);
     }
-    let prefix = format!("DIRECT.GET.{stream}.");
-    let subject = std::str::from_utf8(&message.subject)
+    let call = std::str::from_utf8(&message.subject)
         .ok()
         .and_then(without_prefix)
-        .and_then(|call| call.strip_prefix(prefix.as_str()));
+        .and_then(|call| call.strip_prefix("DIRECT.GET."));
+    let behind = |stream: &str| call?.strip_prefix(stream)?.strip_prefix('.');
+    let subject = streams.into_iter().flatten().find_map(behind);
     let mut request = GetRequest::default();
     if !message.payload.is_empty() {
         request =

@@ -9,7 +9,7 @@ use super::engine::{ApiEngine, ApiTurn};
 use super::messages::{ParkedRead, Step};
 use super::request::{ApiRequest, ConsumerCall, PREFIX, StreamCall, without_prefix};
 use super::response::{self, Body};
-use super::{consumers, messages, streams};
+use super::{consumers, messages, sourcing, streams};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
 use crate::io::Message;
@@ -179,7 +179,11 @@ pub(super) fn answer(
         client,
         ..
     } = &pending.message;
-    turn.out.send(pending.account, reply, b"", b"", &json);
+    let headers = result.map_or_else(
+        |_| Vec::new(),
+        |body| sourcing::answer_headers(engine, pending, body),
+    );
+    turn.out.send(pending.account, reply, b"", &headers, &json);
     if !audited || !advisory::audit_is_wanted(turn.out, pending.account) {
         return;
     }

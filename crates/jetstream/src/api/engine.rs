@@ -11,7 +11,7 @@ use millrace_store::stream::StreamStore;
 use crate::engine::Account;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
-use crate::model::{ConsumerConfig, ConsumerInfo, StreamConfig};
+use crate::model::{ConsumerConfig, ConsumerInfo, SourceInfo, StreamConfig};
 use crate::outbound::Outbound;
 use crate::request::PendingRequest;
 use crate::settings::Settings;
@@ -84,6 +84,8 @@ pub trait ApiEngine {
     fn usage(&self, account: AccountRef) -> (u64, u64);
     /// A stream.
     fn stream(&self, stream: StreamId) -> Option<StreamView<'_>>;
+    /// What a mirror or the sources of a stream report, in the order of its configuration.
+    fn origins(&self, stream: StreamId, now: Now) -> Vec<SourceInfo>;
     /// A stream's store, to read messages.
     fn store_mut(&mut self, stream: StreamId) -> Option<&mut StreamStore>;
     /// Names and configurations of a stream's consumers in name order.

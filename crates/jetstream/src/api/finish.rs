@@ -40,7 +40,9 @@ fn body_of(
     let gone = || ApiError::from(ErrorCode::StreamNotFound);
     match outcome {
         Outcome::StreamCreated { stream, .. } => {
-            let info = full_stream_info(engine, turn, *stream).ok_or_else(gone)?;
+            let mut info = full_stream_info(engine, turn, *stream).ok_or_else(gone)?;
+            // Of all answers about a stream this one leaves the domain out.
+            info.domain.clear();
             Ok(Body::StreamCreated {
                 info,
                 did_create: true,

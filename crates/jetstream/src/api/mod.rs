@@ -18,6 +18,7 @@ mod messages;
 mod need;
 mod request;
 mod response;
+mod sourcing;
 mod streams;
 
 pub use bridge::{

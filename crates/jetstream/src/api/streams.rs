@@ -173,8 +173,17 @@ pub(super) fn stream_info(
 ) -> Option<StreamInfo> {
     let stream = engine.stream(id)?;
     let mut state = state_of(stream.store, stream.config);
-    state.consumer_count = engine.consumers(id).len() as u64;
+    let consumers = engine.consumers(id).into_iter();
+    state.consumer_count = consumers.filter(|(_, config)| !config.direct).count() as u64;
+    let origins = engine.origins(id, turn.now);
+    let (mirror, sources) = if stream.config.mirror.is_some() {
+        (origins.into_iter().next(), Vec::new())
+    } else {
+        (None, origins)
+    };
     Some(StreamInfo {
+        mirror,
+        sources,
         config: stream.config.clone(),
         created: Timestamp(stream.created_ns),
         state,
@@ -430,7 +439,8 @@ pub(super) fn create(
     if checked.exists
         && let Some(id) = find_stream(engine, pending, name)
     {
-        let info = full_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
+        let mut info = full_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
+        info.domain.clear();
         return Ok(Progress::Answer(Body::StreamCreated {
             info,
             did_create: true,

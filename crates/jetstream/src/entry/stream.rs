@@ -14,6 +14,10 @@
 //! 12 consumer delete  name block
 //! 13 consumer pause   until_ns i64 | name block
 //! 14 consumer reset   sequence u64 | name block
+//! 20 mirrored  sequence u64 | message                 (a mirror's: it has its origin's sequence and time)
+//! 21 sourced   message                                (its `Nats-Stream-Source` says how far the source was read)
+//! 22 skip      through u64                            (sequences that a mirror does not have)
+//! 23 source position  sequence u64 | index name block | identity block
 //! message      time_ns i64 | deadline_ns i64 | flags u8 | subject length u16 | headers length u32 |
 //!              payload length u32 | subject | headers | payload
 //! flags        bits 0-1 roll-up: 0 none, 1 subject, 2 all; bit 2: uses a sequence, is not stored
@@ -198,6 +202,19 @@ pub enum Operation {
         messages: Vec<MessagePlace>,
     },
     Commit(CommitRecord),
+    Mirrored {
+        sequence: u64,
+        message: MessagePlace,
+    },
+    Sourced(MessagePlace),
+    Skip {
+        through: u64,
+    },
+    SourcePosition {
+        sequence: u64,
+        name: Bytes,
+        identity: Bytes,
+    },
 }
 
 const PUBLISH: u8 = 1;
@@ -213,6 +230,10 @@ const CONSUMER_CREATE: u8 = 11;
 const CONSUMER_DELETE: u8 = 12;
 const CONSUMER_PAUSE: u8 = 13;
 const CONSUMER_RESET: u8 = 14;
+const MIRRORED: u8 = 20;
+const SOURCED: u8 = 21;
+const SKIP: u8 = 22;
+const SOURCE_POSITION: u8 = 23;
 
 const UNWANTED: u8 = 4;
 
@@ -402,6 +423,18 @@ impl StreamEntryWriter {
         put_message(&mut self.out, decision, parts);
     }
 
+    /// Adds a message from an origin: a mirror's with its sequence, a source's without.
+    pub fn copy(&mut self, sequence: Option<u64>, decision: Decision, parts: MessageParts<'_>) {
+        match sequence {
+            Some(sequence) => {
+                self.begin(MIRRORED);
+                put_u64(&mut self.out, sequence);
+            }
+            None => self.begin(SOURCED),
+        }
+        put_message(&mut self.out, decision, parts);
+    }
+
     /// Adds a batch: `count` messages as [`put_message`] writes them.
     pub fn batch(&mut self, count: u32, messages: &[u8]) {
         self.begin(BATCH);
@@ -412,7 +445,25 @@ impl StreamEntryWriter {
     /// Adds an operation without messages; those have methods of their own.
     pub fn push(&mut self, operation: &Operation) {
         match operation {
-            Operation::Publish(_) | Operation::Batch { .. } | Operation::Part { .. } => {}
+            Operation::Publish(_)
+            | Operation::Batch { .. }
+            | Operation::Part { .. }
+            | Operation::Mirrored { .. }
+            | Operation::Sourced(_) => {}
+            Operation::Skip { through } => {
+                self.begin(SKIP);
+                put_u64(&mut self.out, *through);
+            }
+            Operation::SourcePosition {
+                sequence,
+                name,
+                identity,
+            } => {
+                self.begin(SOURCE_POSITION);
+                put_u64(&mut self.out, *sequence);
+                put_block(&mut self.out, name);
+                put_block(&mut self.out, identity);
+            }
             Operation::Purge {
                 sequence,
                 keep,
@@ -581,6 +632,19 @@ impl StreamOperations {
                 sequence: self.reader.u64()?,
                 name: self.reader.block()?,
             },
+            MIRRORED => Operation::Mirrored {
+                sequence: self.reader.u64()?,
+                message: self.message()?,
+            },
+            SOURCED => Operation::Sourced(self.message()?),
+            SKIP => Operation::Skip {
+                through: self.reader.u64()?,
+            },
+            SOURCE_POSITION => Operation::SourcePosition {
+                sequence: self.reader.u64()?,
+                name: self.reader.block()?,
+                identity: self.reader.block()?,
+            },
             BATCH => Operation::Batch {
                 messages: self.messages()?,
             },
@@ -619,168 +683,5 @@ impl Iterator for StreamOperations {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const DECISION: Decision = Decision {
-        time_ns: 5,
-        deadline: Deadline::At(77),
-        rollup: Rollup::Subject,
-        unwanted: false,
-    };
-
-    fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> {
-        MessageParts {
-            subject: subject.as_bytes(),
-            headers: b"NATS/1.0\r\n\r\n",
-            payload: payload.as_bytes(),
-        }
-    }
-
-    fn every_operation() -> Vec<Operation> {
-        vec![
-            Operation::Purge {
-                sequence: 1,
-                keep: 2,
-                filter: Bytes::from_static(b"a.>"),
-            },
-            Operation::Delete {
-                sequence: 3,
-                erase: true,
-            },
-            Operation::Configure {
-                config: Bytes::from_static(b"{}"),
-            },
-            Operation::Expire { now_ns: -1 },
-            Operation::Consumer {
-                name: Bytes::from_static(b"n"),
-                record: Bytes::from_static(b"c"),
-            },
-            Operation::ConsumerCreate {
-                created_ns: 3,
-                name: Bytes::from_static(b"n"),
-                config: Bytes::from_static(b"{}"),
-            },
-            Operation::ConsumerDelete {
-                name: Bytes::from_static(b"n"),
-            },
-            Operation::ConsumerPause {
-                until_ns: 5,
-                name: Bytes::from_static(b"n"),
-            },
-            Operation::ConsumerReset {
-                sequence: 6,
-                name: Bytes::from_static(b"n"),
-            },
-            Operation::Commit(CommitRecord {
-                batch: 4,
-                parts: 2,
-                count: 3,
-                first_sequence: 10,
-                bytes: 100,
-                checksum: 42,
-            }),
-        ]
-    }
-
-    #[test]
-    fn every_operation_survives_encoding() {
-        let operations = every_operation();
-        let mut writer = StreamEntryWriter::default();
-        for operation in &operations {
-            writer.push(operation);
-        }
-        let head = EntryHead {
-            origin: 1,
-            number: 2,
-        };
-        let data = writer.finish(head);
-        let (read_head, read) = decode_head(&data).expect("just written");
-        let read: Result<Vec<_>, _> = read.collect();
-        let read = read.expect("just written");
-        assert_eq!(read_head, head);
-        assert_eq!(read, operations);
-    }
-
-    #[test]
-    fn messages_tell_what_was_decided_and_where_their_bytes_are() {
-        let all = [parts("x", "1"), parts("y.z", ""), parts("", "22")];
-        let mut messages = Vec::new();
-        for message in all {
-            put_message(&mut messages, DECISION, message);
-        }
-        let head = EntryHead {
-            origin: 1,
-            number: 2,
-        };
-        let mut part = part_front(head, 4, 1, 3).to_vec();
-        part.extend_from_slice(&messages);
-        let mut writer = StreamEntryWriter::default();
-        all.iter()
-            .for_each(|parts| writer.publish(DECISION, *parts));
-        writer.batch(3, &messages);
-        let mut batch = vec![0; PART_FRONT_LENGTH];
-        batch.extend_from_slice(&messages);
-        let batch = batch_entry(head, 3, batch);
-        for data in [writer.finish(head), Bytes::from(part), batch] {
-            let (read_head, operations) = decode_head(&data).expect("just written");
-            assert_eq!(read_head, head);
-            let mut read = Vec::new();
-            for operation in operations {
-                match operation.expect("just written") {
-                    Operation::Publish(place) => read.push(place),
-                    Operation::Batch { messages } => read.extend(messages),
-                    Operation::Part {
-                        batch: 4,
-                        index: 1,
-                        messages,
-                    } => read.extend(messages),
-                    other => panic!("{other:?}"),
-                }
-            }
-            assert_eq!(read.len() % 3, 0);
-            for (place, expected) in read.iter().zip(all.iter().cycle()) {
-                assert_eq!((place.decision, place.parts(&data)), (DECISION, *expected));
-            }
-        }
-    }
-
-    #[test]
-    fn what_was_decided_can_be_changed_in_place() {
-        let mut message = Vec::new();
-        put_message(&mut message, Decision::default(), parts("a", "b"));
-        put_decision(&mut message, DECISION);
-        let place = decode_message(&message).expect("just written");
-        assert_eq!(place.decision, DECISION);
-        assert_eq!(place.end(), message.len());
-        assert_eq!(place.parts(&message), parts("a", "b"));
-        let cut = decode_message(&message[..message.len() - 1]);
-        assert_eq!(cut, Err(DecodeError::Truncated));
-    }
-
-    #[test]
-    fn an_unwanted_message_leaves_its_payload_behind() {
-        let unwanted = Decision {
-            unwanted: true,
-            ..DECISION
-        };
-        let mut message = Vec::new();
-        put_message(&mut message, unwanted, parts("a", "payload"));
-        let place = decode_message(&message).expect("just written");
-        assert_eq!(place.decision, unwanted);
-        assert_eq!(place.parts(&message), parts("a", ""));
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut data = vec![FORMAT_VERSION];
-            data.extend_from_slice(&bytes);
-            if let Ok((_, operations)) = decode_head(&Bytes::from(data)) {
-                prop_assert!(operations.count() <= 200);
-            }
-        }
-    }
-}
+#[path = "stream_tests.rs"]
+mod tests;

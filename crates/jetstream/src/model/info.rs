@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::consumer_config::ConsumerConfig;
 use super::json::is_zero;
-use super::stream_config::{ExternalStream, StreamConfig, SubjectTransformConfig};
+use super::stream_config::{ExternalStream, StreamConfig, StreamSource, SubjectTransformConfig};
 use super::timestamp::Timestamp;
 
 /// A stream's counters.
@@ -90,18 +90,48 @@ pub struct SourceInfo {
     pub external: Option<ExternalStream>,
     /// Messages behind.
     pub lag: u64,
+    /// Last sequence of the origin that a source took.
+    #[serde(rename = "seq", skip_serializing_if = "is_zero")]
+    pub sequence: u64,
     /// Nanoseconds since something was heard; -1 = never.
     #[serde(rename = "active")]
     pub active_ns: i64,
     /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<crate::error::ApiError>,
+    pub error: Option<ReportedError>,
     /// Its filter.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub filter_subject: String,
     /// Its transforms.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subject_transforms: Vec<SubjectTransformConfig>,
+}
+
+impl SourceInfo {
+    /// An origin of which nothing was heard yet.
+    #[must_use]
+    pub fn of(source: &StreamSource) -> Self {
+        Self {
+            name: source.name.clone(),
+            external: source.external.clone(),
+            active_ns: -1,
+            filter_subject: source.filter_subject.clone(),
+            subject_transforms: source.subject_transforms.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// An error as another server reported it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportedError {
+    /// As in HTTP.
+    pub code: u16,
+    /// Which error.
+    pub err_code: u16,
+    /// Its text.
+    pub description: String,
 }
 
 /// A mirror that can be read instead of the stream.

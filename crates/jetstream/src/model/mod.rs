@@ -29,7 +29,8 @@ pub use enums::{
 };
 pub use info::{
     AccountApiStats, AccountInfo, AccountLimits, ClusterInfo, ConsumerInfo, LostData, PeerInfo,
-    PriorityGroupState, SequenceInfo, SourceInfo, StreamAlternate, StreamInfo, StreamState,
+    PriorityGroupState, ReportedError, SequenceInfo, SourceInfo, StreamAlternate, StreamInfo,
+    StreamState,
 };
 pub use metadata::{
     API_LEVEL, REFERENCE_VERSION, consumer_api_level, remove_dynamic_metadata, set_required_level,

@@ -10,8 +10,10 @@ use crate::error::{ApiError, ErrorCode};
 #[must_use]
 pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
     let missing = [
-        (config.mirror.is_some(), "mirrors are"),
-        (!config.sources.is_empty(), "sources are"),
+        (
+            !config.sources.is_empty() && config.allow_msg_counter,
+            "counters with sources are",
+        ),
         (config.allow_msg_schedules, "message schedules are"),
         (config.allow_batched, "fast ingest batches are"),
         (

@@ -2,6 +2,7 @@
 
 mod ack;
 pub mod checks;
+pub mod copies;
 mod headers;
 pub mod order;
 mod refusal;

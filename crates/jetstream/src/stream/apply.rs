@@ -14,6 +14,7 @@ use crate::batch::{Assembled, AssembledPart, Reference};
 use crate::entry::{Deadline, MessagePlace, Operation, Rollup};
 use crate::ids::JournalPosition;
 use crate::io::{Effect, LogLevel};
+use crate::origin::SourcePosition;
 use crate::publish::header_value;
 use crate::request::Outcome;
 use crate::shared::Turn;
@@ -45,6 +46,8 @@ pub(super) struct Incoming<'a> {
     content: Content<'a>,
     /// Of the entry.
     position: Option<JournalPosition>,
+    /// Given by its origin; `None`: the next one.
+    sequence: Option<u64>,
 }
 
 impl<'a> Incoming<'a> {
@@ -61,6 +64,7 @@ impl<'a> Incoming<'a> {
             id,
             content: Content::Entry(data),
             position,
+            sequence: None,
         }
     }
 
@@ -73,6 +77,7 @@ impl<'a> Incoming<'a> {
                 checksum: reference.checksum,
             },
             position: part.position,
+            sequence: None,
         }
     }
 
@@ -101,6 +106,26 @@ impl Stream {
                 let incoming = Incoming::of_entry(&entry.data, place, entry.position);
                 self.store_message(&incoming, own.is_some());
             }
+            Operation::Mirrored { sequence, message } => {
+                let entry = &applying.entry;
+                let mut incoming = Incoming::of_entry(&entry.data, message, entry.position);
+                incoming.sequence = Some(sequence);
+                self.store_message(&incoming, own.is_some());
+            }
+            Operation::Sourced(place) => {
+                let entry = &applying.entry;
+                self.note_position(place.parts(&entry.data).headers);
+                let incoming = Incoming::of_entry(&entry.data, place, entry.position);
+                self.store_message(&incoming, own.is_some());
+            }
+            Operation::Skip { through } => self.apply_skip(through),
+            Operation::SourcePosition {
+                sequence,
+                name,
+                identity,
+            } => self
+                .source_positions
+                .set(name, SourcePosition { sequence, identity }),
             Operation::Batch { messages } => {
                 applying.messages = Some(Messages::Entry(messages.into_iter()));
             }
@@ -162,7 +187,8 @@ impl Stream {
     /// Stores a message and removes what it replaces or pushes out.
     pub(super) fn store_message(&mut self, incoming: &Incoming<'_>, own: bool) {
         self.apply_items += 1;
-        let sequence = self.store.state().last_sequence + 1;
+        let last = self.store.state().last_sequence;
+        let sequence = incoming.sequence.unwrap_or(last + 1);
         let Incoming {
             subject, id, place, ..
         } = *incoming;
@@ -364,6 +390,12 @@ impl Stream {
         }
         if self.bound {
             self.rebind(turn, &before);
+        }
+        if self.lead.is_leader
+            && (before.mirror, before.sources)
+                != (self.config.mirror.clone(), self.config.sources.clone())
+        {
+            self.begin_copying(turn);
         }
         if before.retention != self.config.retention {
             self.retention_changed();

@@ -4,7 +4,8 @@
 //! version u8 | applied index u64 | applied term u64 | created_ns i64 | account block |
 //! config block (JSON) | store manifest block | last message id block | age cursor u64 |
 //! deadlines: count u64, (sequence u64, deadline_ns i64)* |
-//! consumers: count u64, (created_ns i64, config block (JSON), snapshot block)* | duplicate table
+//! consumers: count u64, (created_ns i64, config block (JSON), snapshot block)* | duplicate table |
+//! sections: (kind u8, block)*
 //! ```
 
 use std::collections::VecDeque;
@@ -15,10 +16,13 @@ use millrace_store::stream::{Manifest, StoreEvent, StreamStore};
 use super::Stream;
 use crate::entry::{DecodeError, Reader, put_block, put_i64, put_u64};
 use crate::io::{Effect, LogLevel};
+use crate::origin::SourcePositions;
 use crate::shared::Turn;
 
 /// Version of the bytes above.
 const CHECKPOINT_VERSION: u8 = 1;
+/// Section: how far sources were read.
+const SOURCE_POSITIONS: u8 = 1;
 
 /// Checkpoints under way.
 #[derive(Debug, Default)]
@@ -101,6 +105,12 @@ impl Stream {
         }
         self.encode_consumers(&mut tail);
         self.dedup.encode(&mut tail);
+        if !self.source_positions.is_empty() {
+            tail.push(SOURCE_POSITIONS);
+            let mut positions = Vec::new();
+            self.source_positions.encode(&mut positions);
+            put_block(&mut tail, &positions);
+        }
         (head, tail)
     }
 
@@ -153,6 +163,12 @@ impl Stream {
         }
         self.decode_consumers(&mut reader, domain)?;
         self.dedup.decode(&mut reader)?;
+        while !reader.is_empty() {
+            let (section, data) = (reader.u8()?, reader.block()?);
+            if section == SOURCE_POSITIONS {
+                self.source_positions = SourcePositions::decode(&mut Reader::new(data))?;
+            }
+        }
         Ok(())
     }
 

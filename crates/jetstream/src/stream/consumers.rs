@@ -14,7 +14,7 @@ use crate::consumer::{
 use crate::entry::{Operation, Reader, put_block, put_i64, put_u64};
 use crate::ids::Endpoint;
 use crate::io::{Durability, Effect, LogLevel, Message};
-use crate::model::{AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig};
+use crate::model::{ConsumerConfig, RetentionPolicy};
 use crate::request::Outcome;
 use crate::shared::Turn;
 
@@ -544,42 +544,6 @@ impl Stream {
         }
     }
 
-    /// Subscribes to (or leaves) a consumer's subjects: pulls, acknowledgements, flow control.
-    fn bind_consumer(&self, turn: &mut Turn<'_>, name: &str, bind: bool) {
-        let Some(slot) = self.consumers.get(name) else {
-            return;
-        };
-        let stream = &self.name;
-        let mut filters = vec![(
-            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
-            Endpoint::NextRequest(self.id),
-        )];
-        if slot.config.ack_policy != AckPolicy::None {
-            let acks = Endpoint::Ack(self.id);
-            filters.push((format!("$JS.ACK.{stream}.{name}.*.*.*.*.*"), acks));
-            filters.push((format!("$JS.ACK.*.*.{stream}.{name}.*.*.*.*.>"), acks));
-        }
-        if slot.config.flow_control {
-            filters.push((
-                format!("$JS.FC.{stream}.{name}.>"),
-                Endpoint::FlowControl(self.id),
-            ));
-        }
-        if !turn.shared.domain.is_empty() {
-            let domain = &turn.shared.domain;
-            filters.push((
-                format!("$JS.{domain}.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
-                Endpoint::NextRequest(self.id),
-            ));
-        }
-        let filters = filters.into_iter();
-        self.bind_filters(
-            turn,
-            filters.map(|(filter, to)| (Bytes::from(filter), to)),
-            bind,
-        );
-    }
-
     fn watch_consumer(&mut self, turn: &mut Turn<'_>, name: &str) {
         if let Some(slot) = self.consumers.get(name) {
             self.watch_changes
@@ -674,86 +638,6 @@ impl Stream {
         for name in names {
             self.with_consumer(turn, &name, |consumer, context| consumer.shut_down(context));
         }
-    }
-
-    /// Subscribes to what the configuration asks for; `before` is what was subscribed to.
-    pub(super) fn rebind(&self, turn: &mut Turn<'_>, before: &StreamConfig) {
-        let domain = turn.shared.domain.clone();
-        let old = self.filters(before, &domain);
-        let new = self.filters(&self.config, &domain);
-        let gone = old.iter().filter(|one| !new.contains(one)).cloned();
-        self.bind_filters(turn, gone, false);
-        let added = new.iter().filter(|one| !old.contains(one)).cloned();
-        self.bind_filters(turn, added, true);
-    }
-
-    /// Subscribes the stream's endpoints to filters, or takes that back.
-    fn bind_filters(
-        &self,
-        turn: &mut Turn<'_>,
-        filters: impl IntoIterator<Item = (Bytes, Endpoint)>,
-        bind: bool,
-    ) {
-        let account = self.account;
-        turn.effects
-            .extend(filters.into_iter().map(|(filter, endpoint)| {
-                if bind {
-                    Effect::Bind {
-                        account,
-                        filter,
-                        endpoint,
-                    }
-                } else {
-                    Effect::Unbind {
-                        account,
-                        filter,
-                        endpoint,
-                    }
-                }
-            }));
-    }
-
-    /// Subscribes to (or leaves) everything of this stream.
-    pub(crate) fn bind_all(&mut self, turn: &mut Turn<'_>, bind: bool) {
-        self.bound = bind;
-        let account = self.account;
-        let filters = self.filters(&self.config, &turn.shared.domain);
-        self.bind_filters(turn, filters, bind);
-        for name in self.consumers.keys() {
-            self.bind_consumer(turn, name, bind);
-        }
-        for slot in self.consumers.values() {
-            let Some(subject) = slot.consumer.watched_subject() else {
-                continue;
-            };
-            let subject = Bytes::copy_from_slice(subject);
-            turn.effects.push(if bind {
-                Effect::WatchInterest { account, subject }
-            } else {
-                Effect::UnwatchInterest { account, subject }
-            });
-        }
-    }
-
-    fn filters(&self, config: &StreamConfig, domain: &str) -> Vec<(Bytes, Endpoint)> {
-        let ingest = Endpoint::Ingest(self.id);
-        let mut filters: Vec<(Bytes, Endpoint)> = config
-            .subject_filters()
-            .map(|filter| (Bytes::copy_from_slice(filter), ingest))
-            .collect();
-        if config.allow_direct {
-            let direct = Endpoint::DirectGet(self.id);
-            let mut prefixes = vec!["$JS.API".to_owned()];
-            if !domain.is_empty() {
-                prefixes.push(format!("$JS.{domain}.API"));
-            }
-            for prefix in prefixes {
-                let subject = format!("{prefix}.DIRECT.GET.{}", self.name);
-                filters.push((Bytes::from(format!("{subject}.>")), direct));
-                filters.push((Bytes::from(subject), direct));
-            }
-        }
-        filters
     }
 
     pub(super) fn encode_consumers(&self, out: &mut Vec<u8>) {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Stream;
+use super::copying::Copied;
 use super::flight::{Departure, Flight};
 use crate::batch::{BatchGroup, CommitJob};
 use crate::entry::{Decision, EntryHead, MessageParts, Operation, StreamEntryWriter};
@@ -28,6 +29,8 @@ const TOO_MANY_REQUESTS: &[u8] = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
 pub(crate) enum Inbound {
     Publish(Message),
     Change(Operation, PendingRequest),
+    /// From an origin of the stream.
+    Copied(Box<Copied>),
 }
 
 /// An answer that waits for what it was derived from.
@@ -61,7 +64,8 @@ pub(crate) struct Lead {
     inbox_changes: usize,
     answers: VecDeque<Answer>,
     requests: VecDeque<(u64, PendingRequest)>,
-    acknowledgements: VecDeque<(u64, Bytes)>,
+    /// Replies and headers of empty messages.
+    acknowledgements: VecDeque<(u64, Bytes, Bytes)>,
     /// Acknowledgements of this turn that are to be confirmed.
     pub(crate) turn_acknowledgements: Vec<Bytes>,
     pub(crate) batches: BatchGroup,
@@ -137,7 +141,7 @@ impl Lead {
             .into_iter()
             .filter_map(|one| match one {
                 Inbound::Change(_, request) => Some(request),
-                Inbound::Publish(_) => None,
+                Inbound::Publish(_) | Inbound::Copied(_) => None,
             });
         let all = waiting
             .chain(parked)
@@ -237,10 +241,16 @@ impl Lead {
 
     /// An empty message to `reply` once everything staged so far is applied.
     pub(crate) fn acknowledge_later(&mut self, reply: Bytes) {
-        self.acknowledgements.push_back((self.current(), reply));
+        self.answer_flow_later(reply, Bytes::new());
     }
 
-    fn is_full(&self, size: u64, shared: &Shared) -> bool {
+    /// The same with headers.
+    pub(crate) fn answer_flow_later(&mut self, reply: Bytes, headers: Bytes) {
+        let after = self.current();
+        self.acknowledgements.push_back((after, reply, headers));
+    }
+
+    pub(crate) fn is_full(&self, size: u64, shared: &Shared) -> bool {
         let waiting = self.inbox.len() as u64 + self.flight.messages;
         waiting >= shared.max_buffered_messages as u64
             || self.inbox_bytes + self.flight.bytes + size > shared.max_buffered_bytes
@@ -257,6 +267,7 @@ fn inbound_size(inbound: &Inbound) -> u64 {
     match inbound {
         Inbound::Publish(message) => (message.headers.len() + message.payload.len()) as u64,
         Inbound::Change(..) => 0,
+        Inbound::Copied(copied) => copied.size(),
     }
 }
 
@@ -285,7 +296,7 @@ impl Stream {
         self.enqueue(turn, Inbound::Change(operation, request));
     }
 
-    fn enqueue(&mut self, turn: &mut Turn<'_>, inbound: Inbound) {
+    pub(super) fn enqueue(&mut self, turn: &mut Turn<'_>, inbound: Inbound) {
         let busy = !self.lead.inbox.is_empty() || self.lead.is_barred();
         if busy || self.admit(turn, &inbound) == Admission::Wait {
             self.lead.inbox_bytes += inbound_size(&inbound);
@@ -312,6 +323,7 @@ impl Stream {
     fn admit(&mut self, turn: &mut Turn<'_>, inbound: &Inbound) -> Admission {
         match inbound {
             Inbound::Publish(message) => self.admit_publish(turn, message),
+            Inbound::Copied(copied) => self.admit_copied(turn, copied),
             Inbound::Change(operation, request) => {
                 self.lead.stage(operation, Durability::Now);
                 self.lead.barrier = self.lead.current();
@@ -437,8 +449,20 @@ impl Stream {
 
     /// A message that passed is on its way: staged state moves on. Gives its sequence.
     fn depart(&mut self, headers: &PublishHeaders<'_>, subject: &[u8], checked: Checked) -> u64 {
-        let id = headers.dedup_id();
         let sequence = self.lead.last_sequence + 1;
+        self.depart_as(sequence, headers, subject, checked);
+        sequence
+    }
+
+    /// The same under a sequence that is given.
+    pub(super) fn depart_as(
+        &mut self,
+        sequence: u64,
+        headers: &PublishHeaders<'_>,
+        subject: &[u8],
+        checked: Checked,
+    ) {
+        let id = headers.dedup_id();
         self.lead.flight.add(Departure {
             subject,
             bytes: checked.bytes,
@@ -452,7 +476,6 @@ impl Stream {
         self.lead.last_sequence = sequence;
         self.lead.last_time_ns = checked.decision.time_ns;
         self.lead.last_message_id = id.map(Bytes::copy_from_slice).unwrap_or_default();
-        sequence
     }
 
     /// What the stream's transform makes of a subject; `None`: it stays as it is.
@@ -521,13 +544,13 @@ impl Stream {
         let done = |lead: &Lead| {
             lead.acknowledgements
                 .front()
-                .is_some_and(|(after, _)| *after <= lead.applied)
+                .is_some_and(|(after, ..)| *after <= lead.applied)
         };
         while done(&self.lead) {
-            let Some((_, reply)) = self.lead.acknowledgements.pop_front() else {
+            let Some((_, reply, headers)) = self.lead.acknowledgements.pop_front() else {
                 break;
             };
-            turn.out.send(self.account, &reply, &[], &[], &[]);
+            turn.out.send(self.account, &reply, &[], &headers, &[]);
         }
     }
 

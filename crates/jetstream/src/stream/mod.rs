@@ -3,12 +3,14 @@
 //! Applied state changes only in `apply.rs`, from entries, in the steps of `stepping.rs`. `lead.rs` holds what a leader stages on
 //! top of it; it is thrown away whole when the lead is lost. Consumers are driven in
 //! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`, what a restart begins with in
-//! `start.rs`; batches in `crate::batch`.
+//! `start.rs`, what comes from other streams in `copying.rs`; batches in `crate::batch`.
 
 pub mod apply;
+mod binding;
 mod checkpoint;
 mod consumer_index;
 mod consumers;
+mod copying;
 pub mod dedup;
 mod expiry;
 pub mod flight;
@@ -30,6 +32,7 @@ use crate::batch::Assembly;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
 use crate::model::{StorageKind, StreamConfig};
+use crate::origin::SourcePositions;
 use crate::publish::AckPrefix;
 use crate::shared::{Shared, Turn};
 
@@ -94,6 +97,10 @@ pub struct Stream {
     pub(crate) quarantined: bool,
     /// The stream listens to its subjects.
     pub(crate) bound: bool,
+    /// How far sources were read.
+    pub(crate) source_positions: SourcePositions,
+    /// Its origins, while it leads; none if it copies from nowhere.
+    copying: Option<Box<copying::Copying>>,
     /// After a restart, until the stream is whole and its index in memory.
     start: Option<start::Start>,
     /// What waits for that.
@@ -153,6 +160,8 @@ impl Stream {
             watch_changes: Vec::new(),
             quarantined: false,
             bound: false,
+            source_positions: SourcePositions::default(),
+            copying: None,
             start: None,
             parking: start::Parking::default(),
         };
@@ -212,6 +221,7 @@ impl Stream {
             self.expiry_deadline(turn_now),
             self.lead.batches.next_deadline(),
             self.consumer_deadline(),
+            self.copying_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -250,12 +260,14 @@ impl Stream {
         self.expire_batches(turn);
         self.expire_messages(turn);
         self.tick_consumers(turn);
+        self.tick_copying(turn);
     }
 
     /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is
     /// answered.
     pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
         self.lead_when_level = false;
+        self.end_copying(turn);
         if self.bound {
             self.bind_all(turn, false);
         }

@@ -12,6 +12,7 @@ use super::Stream;
 use super::apply::Committed;
 use crate::ids::Endpoint;
 use crate::io::{Effect, Message};
+use crate::origin::is_control;
 use crate::publish::{PublishAnswer, Refusal};
 use crate::request::PendingRequest;
 use crate::shared::{Shared, Turn};
@@ -114,6 +115,16 @@ impl Stream {
             .is_some_and(|start| start.wanted && !self.store.is_loaded())
     }
 
+    /// What an origin says besides messages needs no index, unless it must stay behind one.
+    pub(crate) fn takes_while_starting(&self, endpoint: Endpoint, message: &Message) -> bool {
+        let apart = match endpoint {
+            Endpoint::OriginAnswer(_) => true,
+            Endpoint::Origin(_) => is_control(message),
+            _ => false,
+        };
+        apart && self.parking.is_empty()
+    }
+
     /// Keeps an input until the start is over, and sees to it that it comes to its end. Gives it
     /// back when too much waits.
     pub(crate) fn park(&mut self, turn: &mut Turn<'_>, one: Parked) -> Option<Parked> {
@@ -205,6 +216,7 @@ impl Stream {
 
     /// The lead has been taken, with or without the index.
     pub(super) fn lead_started(&mut self, turn: &mut Turn<'_>) {
+        self.begin_copying(turn);
         let loaded = self.store.is_loaded();
         let start = self.start.as_mut().filter(|_| !loaded);
         if start.is_some_and(|start| start.uncounted) {

@@ -1,0 +1,171 @@
+//! Tests of `stream.rs`.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DECISION: Decision = Decision {
+    time_ns: 5,
+    deadline: Deadline::At(77),
+    rollup: Rollup::Subject,
+    unwanted: false,
+};
+
+fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> {
+    MessageParts {
+        subject: subject.as_bytes(),
+        headers: b"NATS/1.0\r\n\r\n",
+        payload: payload.as_bytes(),
+    }
+}
+
+fn every_operation() -> Vec<Operation> {
+    vec![
+        Operation::Purge {
+            sequence: 1,
+            keep: 2,
+            filter: Bytes::from_static(b"a.>"),
+        },
+        Operation::Delete {
+            sequence: 3,
+            erase: true,
+        },
+        Operation::Configure {
+            config: Bytes::from_static(b"{}"),
+        },
+        Operation::Expire { now_ns: -1 },
+        Operation::Consumer {
+            name: Bytes::from_static(b"n"),
+            record: Bytes::from_static(b"c"),
+        },
+        Operation::ConsumerCreate {
+            created_ns: 3,
+            name: Bytes::from_static(b"n"),
+            config: Bytes::from_static(b"{}"),
+        },
+        Operation::ConsumerDelete {
+            name: Bytes::from_static(b"n"),
+        },
+        Operation::ConsumerPause {
+            until_ns: 5,
+            name: Bytes::from_static(b"n"),
+        },
+        Operation::ConsumerReset {
+            sequence: 6,
+            name: Bytes::from_static(b"n"),
+        },
+        Operation::Skip { through: 8 },
+        Operation::SourcePosition {
+            sequence: 9,
+            name: Bytes::from_static(b"O > >"),
+            identity: Bytes::from_static(b"i"),
+        },
+        Operation::Commit(CommitRecord {
+            batch: 4,
+            parts: 2,
+            count: 3,
+            first_sequence: 10,
+            bytes: 100,
+            checksum: 42,
+        }),
+    ]
+}
+
+#[test]
+fn every_operation_survives_encoding() {
+    let operations = every_operation();
+    let mut writer = StreamEntryWriter::default();
+    for operation in &operations {
+        writer.push(operation);
+    }
+    let head = EntryHead {
+        origin: 1,
+        number: 2,
+    };
+    let data = writer.finish(head);
+    let (read_head, read) = decode_head(&data).expect("just written");
+    let read: Result<Vec<_>, _> = read.collect();
+    let read = read.expect("just written");
+    assert_eq!(read_head, head);
+    assert_eq!(read, operations);
+}
+
+#[test]
+fn messages_tell_what_was_decided_and_where_their_bytes_are() {
+    let all = [parts("x", "1"), parts("y.z", ""), parts("", "22")];
+    let mut messages = Vec::new();
+    for message in all {
+        put_message(&mut messages, DECISION, message);
+    }
+    let head = EntryHead {
+        origin: 1,
+        number: 2,
+    };
+    let mut part = part_front(head, 4, 1, 3).to_vec();
+    part.extend_from_slice(&messages);
+    let mut writer = StreamEntryWriter::default();
+    all.iter()
+        .for_each(|parts| writer.publish(DECISION, *parts));
+    writer.batch(3, &messages);
+    let mut batch = vec![0; PART_FRONT_LENGTH];
+    batch.extend_from_slice(&messages);
+    let batch = batch_entry(head, 3, batch);
+    for data in [writer.finish(head), Bytes::from(part), batch] {
+        let (read_head, operations) = decode_head(&data).expect("just written");
+        assert_eq!(read_head, head);
+        let mut read = Vec::new();
+        for operation in operations {
+            match operation.expect("just written") {
+                Operation::Publish(place) => read.push(place),
+                Operation::Batch { messages } => read.extend(messages),
+                Operation::Part {
+                    batch: 4,
+                    index: 1,
+                    messages,
+                } => read.extend(messages),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(read.len() % 3, 0);
+        for (place, expected) in read.iter().zip(all.iter().cycle()) {
+            assert_eq!((place.decision, place.parts(&data)), (DECISION, *expected));
+        }
+    }
+}
+
+#[test]
+fn what_was_decided_can_be_changed_in_place() {
+    let mut message = Vec::new();
+    put_message(&mut message, Decision::default(), parts("a", "b"));
+    put_decision(&mut message, DECISION);
+    let place = decode_message(&message).expect("just written");
+    assert_eq!(place.decision, DECISION);
+    assert_eq!(place.end(), message.len());
+    assert_eq!(place.parts(&message), parts("a", "b"));
+    let cut = decode_message(&message[..message.len() - 1]);
+    assert_eq!(cut, Err(DecodeError::Truncated));
+}
+
+#[test]
+fn an_unwanted_message_leaves_its_payload_behind() {
+    let unwanted = Decision {
+        unwanted: true,
+        ..DECISION
+    };
+    let mut message = Vec::new();
+    put_message(&mut message, unwanted, parts("a", "payload"));
+    let place = decode_message(&message).expect("just written");
+    assert_eq!(place.decision, unwanted);
+    assert_eq!(place.parts(&message), parts("a", ""));
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut data = vec![FORMAT_VERSION];
+        data.extend_from_slice(&bytes);
+        if let Ok((_, operations)) = decode_head(&Bytes::from(data)) {
+            prop_assert!(operations.count() <= 200);
+        }
+    }
+}
