@@ -18,7 +18,9 @@ use crate::origin::{
     Answered, Arrival, CAUGHT_UP_LAG, FlowAnswer, IndexName, Kind, Place, Puller, SourcePosition,
     from_source, is_control, origin_of,
 };
-use crate::publish::{PublishHeaders, Verdict, copies, without_header, without_status};
+use crate::publish::{
+    CheckFunction, PublishHeaders, Verdict, copies, without_header, without_status,
+};
 use crate::shared::Turn;
 
 /// The origins of a stream that leads.
@@ -37,6 +39,16 @@ pub(crate) enum Copied {
     /// Deliveries begin behind this sequence: a mirror has nothing before it.
     Begin(OriginId, u64),
     Flow(FlowAnswer),
+}
+
+/// A message as it is to be stored.
+struct Copy {
+    /// A mirror's: its sequence.
+    mirrored: Option<u64>,
+    subject: Bytes,
+    headers: Bytes,
+    table: &'static [CheckFunction],
+    now_ns: i64,
 }
 
 impl Copied {
@@ -262,100 +274,96 @@ impl Stream {
     }
 
     fn begin_at(&mut self, at: usize, delivered: u64) {
-        let puller = self
-            .copying
-            .as_mut()
-            .and_then(|one| one.pullers.get_mut(at));
-        let Some(puller) = puller else {
+        let last = self.lead.last_sequence;
+        let Some(puller) = self.puller_mut(at) else {
             return;
         };
-        if puller.kind == Kind::Mirror && delivered > self.lead.last_sequence {
+        if puller.kind == Kind::Mirror && delivered > last {
+            puller.advance(delivered);
             self.lead
                 .stage(&Operation::Skip { through: delivered }, Durability::Lazy);
             self.lead.last_sequence = delivered;
-            puller.advance(delivered);
         }
     }
 
-    fn admit_arrival(&mut self, turn: &mut Turn<'_>, at: usize, arrival: &Arrival) -> Admission {
-        let puller = self.copying.as_ref().and_then(|one| one.pullers.get(at));
-        let Some(puller) = puller else {
-            return Admission::Done;
-        };
+    /// What an arrival becomes; `None`: it is here already.
+    fn copy_of(&self, turn: &mut Turn<'_>, puller: &Puller, arrival: &Arrival) -> Option<Copy> {
         let sequence = arrival.delivered.sequence;
         let block = without_header(
             &without_status(&arrival.message.headers),
             b"Nats-Request-Info",
         );
-        let (copy, table, now_ns) = match &puller.kind {
-            Kind::Mirror => {
-                // What the stream has by now, from an earlier attempt, comes again.
-                if sequence <= self.lead.last_sequence {
-                    return Admission::Done;
-                }
-                (block, copies::MIRRORED, arrival.delivered.time_ns)
-            }
-            Kind::Source(name) => {
-                let from = (
-                    sequence,
-                    &arrival.message.subject[..],
-                    &puller.position().identity[..],
-                );
-                let copy = from_source(&block, name, from);
-                (Bytes::from(copy), copies::SOURCED, turn.now.wall_ns)
-            }
+        let Kind::Source(name) = &puller.kind else {
+            // What the stream has by now, from an earlier attempt, comes again.
+            return (sequence > self.lead.last_sequence).then(|| Copy {
+                mirrored: Some(sequence),
+                subject: arrival.subject.clone(),
+                headers: block,
+                table: copies::MIRRORED,
+                now_ns: arrival.delivered.time_ns,
+            });
         };
-        let is_mirror = puller.kind == Kind::Mirror;
-        let mapped = if is_mirror {
-            None
-        } else {
-            self.mapped(turn.shared, &arrival.subject)
+        let identity = puller.position().identity;
+        let from = (sequence, &arrival.message.subject[..], &identity[..]);
+        let mapped = self.mapped(turn.shared, &arrival.subject);
+        Some(Copy {
+            mirrored: None,
+            subject: mapped.map_or_else(|| arrival.subject.clone(), Bytes::from),
+            headers: Bytes::from(from_source(&block, name, from)),
+            table: copies::SOURCED,
+            now_ns: turn.now.wall_ns,
+        })
+    }
+
+    fn admit_arrival(&mut self, turn: &mut Turn<'_>, at: usize, arrival: &Arrival) -> Admission {
+        let puller = self.copying.as_ref().and_then(|one| one.pullers.get(at));
+        let Some(copy) = puller.and_then(|puller| self.copy_of(turn, puller, arrival)) else {
+            return Admission::Done;
         };
         let parts = MessageParts {
-            subject: mapped.as_deref().unwrap_or(&arrival.subject),
-            headers: &copy,
+            subject: &copy.subject,
+            headers: &copy.headers,
             payload: &arrival.message.payload,
         };
-        let headers = PublishHeaders::parse(&copy);
+        let headers = PublishHeaders::parse(&copy.headers);
         let mut checked = self.check(Question {
-            table,
+            table: copy.table,
             allowance: turn.shared.allowance(self.account, self.config.storage),
-            now_ns,
+            now_ns: copy.now_ns,
             diff: None,
             index: 0,
             headers: &headers,
             message: parts,
         });
+        let sequence = arrival.delivered.sequence;
         match std::mem::replace(&mut checked.verdict, Verdict::Pass) {
             Verdict::WaitForFlight | Verdict::WaitForDisk => return Admission::Wait,
             Verdict::Refuse(refusal) if copies::may_pass_later(&refusal) => {
                 self.restart_puller(turn, at);
                 return Admission::Done;
             }
-            Verdict::Refuse(_) | Verdict::Duplicate(_) => self.pass_over(at, sequence, is_mirror),
+            Verdict::Refuse(_) | Verdict::Duplicate(_) => {
+                self.pass_over(at, sequence, copy.mirrored.is_some());
+            }
             verdict @ (Verdict::Pass | Verdict::Unwanted) => {
                 checked.decision.unwanted = verdict == Verdict::Unwanted;
-                let own = if is_mirror {
-                    sequence
-                } else {
-                    self.lead.last_sequence + 1
-                };
+                let own = copy.mirrored.unwrap_or(self.lead.last_sequence + 1);
                 let stored = checked.parts(parts);
                 self.lead
                     .writer
-                    .copy(is_mirror.then_some(sequence), checked.decision, stored);
+                    .copy(copy.mirrored, checked.decision, stored);
                 self.lead.mark_urgent();
                 self.depart_as(own, &headers, parts.subject, checked);
             }
         }
-        if let Some(puller) = self
-            .copying
-            .as_mut()
-            .and_then(|one| one.pullers.get_mut(at))
-        {
+        if let Some(puller) = self.puller_mut(at) {
             puller.advance(sequence);
         }
         Admission::Done
+    }
+
+    fn puller_mut(&mut self, at: usize) -> Option<&mut Puller> {
+        self.copying.as_mut()?.pullers.get_mut(at)
     }
 
     /// There is no room: the same message is asked for again later.
