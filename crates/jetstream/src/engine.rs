@@ -491,7 +491,10 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         let name = config.name.clone();
-        let stream = Stream::new(id, account, config, created_ns, &mut self.shared);
+        let mut stream = Stream::new(id, account, config, created_ns, &mut self.shared);
+        if let Some(account) = self.accounts.get(&account) {
+            stream.account_name = account.name.as_str().into();
+        }
         self.shared.staging.clean(&stream.batch_directory());
         self.spaces.insert(stream.store_space, id);
         self.streams.insert(id, stream);

@@ -41,6 +41,8 @@ pub(crate) struct Meta {
     requests: VecDeque<(u64, PendingRequest)>,
     /// Highest group number given out, also by what is in flight.
     staged_group: u64,
+    /// Streams of lower numbers that the checkpoint does not have were deleted before it.
+    pub(crate) known_below: u64,
 }
 
 impl Meta {
@@ -49,6 +51,11 @@ impl Meta {
         let group = self.staged_group.max(self.next_group).max(1);
         self.staged_group = group + 1;
         group
+    }
+
+    /// Stages what nobody asked for.
+    pub(crate) fn stage_own(&mut self, operation: MetaOperation) {
+        self.staged.push(operation);
     }
 
     pub(crate) fn stage(&mut self, operation: MetaOperation, request: PendingRequest) {
@@ -116,6 +123,7 @@ impl Meta {
         }
         self.applied_index = reader.u64()?;
         self.next_group = reader.u64()?;
+        self.known_below = self.next_group;
         for _ in 0..reader.u64()? {
             let group = reader.u64()?;
             let created_ns = reader.i64()?;

@@ -12,6 +12,19 @@ use millrace_store::journal::{
 };
 use millrace_store::stream::JournalRead;
 
+/// Copies of a group's checkpoint in the journal, in frames of their own: everything before it is
+/// gone, so that one flipped bit must not cost it.
+pub(crate) const CHECKPOINT_COPIES: u8 = 2;
+
+/// A checkpoint on its way.
+struct CheckpointOnItsWay {
+    ticket: RecordTicket,
+    group: GroupId,
+    index: u64,
+    /// What is written once more when this copy is durable.
+    again: Option<Record>,
+}
+
 /// What became durable, or of the journal as a whole, since the last call.
 #[derive(Debug, Default)]
 pub(crate) struct DurableProgress {
@@ -28,7 +41,7 @@ pub(crate) struct Durable {
     journal: Journal,
     /// Appends whose last record has this ticket, oldest first.
     waiting: VecDeque<(RecordTicket, PersistTicket)>,
-    checkpoints: VecDeque<(RecordTicket, GroupId, u64)>,
+    checkpoints: VecDeque<CheckpointOnItsWay>,
     /// Entries that were proposed as lazy, until they are appended.
     lazy: BTreeSet<(GroupId, u64)>,
     /// Records whose position is not reported yet.
@@ -108,7 +121,8 @@ impl Durable {
         self.waiting.push_back((last, append.persist));
     }
 
-    /// Writes down that the group's state up to `index` lasts elsewhere.
+    /// Writes down that the group's state up to `index` lasts elsewhere, twice: the second copy goes
+    /// into another frame.
     pub(crate) fn checkpoint(&mut self, group: GroupId, index: u64, term: u64, state: Bytes) {
         let kind = RecordKind::Checkpoint { index, term };
         let record = Record {
@@ -116,8 +130,14 @@ impl Durable {
             kind,
             payload: state,
         };
+        let again = Some(record.clone());
         let ticket = self.journal.append(record, Durability::Now);
-        self.checkpoints.push_back((ticket, group, index));
+        self.checkpoints.push_back(CheckpointOnItsWay {
+            ticket,
+            group,
+            index,
+            again,
+        });
     }
 
     /// Writes down that the group is gone.
@@ -128,6 +148,7 @@ impl Durable {
             payload: Bytes::new(),
         };
         self.journal.append(record, Durability::Now);
+        self.checkpoints.retain(|one| one.group != group);
         self.positions.retain(|(owner, _), _| *owner != group);
     }
 
@@ -215,11 +236,17 @@ impl Durable {
         while let Some((_, persist)) = self.waiting.pop_front_if(|(ticket, _)| *ticket <= through) {
             progress.persisted.push(persist);
         }
-        while let Some((_, group, index)) = self
-            .checkpoints
-            .pop_front_if(|(ticket, _, _)| *ticket <= through)
-        {
-            progress.checkpoints.push((group, index));
+        while let Some(one) = self.checkpoints.pop_front_if(|one| one.ticket <= through) {
+            let Some(record) = one.again else {
+                progress.checkpoints.push((one.group, one.index));
+                continue;
+            };
+            let ticket = self.journal.append(record, Durability::Now);
+            self.checkpoints.push_back(CheckpointOnItsWay {
+                ticket,
+                again: None,
+                ..one
+            });
         }
     }
 }

@@ -11,17 +11,18 @@ use millrace_clock::{Now, Random};
 use millrace_core::{AccountId, Broker, ConnectionId, Delivery, EndpointId};
 use millrace_jetstream::outbound::ClientHandle;
 use millrace_jetstream::{
-    AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, Message,
+    AccountRef, Durability, Effect, Endpoint, Input, JetStream, LogLevel, META_GROUP, Message,
 };
 use millrace_replica::{GroupId, Groups, ReplicaOutput, RoleChange};
 use millrace_store::disk::{DiskCompletion, DiskRequest};
 use millrace_store::journal::{
-    JournalSettings, Progress, Recovered, RecoveredGroup, Recovery, RecoverySettings,
+    self, JournalSettings, Progress, Recovered, RecoveredGroup, Recovery, RecoverySettings,
 };
 
 use crate::durable::{Durable, DurableProgress};
 use crate::node::{LogLine, LogSeverity};
 use crate::outbound::BrokerOutbound;
+use crate::reconcile::Reconciliation;
 use crate::replay::Replays;
 
 /// Rounds of a turn: each may cause more work for the next (a consumer's delivery that is another
@@ -74,6 +75,8 @@ pub(crate) struct Running {
     /// Until the meta group leads, nobody knows which streams there are: streams take no messages
     /// and the API does not answer.
     pub(crate) starting: bool,
+    /// How the list of streams is compared with the groups that there are.
+    pub(crate) reconciliation: Reconciliation,
     /// Groups that have entries of the journal to apply before they open.
     pub(crate) replays: Replays,
     pub(crate) deferred_binds: Vec<(AccountRef, Bytes, Endpoint)>,
@@ -227,6 +230,8 @@ impl Engine {
         }
         let mut random = Random::new(self.settings.seed);
         let seed = random.next_u64();
+        let meta = recovered.groups.get(&journal::GroupId(META_GROUP.0));
+        let meta_missing = meta.is_some_and(|meta| !meta.missing.is_empty());
         let mut running = Box::new(Running {
             jetstream: JetStream::new(millrace_jetstream::Settings {
                 id_space_offset: u32::from(self.attempt) * ID_SPACES_PER_ATTEMPT,
@@ -241,6 +246,7 @@ impl Engine {
                 .map(|(group, found)| (GroupId(group.0), found))
                 .collect(),
             starting: true,
+            reconciliation: Reconciliation::new(&recovered.report, meta_missing),
             replays: Replays::new(self.attempt),
             deferred_binds: Vec::new(),
             effects: Vec::new(),
@@ -359,6 +365,8 @@ impl Running {
         }
         if self.finish_start(context) {
             self.carry_out(binds, context);
+        } else if !self.effects.is_empty() {
+            self.unsettled = true;
         }
         self.durable.poll(context.now, context.requests);
     }
@@ -504,7 +512,7 @@ impl Running {
         }
     }
 
-    fn remove_group(&mut self, group: GroupId) {
+    pub(crate) fn remove_group(&mut self, group: GroupId) {
         if let Some(handle) = self.groups.handle(group) {
             handle.stop();
         }

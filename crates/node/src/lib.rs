@@ -11,6 +11,7 @@ mod engine;
 mod monitor;
 mod node;
 mod outbound;
+mod reconcile;
 mod replay;
 mod settings;
 mod start;

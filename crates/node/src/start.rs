@@ -9,6 +9,7 @@ use millrace_replica::{GroupId, GroupSpec, HardState, NodeId, RestoredLog};
 use millrace_store::disk::DiskCompletion;
 use millrace_store::journal::{RecoveredEntry, RecoveredGroup};
 
+use crate::durable::CHECKPOINT_COPIES;
 use crate::engine::{Running, TurnContext};
 use crate::node::{LogLine, LogSeverity};
 use crate::replay::{Replay, ReplayedEntry, WindowFault};
@@ -29,7 +30,11 @@ impl Running {
         volatile: bool,
         context: &mut TurnContext<'_>,
     ) {
-        let found = self.recovered.remove(&group).unwrap_or_default();
+        let found = self.recovered.remove(&group);
+        if found.is_none() && self.starting && !volatile && group != META {
+            self.reconciliation.absent.push(group);
+        }
+        let found = found.unwrap_or_default();
         for (first, last) in &found.missing {
             let text = format!(
                 "JetStream: entries {first} to {last} of group {} are lost to damage",
@@ -37,16 +42,36 @@ impl Running {
             );
             context.log.push(LogLine::new(LogSeverity::Error, text));
         }
+        let copies = found.checkpoint.as_ref().map_or(0, |it| it.copies);
         let (log, checkpoint, entries) = restored(found);
+        let begins_at = entries.first().map_or(1, |entry| entry.index);
+        if group != META && checkpoint.is_none() && begins_at > 1 {
+            let reason = format!("what came before entry {begins_at} is lost");
+            self.set_aside(group, &reason, context);
+            return;
+        }
         let spec = GroupSpec {
             node: SELF_NODE,
             voters: vec![SELF_NODE],
             volatile,
             seed: self.seed ^ group.0,
         };
-        if let Some(state) = checkpoint {
-            self.jetstream
-                .restore(of_jetstream(group), &state, &mut self.effects);
+        match checkpoint {
+            Some(state) => {
+                self.jetstream
+                    .restore(of_jetstream(group), &state, &mut self.effects);
+                // One copy was lost, or never written.
+                if copies < CHECKPOINT_COPIES {
+                    let (index, term) = (log.applied_index, log.applied_term);
+                    self.durable.checkpoint(group, index, term, state);
+                }
+            }
+            None if volatile => {}
+            None => {
+                if let Some(state) = self.jetstream.first_checkpoint(of_jetstream(group)) {
+                    self.durable.checkpoint(group, 0, 0, state);
+                }
+            }
         }
         if entries.is_empty() {
             self.open_group(group, &spec, log, context);
@@ -203,6 +228,9 @@ impl Running {
         if !self.starting || !self.terms.contains_key(&META) {
             return false;
         }
+        if !self.reconcile(context) {
+            return false;
+        }
         self.starting = false;
         for (account, filter, endpoint) in std::mem::take(&mut self.deferred_binds) {
             self.effects.push(Effect::Bind {
@@ -211,14 +239,8 @@ impl Running {
                 endpoint,
             });
         }
+        self.recovered.clear();
         self.input(Input::Started, context);
-        for group in std::mem::take(&mut self.recovered).into_keys() {
-            let text = format!(
-                "JetStream: the journal holds group {} which belongs to no stream; it is kept",
-                group.0
-            );
-            context.log.push(LogLine::new(LogSeverity::Warning, text));
-        }
         true
     }
 }

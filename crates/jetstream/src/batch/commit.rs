@@ -274,11 +274,14 @@ impl Stream {
             Err(refusal) => return Step::Reject(refusal, Some(Abandoned::Incomplete)),
         };
         let count = u32::try_from(job.count).unwrap_or(u32::MAX);
+        let first = self.lead.last_sequence + 1;
         if messages.len() > SHARED_ENTRY_BYTES {
-            self.lead
-                .propose_whole(self.id, turn, |head| batch_entry(head, count, messages));
+            self.lead.propose_whole(self.id, turn, |head| {
+                batch_entry(head, first, count, messages)
+            });
         } else {
             let messages = messages.get(PART_FRONT_LENGTH..).unwrap_or_default();
+            self.lead.writer.place(first);
             self.lead.writer.batch(count, messages);
             self.lead.mark_urgent();
         }

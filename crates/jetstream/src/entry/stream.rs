@@ -14,6 +14,7 @@
 //! 12 consumer delete  name block
 //! 13 consumer pause   until_ns i64 | name block
 //! 14 consumer reset   sequence u64 | name block
+//! 15 at         sequence u64                          (the messages that follow begin there)
 //! 20 mirrored  sequence u64 | message                 (a mirror's: it has its origin's sequence and time)
 //! 21 sourced   message                                (its `Nats-Stream-Source` says how far the source was read)
 //! 22 skip      through u64                            (sequences that a mirror does not have)
@@ -26,6 +27,9 @@
 //! `deadline_ns` is 0 for a message without a TTL of its own and `i64::MAX` for one that never
 //! expires. A part or commit is alone in its entry. `checksum` covers the bytes of all part
 //! entries behind their heads, in order ([`part_checksum`]).
+//!
+//! Before its first message an entry says `at`: in a whole log that is the next sequence; behind
+//! entries that were lost to damage it keeps every message at its own.
 
 use bytes::{Buf as _, Bytes};
 use twox_hash::XxHash3_64;
@@ -193,6 +197,10 @@ pub enum Operation {
         sequence: u64,
         name: Bytes,
     },
+    /// The next message has this sequence.
+    At {
+        sequence: u64,
+    },
     Batch {
         messages: Vec<MessagePlace>,
     },
@@ -230,6 +238,7 @@ const CONSUMER_CREATE: u8 = 11;
 const CONSUMER_DELETE: u8 = 12;
 const CONSUMER_PAUSE: u8 = 13;
 const CONSUMER_RESET: u8 = 14;
+const AT: u8 = 15;
 const MIRRORED: u8 = 20;
 const SOURCED: u8 = 21;
 const SKIP: u8 = 22;
@@ -241,8 +250,10 @@ const UNWANTED: u8 = 4;
 const DECISION_LENGTH: usize = 17;
 /// Bytes of a message besides its subject, headers and payload.
 pub const MESSAGE_HEAD_LENGTH: usize = DECISION_LENGTH + 10;
+/// Bytes that say at which sequence messages begin.
+const AT_LENGTH: usize = 9;
 /// Bytes of an entry of one batch before its first message.
-const BATCH_FRONT_LENGTH: usize = HEAD_LENGTH + 5;
+const BATCH_FRONT_LENGTH: usize = HEAD_LENGTH + AT_LENGTH + 5;
 /// Bytes of a part entry before its first message.
 pub const PART_FRONT_LENGTH: usize = HEAD_LENGTH + 17;
 
@@ -366,12 +377,14 @@ pub fn part_front(head: EntryHead, batch: u64, index: u32, count: u32) -> [u8; P
     front.try_into().unwrap_or([0; PART_FRONT_LENGTH])
 }
 
-/// Makes an entry of one batch. `messages` stand behind [`PART_FRONT_LENGTH`] free bytes, and are not
-/// copied.
+/// Makes an entry of one batch that begins at `sequence`. `messages` stand behind
+/// [`PART_FRONT_LENGTH`] free bytes, and are not copied.
 #[must_use]
-pub fn batch_entry(head: EntryHead, count: u32, mut messages: Vec<u8>) -> Bytes {
+pub fn batch_entry(head: EntryHead, sequence: u64, count: u32, mut messages: Vec<u8>) -> Bytes {
     let mut front = Vec::with_capacity(BATCH_FRONT_LENGTH);
     put_head(&mut front, head);
+    front.push(AT);
+    put_u64(&mut front, sequence);
     front.push(BATCH);
     put_u32(&mut front, count);
     let begin = PART_FRONT_LENGTH - BATCH_FRONT_LENGTH;
@@ -394,6 +407,8 @@ pub fn part_checksum(before: u64, data: &[u8]) -> u64 {
 pub struct StreamEntryWriter {
     out: Vec<u8>,
     operations: usize,
+    /// It says where its messages begin.
+    placed: bool,
 }
 
 impl StreamEntryWriter {
@@ -415,6 +430,16 @@ impl StreamEntryWriter {
         }
         self.operations += 1;
         self.out.push(kind);
+    }
+
+    /// Says which sequence the message that is added next has, if it is the entry's first.
+    pub fn place(&mut self, sequence: u64) {
+        if self.placed {
+            return;
+        }
+        self.placed = true;
+        self.push(&Operation::At { sequence });
+        self.operations -= 1;
     }
 
     /// Adds one message.
@@ -487,6 +512,10 @@ impl StreamEntryWriter {
                 self.begin(EXPIRE);
                 put_i64(&mut self.out, *now_ns);
             }
+            Operation::At { sequence } => {
+                self.begin(AT);
+                put_u64(&mut self.out, *sequence);
+            }
             Operation::Consumer { .. }
             | Operation::ConsumerCreate { .. }
             | Operation::ConsumerDelete { .. }
@@ -542,7 +571,7 @@ impl StreamEntryWriter {
     /// Ends the entry and starts the next one.
     pub fn finish(&mut self, head: EntryHead) -> Bytes {
         let mut out = std::mem::take(&mut self.out);
-        self.operations = 0;
+        (self.operations, self.placed) = (0, false);
         let mut fresh = Vec::with_capacity(HEAD_LENGTH);
         put_head(&mut fresh, head);
         if out.is_empty() {
@@ -644,6 +673,9 @@ impl StreamOperations {
                 sequence: self.reader.u64()?,
                 name: self.reader.block()?,
                 identity: self.reader.block()?,
+            },
+            AT => Operation::At {
+                sequence: self.reader.u64()?,
             },
             BATCH => Operation::Batch {
                 messages: self.messages()?,

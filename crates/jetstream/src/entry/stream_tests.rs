@@ -34,6 +34,7 @@ fn every_operation() -> Vec<Operation> {
             config: Bytes::from_static(b"{}"),
         },
         Operation::Expire { now_ns: -1 },
+        Operation::At { sequence: 8 },
         Operation::Consumer {
             name: Bytes::from_static(b"n"),
             record: Bytes::from_static(b"c"),
@@ -109,13 +110,14 @@ fn messages_tell_what_was_decided_and_where_their_bytes_are() {
     writer.batch(3, &messages);
     let mut batch = vec![0; PART_FRONT_LENGTH];
     batch.extend_from_slice(&messages);
-    let batch = batch_entry(head, 3, batch);
+    let batch = batch_entry(head, 9, 3, batch);
     for data in [writer.finish(head), Bytes::from(part), batch] {
         let (read_head, operations) = decode_head(&data).expect("just written");
         assert_eq!(read_head, head);
         let mut read = Vec::new();
         for operation in operations {
             match operation.expect("just written") {
+                Operation::At { sequence: 9 } => {}
                 Operation::Publish(place) => read.push(place),
                 Operation::Batch { messages } => read.extend(messages),
                 Operation::Part {

@@ -129,6 +129,7 @@ impl Stream {
             Operation::Batch { messages } => {
                 applying.messages = Some(Messages::Entry(messages.into_iter()));
             }
+            Operation::At { sequence } => self.close_gap(turn, sequence),
             Operation::Part { .. } | Operation::Commit(_) => {
                 self.apply_chain(turn, applying, operation);
             }
@@ -170,17 +171,48 @@ impl Stream {
         }
     }
 
+    /// The next message has this sequence. Those before it, if they are not there, were in entries
+    /// that are lost: they count as used, so that no message moves to another's place.
+    fn close_gap(&mut self, turn: &mut Turn<'_>, sequence: u64) {
+        let next = self.store.state().last_sequence + 1;
+        if sequence <= next {
+            return;
+        }
+        self.store.skip(sequence - 1, 0);
+        let text = format!(
+            "JetStream stream '{}': messages {next} to {} are lost to damage in the journal",
+            self.name,
+            sequence - 1
+        );
+        turn.effects.push(Effect::Log {
+            level: LogLevel::Error,
+            text,
+        });
+    }
+
     fn apply_chain(&mut self, turn: &mut Turn<'_>, applying: &mut Applying, operation: Operation) {
+        let (first, end) = match &operation {
+            Operation::Commit(commit) => (
+                commit.first_sequence,
+                commit.first_sequence + u64::from(commit.count),
+            ),
+            _ => (0, 0),
+        };
         match crate::batch::assemble(&mut self.assembly, &applying.entry, operation) {
-            Assembled::Waiting | Assembled::Dropped => {}
+            Assembled::Waiting => {}
+            Assembled::Dropped => self.close_gap(turn, end),
             Assembled::Damaged(reason) => {
+                self.close_gap(turn, end);
                 let text = format!("JetStream stream '{}': batch dropped: {reason}", self.name);
                 turn.effects.push(Effect::Log {
                     level: LogLevel::Error,
                     text,
                 });
             }
-            Assembled::Whole(parts) => applying.messages = Some(Messages::Chain(parts, 0, 0)),
+            Assembled::Whole(parts) => {
+                self.close_gap(turn, first);
+                applying.messages = Some(Messages::Chain(parts, 0, 0));
+            }
         }
     }
 

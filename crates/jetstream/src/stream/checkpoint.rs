@@ -7,6 +7,10 @@
 //! consumers: count u64, (created_ns i64, config block (JSON), snapshot block)* | duplicate table |
 //! sections: (kind u8, block)*
 //! ```
+//!
+//! In version 1 there was no account. A stream's first checkpoint is written when it is made and has
+//! an empty manifest: from then on its group alone says whose it is and what it is like, should the
+//! list of streams be damaged.
 
 use std::collections::VecDeque;
 
@@ -20,7 +24,9 @@ use crate::origin::SourcePositions;
 use crate::shared::Turn;
 
 /// Version of the bytes above.
-const CHECKPOINT_VERSION: u8 = 1;
+const CHECKPOINT_VERSION: u8 = 2;
+/// The oldest version that is read.
+const CHECKPOINT_VERSION_MIN: u8 = 1;
 /// Section: how far sources were read.
 const SOURCE_POSITIONS: u8 = 1;
 
@@ -56,7 +62,54 @@ pub enum RestoreError {
     Consumer(String),
 }
 
+/// What a checkpoint says of its stream before it comes to messages and consumers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) applied_index: u64,
+    pub(crate) applied_term: u64,
+    pub(crate) created_ns: i64,
+    /// Empty in version 1.
+    pub(crate) account: Bytes,
+    pub(crate) config: Bytes,
+}
+
+impl Identity {
+    fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = reader.u8()?;
+        if !(CHECKPOINT_VERSION_MIN..=CHECKPOINT_VERSION).contains(&version) {
+            return Err(DecodeError::Version(version));
+        }
+        let (applied_index, applied_term) = (reader.u64()?, reader.u64()?);
+        let created_ns = reader.i64()?;
+        let account = if version > 1 {
+            reader.block()?
+        } else {
+            Bytes::new()
+        };
+        Ok(Self {
+            applied_index,
+            applied_term,
+            created_ns,
+            account,
+            config: reader.block()?,
+        })
+    }
+
+    /// Whose checkpoint this is; the rest of it is not looked at.
+    pub(crate) fn read(checkpoint: &Bytes) -> Result<Self, DecodeError> {
+        Self::take(&mut Reader::new(checkpoint.clone()))
+    }
+}
+
 impl Stream {
+    /// The checkpoint of a stream that nothing has happened to yet.
+    pub(crate) fn first_checkpoint(&self) -> Bytes {
+        let (mut state, tail) = self.encode_state();
+        put_block(&mut state, &[]);
+        state.extend_from_slice(&tail);
+        Bytes::from(state)
+    }
+
     /// Moves messages to segments and then asks for a checkpoint record.
     pub fn want_checkpoint(&mut self, turn: &mut Turn<'_>) {
         // What could not be read must not be replaced by what was made of it.
@@ -91,6 +144,7 @@ impl Stream {
         put_u64(&mut head, self.applied_index);
         put_u64(&mut head, self.applied_term);
         put_i64(&mut head, self.created_ns);
+        put_block(&mut head, self.account_name.as_bytes());
         put_block(
             &mut head,
             &serde_json::to_vec(&self.config).unwrap_or_default(),
@@ -138,20 +192,18 @@ impl Stream {
     /// [`RestoreError`]: the stream must then be set aside, not served.
     pub fn restore(&mut self, data: &Bytes, domain: &str) -> Result<(), RestoreError> {
         let mut reader = Reader::new(data.clone());
-        let version = reader.u8()?;
-        if version != CHECKPOINT_VERSION {
-            return Err(DecodeError::Version(version).into());
-        }
-        self.applied_index = reader.u64()?;
-        self.applied_term = reader.u64()?;
-        self.created_ns = reader.i64()?;
-        let config = reader.block()?;
-        self.config = serde_json::from_slice(&config).map_err(|_| RestoreError::Config)?;
+        let identity = Identity::take(&mut reader)?;
+        self.applied_index = identity.applied_index;
+        self.applied_term = identity.applied_term;
+        self.created_ns = identity.created_ns;
+        self.config = serde_json::from_slice(&identity.config).map_err(|_| RestoreError::Config)?;
         self.compile();
         let manifest = reader.block()?;
-        let ids = millrace_store::ids::IdSpace::new(self.store_space);
-        let settings = Self::store_settings(self.id, &self.config, ids);
-        self.store = StreamStore::from_manifest(settings, &manifest)?;
+        if !manifest.is_empty() {
+            let ids = millrace_store::ids::IdSpace::new(self.store_space);
+            let settings = Self::store_settings(self.id, &self.config, ids);
+            self.store = StreamStore::from_manifest(settings, &manifest)?;
+        }
         self.last_message_id = reader.block()?;
         self.age_cursor = reader.u64()?;
         for _ in 0..reader.u64()? {

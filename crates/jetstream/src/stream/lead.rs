@@ -389,6 +389,7 @@ impl Stream {
             verdict @ (Verdict::Pass | Verdict::Unwanted) => {
                 checked.decision.unwanted = verdict == Verdict::Unwanted;
                 let stored = checked.parts(parts);
+                self.lead.writer.place(self.lead.last_sequence + 1);
                 self.lead.writer.publish(checked.decision, stored);
                 self.lead.mark_urgent();
                 let value = checked.counter.as_ref().map(ToString::to_string);

@@ -36,6 +36,7 @@ use crate::origin::SourcePositions;
 use crate::publish::AckPrefix;
 use crate::shared::{Shared, Turn};
 
+pub(crate) use checkpoint::Identity;
 use consumer_index::ConsumerIndex;
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
@@ -49,6 +50,8 @@ const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;
 pub struct Stream {
     pub id: StreamId,
     pub account: AccountRef,
+    /// Its name: it outlives a restart, the reference does not.
+    pub(crate) account_name: Box<str>,
     pub name: String,
     /// The effective configuration.
     pub config: StreamConfig,
@@ -129,6 +132,7 @@ impl Stream {
         let mut stream = Self {
             id,
             account,
+            account_name: Box::default(),
             name: config.name.clone(),
             ack_prefix: AckPrefix::new(&config.name, &shared.domain),
             dedup: Dedup::new(seed, config.duplicate_window_ns),

@@ -83,6 +83,8 @@ pub struct RecoveredCheckpoint {
     pub index: u64,
     pub term: u64,
     pub payload: Bytes,
+    /// How often it stands in the journal, intact.
+    pub copies: u8,
 }
 
 /// Something that was durable and cannot be read any more. The bytes are left where they are.

@@ -450,14 +450,21 @@ impl GroupLog {
         {
             self.entries.pop_front();
         }
-        self.checkpoint = Some((
-            RecoveredCheckpoint {
-                index,
-                term,
-                payload,
-            },
-            file,
-        ));
+        if let Some((known, _)) = &mut self.checkpoint
+            && (known.index, known.term) == (index, term)
+            && known.payload == payload
+        {
+            // Another copy: the file of the first stays needed.
+            known.copies = known.copies.saturating_add(1);
+            return;
+        }
+        let checkpoint = RecoveredCheckpoint {
+            index,
+            term,
+            payload,
+            copies: 1,
+        };
+        self.checkpoint = Some((checkpoint, file));
     }
 
     /// Every entry that is there, with its file: what retention has to know.

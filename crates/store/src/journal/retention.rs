@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 struct GroupPins {
     /// Files with entries after the checkpoint, oldest first, each with its highest index.
     entries: VecDeque<(u64, u64)>,
-    checkpoint_file: Option<u64>,
+    /// Files of the last two copies of the checkpoint, the older first.
+    checkpoint_files: Option<(u64, u64)>,
+    checkpoint_index: Option<u64>,
     hard_state_file: Option<u64>,
 }
 
 impl GroupPins {
     fn oldest(&self) -> Option<u64> {
         let entry_file = self.entries.front().map(|entry| entry.0);
-        [entry_file, self.checkpoint_file, self.hard_state_file]
+        let checkpoint_file = self.checkpoint_files.map(|(older, _)| older);
+        [entry_file, checkpoint_file, self.hard_state_file]
             .into_iter()
             .flatten()
             .min()
@@ -69,13 +72,16 @@ impl Retention {
         });
     }
 
-    /// A checkpoint is durable in `file`: entries up to `index` are not needed any more.
+    /// A checkpoint is durable in `file`: entries up to `index` are not needed any more. Of one
+    /// checkpoint the last two copies stay needed.
     pub(super) fn checkpoint(&mut self, group: GroupId, index: u64, file: u64) {
         self.change(group, |pins| {
             while pins.entries.front().is_some_and(|entry| entry.1 <= index) {
                 pins.entries.pop_front();
             }
-            pins.checkpoint_file = Some(file);
+            let copy = pins.checkpoint_index.replace(index) == Some(index);
+            let before = pins.checkpoint_files.filter(|_| copy);
+            pins.checkpoint_files = Some((before.map_or(file, |(_, newer)| newer), file));
         });
     }
 
@@ -152,6 +158,18 @@ mod tests {
         retention.checkpoint(A, 2, 3);
         retention.remove(B);
         assert_eq!(retention.oldest_needed(), Some(3));
+    }
+
+    #[test]
+    fn the_last_two_copies_of_a_checkpoint_are_needed() {
+        let mut retention = Retention::default();
+        retention.checkpoint(A, 1, 1);
+        retention.checkpoint(A, 1, 2);
+        assert_eq!(retention.oldest_needed(), Some(1));
+        retention.checkpoint(A, 1, 3);
+        assert_eq!(retention.oldest_needed(), Some(2));
+        retention.checkpoint(A, 2, 4);
+        assert_eq!(retention.oldest_needed(), Some(4));
     }
 
     #[test]
