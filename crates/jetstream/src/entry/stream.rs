@@ -623,24 +623,8 @@ impl StreamOperations {
         Ok(messages)
     }
 
-    fn operation(&mut self) -> Result<Operation, DecodeError> {
-        Ok(match self.reader.u8()? {
-            PUBLISH => Operation::Publish(self.message()?),
-            PURGE => Operation::Purge {
-                sequence: self.reader.u64()?,
-                keep: self.reader.u64()?,
-                filter: self.reader.block()?,
-            },
-            DELETE => Operation::Delete {
-                sequence: self.reader.u64()?,
-                erase: self.reader.u8()? != 0,
-            },
-            CONFIGURE => Operation::Configure {
-                config: self.reader.block()?,
-            },
-            EXPIRE => Operation::Expire {
-                now_ns: self.reader.i64()?,
-            },
+    fn consumer_operation(&mut self, kind: u8) -> Result<Operation, DecodeError> {
+        Ok(match kind {
             CONSUMER => Operation::Consumer {
                 name: self.reader.block()?,
                 record: self.reader.block()?,
@@ -661,6 +645,30 @@ impl StreamOperations {
                 sequence: self.reader.u64()?,
                 name: self.reader.block()?,
             },
+            _ => return Err(DecodeError::Kind(kind)),
+        })
+    }
+
+    fn operation(&mut self) -> Result<Operation, DecodeError> {
+        let kind = self.reader.u8()?;
+        Ok(match kind {
+            PUBLISH => Operation::Publish(self.message()?),
+            PURGE => Operation::Purge {
+                sequence: self.reader.u64()?,
+                keep: self.reader.u64()?,
+                filter: self.reader.block()?,
+            },
+            DELETE => Operation::Delete {
+                sequence: self.reader.u64()?,
+                erase: self.reader.u8()? != 0,
+            },
+            CONFIGURE => Operation::Configure {
+                config: self.reader.block()?,
+            },
+            EXPIRE => Operation::Expire {
+                now_ns: self.reader.i64()?,
+            },
+            CONSUMER | CONSUMER_CREATE..=CONSUMER_RESET => self.consumer_operation(kind)?,
             MIRRORED => Operation::Mirrored {
                 sequence: self.reader.u64()?,
                 message: self.message()?,

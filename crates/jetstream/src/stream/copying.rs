@@ -349,6 +349,9 @@ impl Stream {
                 checked.decision.unwanted = verdict == Verdict::Unwanted;
                 let own = copy.mirrored.unwrap_or(self.lead.last_sequence + 1);
                 let stored = checked.parts(parts);
+                if copy.mirrored.is_none() {
+                    self.lead.writer.place(own);
+                }
                 self.lead
                     .writer
                     .copy(copy.mirrored, checked.decision, stored);
