@@ -10,6 +10,7 @@
 //! a> SUB foo 1                            sends a line and CR LF
 //! a>| SUB f                               sends bytes without CR LF
 //! a>* 1000 x                              sends `x` so many times without CR LF
+//! a> PUB {reply:b} 1                      the reply subject of what `b` received last
 //! a?                                      reads; the lines below are what must come
 //! a< MSG foo 1 2                          a line and CR LF
 //! a<| hi                                  bytes without CR LF
@@ -305,7 +306,7 @@ pub fn normalise(bytes: &[u8]) -> Vec<u8> {
             serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(rest).ok()
         });
         let Some(mut info) = info else {
-            out.extend_from_slice(line);
+            out.extend_from_slice(&mask_reply(line));
             continue;
         };
         for key in VARYING {
@@ -322,7 +323,80 @@ pub fn normalise(bytes: &[u8]) -> Vec<u8> {
         let json = serde_json::Value::Object(info).to_string();
         out.extend_from_slice(format!("INFO {json} \r\n").as_bytes());
     }
-    out
+    mask_request_info(&out)
+}
+
+/// How reply subjects of imported services begin, and how they look in expected answers.
+const SERVICE_REPLY: &[u8] = b"_R_.";
+const MASKED_REPLY: &[u8] = b"_R_.*";
+
+fn mask_reply(line: &[u8]) -> Vec<u8> {
+    let Some(at) = line.windows(4).position(|part| part == SERVICE_REPLY) else {
+        return line.to_vec();
+    };
+    let rest = &line[at + SERVICE_REPLY.len()..];
+    let is_end = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'.';
+    let end = rest.iter().position(is_end).unwrap_or(rest.len());
+    if end < 13 {
+        return line.to_vec();
+    }
+    [&line[..at], MASKED_REPLY, &rest[end..]].concat()
+}
+
+/// Masks the round trip in `Nats-Request-Info`, and the sizes of the message that has it.
+fn mask_request_info(bytes: &[u8]) -> Vec<u8> {
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    let mut message = None;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"HMSG ") {
+            message = Some(out.len());
+        }
+        let text = String::from_utf8_lossy(line);
+        let Some(at) = text
+            .strip_prefix("Nats-Request-Info: ")
+            .and(text.find("\"rtt\":"))
+        else {
+            out.push(line.to_vec());
+            continue;
+        };
+        let (before, after) = text.split_at(at + 6);
+        let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        if let Some(place) = message.take() {
+            let start = String::from_utf8_lossy(&out[place]).into_owned();
+            let words: Vec<&str> = start.trim_end().split(' ').collect();
+            let masked = format!("{} * *\r\n", words[..words.len() - 2].join(" "));
+            out[place] = masked.into_bytes();
+        }
+        out.push(format!("{before}*{after}").into_bytes());
+    }
+    out.concat()
+}
+
+/// Fills `{reply:name}` with the reply subject that `of` gives for a connection.
+#[must_use]
+pub fn fill(bytes: &[u8], of: impl Fn(&str) -> String) -> Vec<u8> {
+    const OPEN: &str = "{reply:";
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return bytes.to_vec();
+    };
+    let Some((before, rest)) = text.split_once(OPEN) else {
+        return bytes.to_vec();
+    };
+    let (name, after) = rest.split_once('}').unwrap_or((rest, ""));
+    format!("{before}{}{after}", of(name)).into_bytes()
+}
+
+/// The reply subject of the last message in what was received.
+#[must_use]
+pub fn last_reply(received: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(received);
+    text.lines().rev().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["MSG", _, _, reply, _] | ["HMSG", _, _, reply, _, _] => Some(reply.to_owned()),
+            _ => None,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -336,6 +410,18 @@ mod tests {
         let scripts = parse(text).expect("a script");
         assert_eq!(format(&scripts), text);
         assert_eq!(parse(&format(&scripts)).expect("again"), scripts);
+    }
+
+    #[test]
+    fn what_varies_in_requests_from_other_accounts_is_masked() {
+        let message = b"HMSG svc 1 _R_.abc123.def456 70 71\r\nNATS/1.0\r\n\
+                        Nats-Request-Info: {\"acc\":\"B\",\"rtt\":512}\r\n\r\nx\r\n";
+        let masked = "HMSG svc 1 _R_.* * *\r\nNATS/1.0\r\n\
+                      Nats-Request-Info: {\"acc\":\"B\",\"rtt\":*}\r\n\r\nx\r\n";
+        assert_eq!(String::from_utf8_lossy(&normalise(message)), masked);
+        assert_eq!(last_reply(message).as_deref(), Some("_R_.abc123.def456"));
+        let filled = fill(b"PUB {reply:a} 1", |_| "_R_.x".to_owned());
+        assert_eq!(filled, b"PUB _R_.x 1");
     }
 
     #[test]

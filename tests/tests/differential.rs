@@ -29,6 +29,7 @@ struct Connection {
     /// Whole lines leave together, so that the server reads them together.
     unsent: Vec<u8>,
     is_closed: bool,
+    last_reply: String,
 }
 
 impl Connection {
@@ -40,6 +41,7 @@ impl Connection {
             received: Vec::new(),
             unsent: Vec::new(),
             is_closed: false,
+            last_reply: String::new(),
         }
     }
 
@@ -62,6 +64,9 @@ impl Connection {
                 Ok(0) => self.is_closed = true,
                 Ok(count) => {
                     self.received.extend_from_slice(&buffer[..count]);
+                    if let Some(reply) = corpus::last_reply(&self.received) {
+                        self.last_reply = reply;
+                    }
                     deadline = Instant::now() + patience;
                 }
                 Err(error)
@@ -111,8 +116,10 @@ fn play(address: &str, script: &mut Script, record: bool) -> String {
                 is_piece,
                 ..
             } => {
+                let of = |name: &str| connections[name].last_reply.clone();
+                let bytes = corpus::fill(bytes, of);
                 let connection = connections.get_mut(name).unwrap();
-                connection.unsent.extend_from_slice(bytes);
+                connection.unsent.extend_from_slice(&bytes);
                 if *is_piece {
                     connection.flush();
                 }
@@ -253,9 +260,12 @@ corpus_tests!(
     headers,
     lexing,
     limits,
+    mappings,
     no_responders,
     permissions,
     queues,
+    services,
+    streams,
     subjects,
     timers,
     verbs

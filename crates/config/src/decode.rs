@@ -6,9 +6,11 @@
 mod accounts;
 mod authorization;
 mod jetstream;
+mod mappings;
 mod operator;
 mod permissions;
 mod scalar;
+mod sharing;
 mod tls;
 mod top;
 mod unsupported;

@@ -9,6 +9,7 @@ pub mod nkey;
 pub mod options;
 mod problem;
 mod reload;
+pub mod sharing;
 mod suggest;
 mod validate;
 

@@ -8,6 +8,7 @@ mod jetstream;
 mod operator;
 mod permissions;
 mod server;
+mod sharing;
 mod tls;
 
 pub use accounts::{
@@ -20,6 +21,10 @@ pub use permissions::{PermissionOptions, ResponseOptions, SubjectList};
 pub use server::{
     ClientOptions, DEFAULT_HOST, DEFAULT_PORT, LameDuckOptions, LogOptions, MonitorOptions,
     WriteTimeout,
+};
+pub use sharing::{
+    ExportOptions, ImportOptions, LatencyOptions, MappingOptions, MessageTraceOptions,
+    ResponseType, SharedKind,
 };
 pub use tls::{CertificatePair, HandshakeMode, TlsOptions, TlsVersion};
 
@@ -46,6 +51,8 @@ pub struct Options {
     pub authorization: AuthorizationOptions,
     /// Accounts in the order of the file; never contains `$G`.
     pub accounts: Vec<AccountOptions>,
+    /// Subject mappings of account `$G`.
+    pub mappings: Vec<MappingOptions>,
     /// Operator mode.
     pub operator: OperatorOptions,
     /// The user that clients without credentials become.

@@ -1,8 +1,12 @@
 //! Accounts: isolated subject spaces, each with its interest trie, watchers and counters.
 
-use millrace_subject::{InterestTrie, SubjectTree};
+use std::sync::Arc;
+
+use millrace_subject::{InterestTrie, Mapping, SubjectTree};
 
 use crate::ids::AccountId;
+use crate::imports::StreamImport;
+use crate::match_cache::MatchCache;
 
 /// Names a subscription record by its place in the broker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +31,14 @@ pub(crate) struct Account {
     /// Literal subjects whose interest somebody follows, with the number of followers.
     pub(crate) watched: SubjectTree<u32>,
     pub(crate) counters: AccountCounters,
+    /// Subjects that its clients' messages are mapped by; usually none.
+    pub(crate) mappings: Vec<Mapping>,
+    /// What its subscribers hear of other accounts.
+    pub(crate) stream_imports: Vec<Arc<StreamImport>>,
+    /// How reply subjects for requests from other accounts begin; empty until there was one.
+    pub(crate) reply_prefix: Box<[u8]>,
+    /// Match results of messages that came from other accounts.
+    pub(crate) imported_cache: MatchCache,
 }
 
 impl Account {
@@ -36,6 +48,10 @@ impl Account {
             interest: InterestTrie::default(),
             watched: SubjectTree::default(),
             counters: AccountCounters::default(),
+            mappings: Vec::new(),
+            stream_imports: Vec::new(),
+            reply_prefix: Box::default(),
+            imported_cache: MatchCache::default(),
         }
     }
 }

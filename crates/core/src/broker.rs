@@ -18,6 +18,7 @@ use crate::blocks::BlockPool;
 use crate::chunks::ChunkPool;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivery, LogLevel};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
+use crate::imports::Imports;
 use crate::lame_duck::LameDuck;
 use crate::limits::PAYLOAD_BLOCKS_BYTES;
 use crate::match_cache::MatchCache;
@@ -46,6 +47,9 @@ pub struct Broker {
     /// Sessions that are not closed.
     pub(crate) open_sessions: usize,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) imports: Imports,
+    /// Whether some account maps subjects.
+    pub(crate) has_mappings: bool,
     /// Bindings of receivers inside the server.
     pub(crate) bindings: FxHashMap<(AccountId, Box<[u8]>, EndpointId), SubscriptionKey>,
     /// Connections that are not read from until a receiver inside the server has room again.
@@ -84,7 +88,7 @@ impl Broker {
     #[must_use]
     pub fn new(_now: Now, settings: BrokerSettings) -> Self {
         let options = settings.options;
-        Self {
+        let mut broker = Self {
             authenticator: Authenticator::new(&options),
             accounts: Accounts::new(&options),
             max_pending: usize::try_from(options.client.max_pending).unwrap_or(usize::MAX),
@@ -98,6 +102,8 @@ impl Broker {
             last_id: 0,
             open_sessions: 0,
             subscriptions: Subscriptions::default(),
+            imports: Imports::default(),
+            has_mappings: false,
             bindings: FxHashMap::default(),
             held: BTreeSet::new(),
             timers: Timers::default(),
@@ -119,7 +125,9 @@ impl Broker {
             chunks: ChunkPool::default(),
             blocks: BlockPool::new(PAYLOAD_BLOCKS_BYTES),
             nothing: Outbound::default(),
-        }
+        };
+        broker.renew_imports();
+        broker
     }
 
     /// Takes a new connection: queues INFO (unless TLS comes first) and starts its timers.
@@ -230,6 +238,7 @@ impl Broker {
             self.end_session(now, slot, reason);
         }
         self.sessions.try_remove(slot as usize);
+        self.drop_lost_replies(now);
     }
 
     /// What waits to be written; an empty queue for unknown connections.
@@ -316,10 +325,11 @@ impl Broker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let lame_duck = self.lame_duck.as_ref().and_then(|state| state.deadline_ns);
-        match (self.timers.next_deadline(), lame_duck) {
-            (Some(first), Some(second)) => Some(first.min(second)),
-            (first, second) => first.or(second),
-        }
+        let responses = self.imports.responses.next_deadline();
+        [self.timers.next_deadline(), lame_duck, responses]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The account of this name.

@@ -217,12 +217,14 @@ pub struct Delivered {
     pub clients: u32,
     /// Receivers inside the server that got it.
     pub endpoints: u32,
+    /// Imports through which somebody in another account got it.
+    pub imports: u32,
 }
 
 impl Delivered {
     /// Whether anybody got the message.
     #[must_use]
     pub const fn any(self) -> bool {
-        self.clients > 0 || self.endpoints > 0
+        self.clients > 0 || self.endpoints > 0 || self.imports > 0
     }
 }

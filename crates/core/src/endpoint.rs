@@ -75,6 +75,9 @@ impl Broker {
     /// Whether a message on this literal subject would find a subscription.
     #[must_use]
     pub fn has_interest(&self, account: AccountId, subject: &[u8]) -> bool {
+        if let Some(is_awaited) = self.is_response_awaited(account, subject) {
+            return is_awaited;
+        }
         self.accounts
             .get(account)
             .is_some_and(|account| account.interest.has_interest(subject))

@@ -23,6 +23,7 @@ impl Broker {
             session.client.subscriptions.add(&self.subscriptions, key);
         }
         self.report_interest(account, key);
+        self.add_shadows(key);
         key
     }
 
@@ -41,7 +42,12 @@ impl Broker {
             session.client.subscriptions.remove(key, record.sid());
         }
         self.report_interest(record.account, key);
-        if let Some(record) = self.subscriptions.remove(key)
+        self.drop_shadows(key);
+        let record = self.subscriptions.remove(key);
+        if let Some(record) = &record {
+            self.note_removed(record);
+        }
+        if let Some(record) = record
             && self.is_tracing
             && let Owner::Session(slot) = record.owner
         {

@@ -11,6 +11,7 @@ use crate::broker::Broker;
 use crate::chunks::ChunkPool;
 use crate::effects::{Delivered, Delivery};
 use crate::ids::{AccountId, EndpointId};
+use crate::imports::Chain;
 use crate::limits::{
     DRAIN_ABOVE_BYTES, SHARED_PAYLOAD_MIN, SHARED_SLICE_MIN, STALL_ABOVE_MARK_NS, STALL_FULL_NS,
     STALL_MAX_NS, STALL_QUARTERS,
@@ -127,11 +128,13 @@ impl Sizes {
 }
 
 /// A message on its way out, with the pieces that are the same for all recipients.
-struct Outgoing<'a> {
-    message: &'a Message<'a>,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) message: &'a Message<'a>,
     /// The subject that recipients are found by; usually the one they see.
-    destination: &'a [u8],
-    publisher: Option<u32>,
+    pub(crate) destination: &'a [u8],
+    pub(crate) publisher: Option<u32>,
+    /// The imports it came through; `None` in the account it was published in.
+    pub(crate) chain: Option<&'a Chain<'a>>,
     /// The end of a MSG line.
     plain_sizes: Sizes,
     /// The end of an HMSG line.
@@ -142,9 +145,9 @@ struct Outgoing<'a> {
     lent: Option<Bytes>,
     /// One allocation with all parts for receivers inside the server, made on first use.
     parts: Option<Parts>,
-    delivered: Delivered,
+    pub(crate) delivered: Delivered,
     /// Headers and payloads queued for clients, summed up.
-    delivered_bytes: u64,
+    pub(crate) delivered_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -157,7 +160,7 @@ struct Parts {
 
 /// Whether one receiver took a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Taken,
     Refused,
 }
@@ -182,6 +185,16 @@ impl Broker {
         if is_pedantic && !millrace_subject::is_valid_literal(message.subject) {
             self.send_error(slot, b"Invalid Publish Subject");
         }
+        let mapped = if self.has_mappings {
+            self.map_published(slot, account_id, message.subject)
+        } else {
+            None
+        };
+        let mapped = mapped.as_deref().map(|subject| Message {
+            subject,
+            ..*message
+        });
+        let message = mapped.as_ref().unwrap_or(message);
         self.publish_checked(now, slot, account_id, message, &mut cache);
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && !session.is_closed()
@@ -345,6 +358,26 @@ impl Broker {
         outgoing.delivered
     }
 
+    /// Delivers in another account than the one it was published in.
+    pub(crate) fn publish_in(&mut self, now: Now, id: AccountId, outgoing: &mut Outgoing<'_>) {
+        let is_cached = !self.options.client.disable_match_cache;
+        let Some(account) = self.accounts.get_mut(id) else {
+            return;
+        };
+        let mut cache = std::mem::take(&mut account.imported_cache);
+        let entry = cache.lookup(&account.interest, outgoing.destination, is_cached, || true);
+        for key in &entry.plain {
+            self.deliver(now, *key, outgoing);
+        }
+        for members in &entry.queues {
+            self.deliver_to_group(now, members, outgoing);
+        }
+        if let Some(account) = self.accounts.get_mut(id) {
+            account.imported_cache = cache;
+        }
+        self.count_deliveries(id, outgoing);
+    }
+
     /// One member gets the message: a random first choice, then the next ones until one takes it.
     fn deliver_to_group(
         &mut self,
@@ -362,7 +395,12 @@ impl Broker {
     }
 
     /// Decides whether one receiver takes the message, and queues it there.
-    fn deliver(&mut self, now: Now, key: SubscriptionKey, outgoing: &mut Outgoing<'_>) -> Outcome {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        key: SubscriptionKey,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Outcome {
         let Some(record) = self.subscriptions.get_mut(key) else {
             return Outcome::Refused;
         };
@@ -373,6 +411,11 @@ impl Broker {
                 record.delivered += 1;
                 self.deliver_inside(endpoint, account, outgoing);
                 return Outcome::Taken;
+            }
+            owner => {
+                let account = record.account;
+                record.delivered += 1;
+                return self.deliver_imported(now, owner, account, outgoing);
             }
         };
         let Some(session) = self.sessions.get_mut(slot as usize) else {
@@ -534,6 +577,7 @@ impl<'a> Outgoing<'a> {
             message,
             destination: message.subject,
             publisher,
+            chain: None,
             plain_sizes: Sizes::empty(),
             header_sizes: Sizes::empty(),
             given: None,
@@ -542,6 +586,28 @@ impl<'a> Outgoing<'a> {
             delivered: Delivered::default(),
             delivered_bytes: 0,
         }
+    }
+
+    /// The same message on its way in another account, under other names.
+    pub(crate) fn onward<'b>(
+        &self,
+        message: &'b Message<'b>,
+        destination: &'b [u8],
+        chain: Option<&'b Chain<'b>>,
+    ) -> Outgoing<'b> {
+        Outgoing {
+            destination,
+            chain,
+            given: self.given.clone(),
+            ..Outgoing::new(message, self.publisher)
+        }
+    }
+
+    /// Counts what was delivered under other names.
+    pub(crate) fn count(&mut self, delivered: Delivered, bytes: u64) {
+        self.delivered.clients += delivered.clients;
+        self.delivered.endpoints += delivered.endpoints;
+        self.delivered_bytes += bytes;
     }
 
     /// The receiver takes the message: its bytes are queued, and it is counted.
@@ -624,6 +690,8 @@ impl<'a> Outgoing<'a> {
 
     fn parts(&mut self) -> &Parts {
         let message = self.message;
+        // Receivers inside see what the publisher wrote.
+        let headers = self.chain.map_or(message.headers, |chain| chain.headers);
         let given = self.given.as_ref();
         self.parts.get_or_insert_with(|| {
             let payload = (message.payload.len() > SHARED_PAYLOAD_MIN)
@@ -633,13 +701,9 @@ impl<'a> Outgoing<'a> {
             } else {
                 message.payload
             };
-            let sizes = [
-                message.subject.len(),
-                message.reply.len(),
-                message.headers.len(),
-            ];
+            let sizes = [message.subject.len(), message.reply.len(), headers.len()];
             let mut all = BytesMut::with_capacity(sizes.iter().sum::<usize>() + copied.len());
-            for part in [message.subject, message.reply, message.headers, copied] {
+            for part in [message.subject, message.reply, headers, copied] {
                 all.extend_from_slice(part);
             }
             let mut all = all.freeze();

@@ -66,6 +66,7 @@ impl Broker {
         self.batch_stalls = 0;
         self.consume(now, slot, data, source);
         self.hold_back(now, slot);
+        self.drop_lost_replies(now);
         data.len()
     }
 
@@ -96,6 +97,7 @@ impl Broker {
         }
         self.incoming_grew(now, slot);
         self.hold_back(now, slot);
+        self.drop_lost_replies(now);
     }
 
     /// Parses and handles `data` behind what the session has kept.

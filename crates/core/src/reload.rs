@@ -28,7 +28,12 @@ impl Broker {
             self.accounts.find_or_add(&account.name);
         }
         self.is_tracing = options.log.trace;
+        let shares =
+            self.options.accounts != options.accounts || self.options.mappings != options.mappings;
         self.options = options;
+        if shares {
+            self.renew_imports();
+        }
         for slot in self.open_slots() {
             self.judge_again(now, slot);
         }

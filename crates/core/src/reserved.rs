@@ -5,7 +5,7 @@ use crate::ids::AccountId;
 /// Replies on their way through gateways, today's form and the old one.
 const GATEWAY_REPLIES: [&[u8]; 2] = [b"_GR_.", b"$GR."];
 /// Replies of service imports.
-const SERVICE_REPLY: &[u8] = b"_R_.";
+pub(crate) const SERVICE_REPLY: &[u8] = b"_R_.";
 /// Acknowledgements of JetStream consumers.
 const JETSTREAM_ACK: &[u8] = b"$JS.ACK.";
 /// Raft traffic between servers.

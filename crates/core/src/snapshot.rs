@@ -159,7 +159,7 @@ fn account_info(id: AccountId, account: &crate::account::Account) -> AccountInfo
 
 impl Session {
     /// Who the client claims to be, in the login or, without one, in CONNECT.
-    fn claimed_user(&self) -> String {
+    pub(crate) fn claimed_user(&self) -> String {
         let Some(options) = self.client.options.as_deref() else {
             return self.user.to_string();
         };

@@ -16,6 +16,12 @@ pub(crate) enum Owner {
     Session(u32),
     /// A receiver inside the server.
     Endpoint(EndpointId),
+    /// The imported service at this place: requests go on into another account.
+    Service(u32),
+    /// The answers to requests from other accounts.
+    Responses,
+    /// The shadow at this place: messages go to a subscription of another account.
+    Shadow(u32),
 }
 
 /// One subscription. Filter, queue and sid share one allocation; the sid stands between blanks, as

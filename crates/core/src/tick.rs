@@ -37,6 +37,8 @@ impl Broker {
                 }
             }
         }
+        self.expire_responses(now);
+        self.drop_lost_replies(now);
         self.advance_lame_duck(now);
     }
 

@@ -30,6 +30,7 @@ fn options(script: &Script) -> Options {
 fn play(script: &Script, piece: usize) -> String {
     let mut bench = Bench::new(options(script));
     let mut differences = String::new();
+    let mut replies = std::collections::BTreeMap::new();
     for step in &script.steps {
         match step {
             Step::Comment(_) => {}
@@ -40,7 +41,8 @@ fn play(script: &Script, piece: usize) -> String {
                 }
             }
             Step::Send { name, bytes, .. } => {
-                bytes
+                let of = |name: &str| replies.get(name).cloned().unwrap_or_default();
+                corpus::fill(bytes, of)
                     .chunks(piece)
                     .for_each(|bytes| bench.send(name, bytes));
             }
@@ -52,6 +54,9 @@ fn play(script: &Script, piece: usize) -> String {
                 is_closed,
             } => {
                 let (got, closed) = bench.take_bytes(name);
+                if let Some(reply) = corpus::last_reply(&got) {
+                    replies.insert(name.clone(), reply);
+                }
                 let got = corpus::normalise(&got);
                 if got != *expected || closed != *is_closed {
                     let _ = writeln!(

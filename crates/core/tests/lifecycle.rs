@@ -297,7 +297,8 @@ fn receivers_inside_the_server_get_messages_and_count_as_responders() {
         answer,
         Delivered {
             clients: 1,
-            endpoints: 0
+            endpoints: 0,
+            imports: 0,
         }
     );
     assert_eq!(bench.take("a"), "MSG in 1 2\r\nok\r\n");

@@ -155,6 +155,12 @@ pub(crate) fn is_function(token: &[u8]) -> bool {
     token.len() > 4 && token.starts_with(b"{{") && token.ends_with(b"}}")
 }
 
+/// Whether `token` is `{{wildcard(..)}}`.
+pub(crate) fn is_wildcard_function(token: &[u8]) -> bool {
+    let inner = token.get(2..).unwrap_or_default().trim_ascii_start();
+    is_function(token) && inner.len() > 8 && inner[..8].eq_ignore_ascii_case(b"wildcard")
+}
+
 /// Parses one destination token. `stars` are the token indexes of the source's wildcards.
 pub(crate) fn parse_token(token: &[u8], stars: &[usize]) -> Result<Function, TransformError> {
     if token == FULL {

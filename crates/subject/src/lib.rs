@@ -7,6 +7,7 @@
 
 mod destination;
 mod interest;
+mod mapping;
 mod members;
 mod sequence_set;
 mod token;
@@ -14,10 +15,11 @@ mod transform;
 mod tree;
 
 pub use interest::{InterestTrie, Matched, QueueGroup};
+pub use mapping::{Mapping, MappingDestination, MappingError};
 pub use sequence_set::SequenceSet;
 pub use token::{
-    has_wildcard, is_literal, is_subset, is_valid_filter, is_valid_literal, is_valid_subject,
-    matches, overlaps, token_count, tokens,
+    has_wildcard, intersection, is_literal, is_subset, is_valid_filter, is_valid_literal,
+    is_valid_subject, matches, overlaps, token_count, tokens,
 };
-pub use transform::{Transform, TransformError};
+pub use transform::{Transform, TransformError, with_references, without_references};
 pub use tree::{FilterWalk, SubjectTree, WalkStep, token_order};

@@ -123,6 +123,34 @@ pub fn overlaps(first: &[u8], second: &[u8]) -> bool {
     }
 }
 
+/// A filter for what both `first` and `second` match, or `None` if nothing is. Where only one of two
+/// tokens is a wildcard the other one stands.
+#[must_use]
+pub fn intersection(first: &[u8], second: &[u8]) -> Option<Vec<u8>> {
+    if !overlaps(first, second) {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let (mut left, mut right) = (tokens(first), tokens(second));
+    loop {
+        match (left.next(), right.next()) {
+            (Some(FULL), Some(other)) => {
+                parts.push(other);
+                parts.extend(right);
+                break;
+            }
+            (Some(one), Some(FULL)) => {
+                parts.push(one);
+                parts.extend(left);
+                break;
+            }
+            (Some(one), Some(other)) => parts.push(if one == STAR { other } else { one }),
+            _ => break,
+        }
+    }
+    Some(parts.join(&SEPARATOR))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +235,17 @@ mod tests {
             let in_second = |literal: &Vec<u8>| matches(second, literal);
             prop_assert_eq!(is_subset(first, second), literals.iter().filter(|l| in_first(l)).all(in_second));
             prop_assert_eq!(overlaps(first, second), literals.iter().filter(|l| in_first(l)).any(in_second));
+        }
+
+        #[test]
+        fn an_intersection_matches_what_both_match(first in any_filter(), second in any_filter()) {
+            let (first, second) = (first.as_bytes(), second.as_bytes());
+            let found = intersection(first, second);
+            for literal in universe() {
+                let both = matches(first, &literal) && matches(second, &literal);
+                let told = found.as_ref().is_some_and(|filter| matches(filter, &literal));
+                prop_assert_eq!(both, told);
+            }
         }
 
         #[test]

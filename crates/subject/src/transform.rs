@@ -2,7 +2,7 @@
 //! (spec jetstream/01 §5). Parsing of destination tokens is in `destination`; weights and
 //! account mappings are the broker's.
 
-use crate::destination::{Function, is_function, parse_token};
+use crate::destination::{Function, is_function, is_wildcard_function, parse_token};
 use crate::token::{FULL, SEPARATOR, STAR, is_valid_filter, is_valid_subject, matches, tokens};
 use millrace_clock::Random;
 
@@ -32,6 +32,15 @@ pub enum TransformError {
         "invalid mapping destination: function argument is invalid or in the wrong format in {0}"
     )]
     InvalidArgument(String),
+    /// An import must be reversible: only whole wildcards move.
+    #[error(
+        "invalid mapping destination: the only mapping function allowed for import transforms is \
+         {{{{Wildcard()}}}} in {0}"
+    )]
+    NotReversible(String),
+    /// An import must be reversible: no wildcard of the source may get lost.
+    #[error("invalid mapping destination: not using all of the token wildcard(s) in {0}")]
+    UnusedWildcards(String),
 }
 
 /// A checked transform.
@@ -79,6 +88,52 @@ impl Transform {
         })
     }
 
+    /// As [`Self::new`] for an import, whose subjects must be mapped in both directions: nothing
+    /// but wildcards moves, and none gets lost.
+    ///
+    /// # Errors
+    /// [`TransformError`] with the reference's texts.
+    pub fn for_import(source: &[u8], destination: &[u8]) -> Result<Self, TransformError> {
+        let transform = Self::new(source, destination)?;
+        let mut used = 0;
+        for (part, token) in transform.parts.iter().zip(tokens(destination)) {
+            match part {
+                Function::Literal(_) | Function::Rest => {}
+                Function::Wildcard { .. } => used += 1,
+                _ => {
+                    let token = String::from_utf8_lossy(token).into_owned();
+                    return Err(TransformError::NotReversible(token));
+                }
+            }
+        }
+        if used < tokens(source).filter(|token| *token == STAR).count() {
+            let text = String::from_utf8_lossy(destination).into_owned();
+            return Err(TransformError::UnusedWildcards(text));
+        }
+        Ok(transform)
+    }
+
+    /// The way back of a transform made by [`Self::for_import`]: the wildcards of the old source are
+    /// filled with the old destination's in the order in which they stand there, as the reference
+    /// does. `None` if that is no transform.
+    #[must_use]
+    pub fn reversed(&self) -> Option<Self> {
+        let (source, mut wildcards) = without_references(&self.destination);
+        wildcards.reverse();
+        let mut destination = Vec::with_capacity(self.source.len());
+        for (index, token) in tokens(&self.source).enumerate() {
+            if index > 0 {
+                destination.push(SEPARATOR);
+            }
+            if token == STAR {
+                destination.extend_from_slice(&wildcards.pop()?);
+            } else {
+                destination.extend_from_slice(token);
+            }
+        }
+        Self::for_import(&source, &destination).ok()
+    }
+
     /// The source filter as given (`>` for an empty one).
     #[must_use]
     pub fn source(&self) -> &[u8] {
@@ -116,10 +171,84 @@ impl Transform {
     }
 }
 
+/// `subject` with its wildcards written as references: `a.*.*` becomes `a.$1.$2`.
+#[must_use]
+pub fn with_references(subject: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(subject.len() + 4);
+    let mut count = 0;
+    for (index, token) in tokens(subject).enumerate() {
+        if index > 0 {
+            out.push(SEPARATOR);
+        }
+        if token == STAR {
+            count += 1;
+            out.push(b'$');
+            out.extend_from_slice(count.to_string().as_bytes());
+        } else {
+            out.extend_from_slice(token);
+        }
+    }
+    out
+}
+
+/// `subject` with its references written as wildcards, and the references in their order.
+#[must_use]
+pub fn without_references(subject: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut out = Vec::with_capacity(subject.len());
+    let mut references = Vec::new();
+    for (index, token) in tokens(subject).enumerate() {
+        if index > 0 {
+            out.push(SEPARATOR);
+        }
+        let is_number = matches!(token, [b'$', b'1'..=b'9', ..]);
+        if is_number || is_wildcard_function(token) {
+            references.push(token.to_vec());
+            out.extend_from_slice(STAR);
+        } else {
+            out.extend_from_slice(token);
+        }
+    }
+    (out, references)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn transforms_of_imports_lose_nothing_and_go_back() {
+        let text = |source: &str, destination: &str| {
+            Transform::for_import(source.as_bytes(), destination.as_bytes())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            text("s.*.*", "x.$1"),
+            Err(
+                "invalid mapping destination: not using all of the token wildcard(s) in x.$1"
+                    .into()
+            )
+        );
+        assert_eq!(
+            text("s.*", "x.{{partition(3,1)}}"),
+            Err(
+                "invalid mapping destination: the only mapping function allowed for import \
+                 transforms is {{Wildcard()}} in {{partition(3,1)}}"
+                    .into()
+            )
+        );
+        let back = text("s.*.*.>", "x.$2.{{wildcard(1)}}.>")
+            .expect("valid")
+            .reversed()
+            .expect("reversible");
+        let mapped = back.apply(b"x.b.a.c.d", &mut Random::new(1));
+        assert_eq!(mapped.as_deref(), Some(&b"s.a.b.c.d"[..]));
+        assert_eq!(with_references(b"a.*.b.*"), b"a.$1.b.$2");
+        assert_eq!(
+            without_references(b"a.$2.$JS.{{wildcard(1)}}").0,
+            b"a.*.$JS.*"
+        );
+    }
 
     #[test]
     fn transforms_agree_with_the_table() {

@@ -7,6 +7,7 @@ use super::jetstream::{is_enabled_word, storage_size};
 use super::permissions;
 use super::unsupported::unsupported;
 use super::{Decoder, Field, field, unknown_field};
+use super::{mappings, sharing};
 use crate::language::{Entry, Map, Value};
 use crate::nkey::{KeyKind, PublicKey};
 use crate::options::{AccountJetStream, AccountLimits, AccountOptions, Options};
@@ -89,9 +90,14 @@ const FIELDS: &[Field<AccountOptions>] = &[
     }),
     field(&["jetstream"], |d, a, e| a.jetstream = jetstream(d, e)),
     field(&["limits"], limits),
-    unsupported(&["exports", "imports"]),
-    unsupported(&["mappings", "maps"]),
-    unsupported(&["msg_trace", "trace_dest"]),
+    field(&["exports"], sharing::exports),
+    field(&["imports"], sharing::imports),
+    field(&["mappings", "maps"], |d, a, e| {
+        mappings::decode(d, &mut a.mappings, e)
+    }),
+    field(&["msg_trace", "trace_dest"], |d, a, e| {
+        sharing::message_trace(d, &mut a.message_trace, e);
+    }),
 ];
 
 fn limits(decoder: &mut Decoder<'_>, account: &mut AccountOptions, entry: &Entry) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::unsupported::{accept, unsupported};
 use super::{
-    Decoder, Field, accounts, authorization, field, jetstream, operator, tls, unknown_field,
+    Decoder, Field, accounts, authorization, field, jetstream, mappings, operator, sharing, tls,
+    unknown_field,
 };
 use crate::language::{Entry, Map, Value};
 use crate::options::{Options, WriteTimeout};
@@ -22,6 +23,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Option
     .collect();
     decoder.fields(root, options, &table, unknown_field);
     accounts::check_users(decoder, root, options);
+    sharing::check(decoder, root, options);
 }
 
 const LISTENER: &[Field<Options>] = &[
@@ -158,6 +160,9 @@ const SECURITY: &[Field<Options>] = &[
     field(&["accounts"], |d, o, e| {
         accounts::decode(d, e, &mut o.accounts)
     }),
+    field(&["mappings", "maps"], |d, o, e| {
+        mappings::decode(d, &mut o.mappings, e)
+    }),
     field(&["no_auth_user"], |d, o, e| {
         d.set_text(e, &mut o.no_auth_user)
     }),
@@ -224,7 +229,6 @@ const NOT_YET: &[Field<Options>] = &[
     unsupported(&["leafnodes", "leaf"]),
     unsupported(&["websocket", "ws"]),
     unsupported(&["mqtt"]),
-    unsupported(&["mappings", "maps"]),
     unsupported(&["https", "https_port"]),
     unsupported(&["prof_port"]),
     unsupported(&["syslog", "remote_syslog"]),

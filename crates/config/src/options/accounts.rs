@@ -1,6 +1,7 @@
 //! Who may connect: the authorization block, accounts and their users.
 
 use super::permissions::PermissionOptions;
+use super::sharing::{ExportOptions, ImportOptions, MappingOptions, MessageTraceOptions};
 
 const AUTHORIZATION_TIMEOUT_NS: u64 = 2_000_000_000;
 
@@ -122,6 +123,14 @@ pub struct AccountOptions {
     pub jetstream: Option<AccountJetStream>,
     /// Limits of connections and their subscriptions.
     pub limits: AccountLimits,
+    /// What other accounts may import.
+    pub exports: Vec<ExportOptions>,
+    /// What is imported, each allowed by its exporter.
+    pub imports: Vec<ImportOptions>,
+    /// Subject mappings, the first that fits is the one.
+    pub mappings: Vec<MappingOptions>,
+    /// Traces of messages with a `traceparent`.
+    pub message_trace: MessageTraceOptions,
 }
 
 /// Limits of an account's connections; negative means no limit.
