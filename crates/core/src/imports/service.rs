@@ -25,7 +25,7 @@ pub(crate) struct Chain<'a> {
     info: Option<&'a RequestInfo>,
     /// Headers as the publisher wrote them.
     pub(crate) headers: &'a [u8],
-    previous: Option<&'a Chain<'a>>,
+    previous: Option<&'a Self>,
 }
 
 impl Chain<'_> {
