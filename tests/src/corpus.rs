@@ -354,7 +354,7 @@ fn mask_request_info(bytes: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(line);
         let Some(at) = text
             .strip_prefix("Nats-Request-Info: ")
-            .and(text.find("\"rtt\":"))
+            .and_then(|_| text.find("\"rtt\":"))
         else {
             out.push(line.to_vec());
             continue;
