@@ -344,118 +344,120 @@ mod tests {
     const SERVICE: &str = "{service: {account: A, subject: s}}";
     const STREAM: &str = "{stream: {account: A, subject: s}}";
 
+    /// Exports of A, imports of B, and what is said to them.
+    const REFUSED: &[(&str, &str, &str)] = &[
+        (
+            "{service: t}",
+            SERVICE,
+            "Error adding service import \"s\": service import not authorized",
+        ),
+        (
+            "{service: s, accounts: [A]}",
+            SERVICE,
+            "Error adding service import \"s\": service import not authorized",
+        ),
+        (
+            "{stream: s, accounts: [A]}",
+            STREAM,
+            "Error adding stream import \"s\": stream import not authorized",
+        ),
+        (
+            "{service: s, accounts: [C]}",
+            "",
+            "\"C\" account not defined for service export",
+        ),
+        (
+            "",
+            "{stream: {account: Z, subject: s}}",
+            "\"Z\" account not defined for stream import",
+        ),
+        (
+            "{stream: s}",
+            "{stream: {account: A, subject: s}, prefix: \"a.*\"}",
+            "Error adding stream import \"s\": stream import prefix can not contain wildcard tokens",
+        ),
+        (
+            "{service: \"s.*\", account_token_position: 2}",
+            "{service: {account: A, subject: \"s.C\"}}",
+            "Error adding service import \"s.C\": service import not authorized",
+        ),
+        (
+            "{service: \"s.*\", account_token_position: 1}",
+            "",
+            "Error adding service export \"s.*\": sublist: invalid subject",
+        ),
+        (
+            "{service: s, response_type: x}",
+            "",
+            "Unknown response type: \"x\"",
+        ),
+        (
+            "{service: s, response_type: stream, latency: l}",
+            "",
+            "Error adding service latency sampling for \"s\" on subject \"l\": bad service response type",
+        ),
+        (
+            "{service: s, latency: s}",
+            "",
+            "Error adding service latency sampling for \"s\" on subject \"s\": invalid publish subject",
+        ),
+        (
+            "{service: s, latency: {sampling: 5}}",
+            "",
+            "Latency subject required, but missing",
+        ),
+        (
+            "{service: s, latency: {sampling: 500, subject: l}}",
+            "",
+            "bad sampling percentage, should be 1-100",
+        ),
+        (
+            "{service: s, threshold: x}",
+            "",
+            "Expected response threshold to be a parseable time duration, got \"x\"",
+        ),
+        (
+            "{stream: s, service: t}",
+            "",
+            "Detected service \"t\" but already saw a stream",
+        ),
+        (
+            "{stream: s, response_type: stream}",
+            "",
+            "Detected response directive on non-service",
+        ),
+        (
+            "x",
+            "",
+            "Export Items should be a map with type entry, got string",
+        ),
+        (
+            "",
+            "{stream: x}",
+            "Stream entry should be an account map, got string",
+        ),
+        (
+            "",
+            "{stream: {account: A}}",
+            "Expect an account name and a subject",
+        ),
+        (
+            "{service: \"s.*\"}",
+            "{service: {account: A, subject: \"s.*\"}, to: x}",
+            "Error adding service import \"s.*\": failed to create mapping transform for service import subject from \"x\" to \"s.*\": invalid mapping destination: not using all of the token wildcard(s) in x",
+        ),
+        (
+            "{stream: \"s.*\"}",
+            "{stream: {account: A, subject: \"s.*\"}, to: \"x.{{partition(3,1)}}\"}",
+            "Error adding stream import \"s.*\": failed to create mapping transform for stream import subject from \"s.*\" to \"x.{{partition(3,1)}}\": invalid mapping destination: the only mapping function allowed for import transforms is {{Wildcard()}} in {{partition(3,1)}}",
+        ),
+    ];
+
     // proves: ACC-04 ACC-05
     #[test]
     fn imports_that_are_not_allowed_are_refused_in_the_words_of_the_reference() {
-        let cases = [
-            (
-                "{service: t}",
-                SERVICE,
-                "Error adding service import \"s\": service import not authorized",
-            ),
-            (
-                "{service: s, accounts: [A]}",
-                SERVICE,
-                "Error adding service import \"s\": service import not authorized",
-            ),
-            (
-                "{stream: s, accounts: [A]}",
-                STREAM,
-                "Error adding stream import \"s\": stream import not authorized",
-            ),
-            (
-                "{service: s, accounts: [C]}",
-                "",
-                "\"C\" account not defined for service export",
-            ),
-            (
-                "",
-                "{stream: {account: Z, subject: s}}",
-                "\"Z\" account not defined for stream import",
-            ),
-            (
-                "{stream: s}",
-                "{stream: {account: A, subject: s}, prefix: \"a.*\"}",
-                "Error adding stream import \"s\": stream import prefix can not contain wildcard tokens",
-            ),
-            (
-                "{service: \"s.*\", account_token_position: 2}",
-                "{service: {account: A, subject: \"s.C\"}}",
-                "Error adding service import \"s.C\": service import not authorized",
-            ),
-            (
-                "{service: \"s.*\", account_token_position: 1}",
-                "",
-                "Error adding service export \"s.*\": sublist: invalid subject",
-            ),
-            (
-                "{service: s, response_type: x}",
-                "",
-                "Unknown response type: \"x\"",
-            ),
-            (
-                "{service: s, response_type: stream, latency: l}",
-                "",
-                "Error adding service latency sampling for \"s\" on subject \"l\": bad service response type",
-            ),
-            (
-                "{service: s, latency: s}",
-                "",
-                "Error adding service latency sampling for \"s\" on subject \"s\": invalid publish subject",
-            ),
-            (
-                "{service: s, latency: {sampling: 5}}",
-                "",
-                "Latency subject required, but missing",
-            ),
-            (
-                "{service: s, latency: {sampling: 500, subject: l}}",
-                "",
-                "bad sampling percentage, should be 1-100",
-            ),
-            (
-                "{service: s, threshold: x}",
-                "",
-                "Expected response threshold to be a parseable time duration, got \"x\"",
-            ),
-            (
-                "{stream: s, service: t}",
-                "",
-                "Detected service \"t\" but already saw a stream",
-            ),
-            (
-                "{stream: s, response_type: stream}",
-                "",
-                "Detected response directive on non-service",
-            ),
-            (
-                "x",
-                "",
-                "Export Items should be a map with type entry, got string",
-            ),
-            (
-                "",
-                "{stream: x}",
-                "Stream entry should be an account map, got string",
-            ),
-            (
-                "",
-                "{stream: {account: A}}",
-                "Expect an account name and a subject",
-            ),
-            (
-                "{service: \"s.*\"}",
-                "{service: {account: A, subject: \"s.*\"}, to: x}",
-                "Error adding service import \"s.*\": failed to create mapping transform for service import subject from \"x\" to \"s.*\": invalid mapping destination: not using all of the token wildcard(s) in x",
-            ),
-            (
-                "{stream: \"s.*\"}",
-                "{stream: {account: A, subject: \"s.*\"}, to: \"x.{{partition(3,1)}}\"}",
-                "Error adding stream import \"s.*\": failed to create mapping transform for stream import subject from \"s.*\" to \"x.{{partition(3,1)}}\": invalid mapping destination: the only mapping function allowed for import transforms is {{Wildcard()}} in {{partition(3,1)}}",
-            ),
-        ];
-        for (exports, imports, expected) in cases {
-            assert_eq!(two(exports, imports), [expected], "{exports} {imports}");
+        for (exports, imports, expected) in REFUSED {
+            assert_eq!(two(exports, imports), [*expected], "{exports} {imports}");
         }
         let twice = two("{stream: s}", &format!("{STREAM}, {STREAM}"));
         assert_eq!(

@@ -7,7 +7,8 @@ use millrace_config::options::ResponseType;
 use millrace_wire::headers;
 
 use super::request_info::REQUEST_INFO;
-use super::{ExportKey, RequestInfo, ServiceImport};
+use super::responses::{Asked, End, ResponseId};
+use super::{ExportKey, RequestInfo, ServiceExport, ServiceImport};
 use crate::broker::Broker;
 use crate::effects::Delivered;
 use crate::ids::AccountId;
@@ -70,7 +71,7 @@ impl Broker {
         } else if message.reply.starts_with(JETSTREAM_ACK) {
             message.reply.to_vec()
         } else {
-            let asked = super::responses::Asked {
+            let asked = Asked {
                 importer: import.importer,
                 export: &export,
                 reply: message.reply,
@@ -105,7 +106,7 @@ impl Broker {
         if !delivered.any()
             && let Some(id) = response
         {
-            self.end_response(now, id, super::responses::End::NotDelivered);
+            self.end_response(now, id, End::NotDelivered);
         }
         settle(delivered, outgoing)
     }
@@ -134,23 +135,7 @@ impl Broker {
             return Outcome::Refused;
         }
         let message = outgoing.message;
-        let mut onward_response = None;
-        // An answer may ask back: the same way, turned round.
-        let reply = if message.reply.is_empty() || message.reply.starts_with(JETSTREAM_ACK) {
-            message.reply.to_vec()
-        } else {
-            let asked = super::responses::Asked {
-                importer: account,
-                export: &export.turned(importer),
-                reply: message.reply,
-                requestor: outgoing.publisher,
-                share,
-                sampled: None,
-            };
-            let (id, reply) = self.await_response(now, asked);
-            onward_response = Some(id);
-            reply
-        };
+        let (asked_back, reply) = self.ask_back(now, account, &export, (importer, share), outgoing);
         let is_renamed = message.subject != outgoing.destination;
         let answer = Message {
             subject: if is_renamed {
@@ -171,16 +156,42 @@ impl Broker {
         let delivered = self.publish_onward(now, importer, &answer, &destination, &chain, outgoing);
         let is_end = message.headers.is_empty() && message.payload.is_empty();
         if !delivered.any() {
-            self.end_response(now, id, super::responses::End::NotDelivered);
-            if let Some(id) = onward_response {
-                self.end_response(now, id, super::responses::End::NotDelivered);
+            self.end_response(now, id, End::NotDelivered);
+            if let Some(id) = asked_back {
+                self.end_response(now, id, End::NotDelivered);
             }
         } else if response_type == ResponseType::Singleton || is_end {
-            self.end_response(now, id, super::responses::End::Answered);
+            self.end_response(now, id, End::Answered);
         } else {
             self.renew_response(now, id);
         }
         settle(delivered, outgoing)
+    }
+
+    /// The reply subject of an answer, as the asker sees it: an answer may ask back, which goes the
+    /// same way, turned round.
+    fn ask_back(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        export: &Arc<ServiceExport>,
+        (importer, share): (AccountId, bool),
+        outgoing: &Outgoing<'_>,
+    ) -> (Option<ResponseId>, Vec<u8>) {
+        let reply = outgoing.message.reply;
+        if reply.is_empty() || reply.starts_with(JETSTREAM_ACK) {
+            return (None, reply.to_vec());
+        }
+        let asked = Asked {
+            importer: account,
+            export: &export.turned(importer),
+            reply,
+            requestor: outgoing.publisher,
+            share,
+            sampled: None,
+        };
+        let (id, reply) = self.await_response(now, asked);
+        (Some(id), reply)
     }
 
     /// The exporter's subject for one of the importer, its mappings applied.
