@@ -240,8 +240,15 @@ impl Server {
 
     /// Ends the process at once, as a power cut of the process would.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
+        // It may have been ended before.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
+    }
+
+    /// Ends the process at once and lets this time pass without it.
+    pub fn kill_and_stay(&mut self, away: Duration) {
+        self.kill();
+        std::thread::sleep(away);
     }
 
     /// Sends a signal by name (`TERM`, `INT`, `HUP`, `USR1`, `USR2`).

@@ -18,6 +18,7 @@
 //! gone STREAM N               waits for the number of messages to be N
 //! settle MS                   lets this time pass: nothing may happen that is to be seen
 //! kill                        kills the server and starts it again on its data
+//! down MS                     the same, with the server away for this time
 //! ```
 //!
 //! `{in:2s}` stands for the time in two seconds, `{fill:9}` for nine bytes. `MILLRACE_CORPUS_RECORD=1` writes what the reference
@@ -219,9 +220,13 @@ impl Player {
                 std::thread::sleep(Duration::from_millis(rest.parse().unwrap()));
                 Vec::new()
             }
-            "kill" => {
+            "kill" | "down" => {
                 let builder = builder(&self.binary, &self.config);
-                let server = self.server.take().unwrap().restart(builder);
+                let mut server = self.server.take().unwrap();
+                if verb == "down" {
+                    server.kill_and_stay(Duration::from_millis(rest.parse().unwrap()));
+                }
+                let server = server.restart(builder);
                 self.server = Some(server);
                 self.connect();
                 self.wait_for_jetstream();
@@ -440,6 +445,8 @@ fn play(binary: &Path, script: &Script) -> Vec<Vec<String>> {
     let shown = steps.map(|(step, _)| player.step(step)).collect();
     player.listener.sync();
     let rest = String::from_utf8_lossy(player.listener.unread()).into_owned();
+    // A server asks now and then whether somebody is there.
+    let rest = rest.replace("PING\r\n", "");
     assert!(
         rest.is_empty(),
         "{}: heard and not asked for: {rest}",
@@ -463,7 +470,7 @@ fn differences(binary: &Path, script: &Script) -> String {
 
 /// Plays all scripts of a file, a few at a time: most of them wait for time to pass.
 fn differences_of_all(binary: &Path, scripts: &[Script]) -> String {
-    const AT_ONCE: usize = 4;
+    const AT_ONCE: usize = 8;
     let mut found = BTreeMap::new();
     for (row, some) in scripts.chunks(AT_ONCE).enumerate() {
         std::thread::scope(|scope| {
@@ -524,7 +531,19 @@ macro_rules! files {
     };
 }
 
-files!(republish, stream_guards, account_limits);
+files!(republish, stream_guards, account_limits, schedules, markers);
+
+// proves: JS-SCH-01, JS-SCH-02, JS-SCH-03, JS-SCH-04
+#[test]
+fn schedules_fire_as_those_of_the_reference() {
+    check_millrace("schedules");
+}
+
+// proves: JS-TTL-03
+#[test]
+fn subjects_that_expire_leave_the_references_markers() {
+    check_millrace("markers");
+}
 
 // proves: JS-STR-24
 #[test]

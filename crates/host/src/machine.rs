@@ -90,3 +90,13 @@ pub(crate) fn size_text(bytes: u64) -> String {
     }
     format!("{value:.2} {}", UNITS[unit])
 }
+
+/// IANA name of the machine's time zone; empty where it has none.
+pub(crate) fn time_zone_name() -> String {
+    let zone = jiff::tz::TimeZone::try_system();
+    let zone = zone.ok();
+    zone.as_ref()
+        .and_then(|zone| zone.iana_name())
+        .unwrap_or_default()
+        .to_owned()
+}

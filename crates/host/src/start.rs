@@ -302,6 +302,7 @@ fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, Strin
         store_dir: shown,
         max_memory_bytes: max_memory,
         max_file_bytes: max_file,
+        local_time_zone: machine::time_zone_name(),
     };
     Ok((Some(store), Some(settings)))
 }

@@ -23,6 +23,7 @@ pub mod publish;
 mod rebuild;
 pub mod report;
 pub mod request;
+pub mod schedule;
 pub mod settings;
 pub mod shared;
 mod start;

@@ -1,5 +1,6 @@
 //! What the server's configuration says about JetStream (spec jetstream/07 §1).
 
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use millrace_store::staging::DEFAULT_PART_BYTES;
 use millrace_store::stream::DEFAULT_MEMORY_BYTES;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub id_space_offset: u32,
     pub server_name: String,
     pub domain: String,
+    /// IANA name of the machine's time zone; empty or unknown: UTC.
+    pub local_time_zone: String,
     /// Unknown JSON fields in requests are errors (`strict`, default true).
     pub strict: bool,
     /// Bytes of memory streams on this server.
@@ -94,6 +97,7 @@ impl Default for Settings {
             id_space_offset: 0,
             server_name: String::new(),
             domain: String::new(),
+            local_time_zone: String::new(),
             strict: true,
             max_memory_bytes: u64::MAX,
             max_file_bytes: u64::MAX,
@@ -113,5 +117,15 @@ impl Default for Settings {
             bare_accounts: Vec::new(),
             seed: 0,
         }
+    }
+}
+
+impl Settings {
+    /// The machine's time zone, from the zone data that all servers of a version share.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        TimeZoneDatabase::bundled()
+            .get(&self.local_time_zone)
+            .unwrap_or(TimeZone::UTC)
     }
 }

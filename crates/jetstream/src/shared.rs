@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use jiff::tz::TimeZone;
 use millrace_clock::{Now, Random};
 use millrace_store::ids::IdSpace;
 use millrace_store::staging::Staging;
@@ -64,6 +65,8 @@ pub struct Shared {
     /// The disk is full: what needs room is refused.
     pub disk_full: bool,
     pub random: Random,
+    /// What schedules call `Local`.
+    pub local_time_zone: TimeZone,
     /// Names this server run in entries.
     pub origin: u64,
     /// Requests that came to an end; the engine answers them.
@@ -115,6 +118,7 @@ impl Shared {
             account_limits: limits.collect(),
             disk_full: false,
             random,
+            local_time_zone: settings.time_zone(),
             origin,
             finished: Vec::new(),
             consumer_events: Vec::new(),

@@ -53,6 +53,8 @@ pub struct JetStreamHostSettings {
     pub max_memory_bytes: u64,
     /// Bytes that file streams may take.
     pub max_file_bytes: u64,
+    /// IANA name of the machine's time zone; empty: not known.
+    pub local_time_zone: String,
 }
 
 /// How the journal is to behave under these options.
@@ -82,6 +84,7 @@ pub(crate) fn engine_settings(
         id_space_offset: 0,
         server_name: broker.identity().server_name.clone(),
         domain: jetstream.domain.clone().unwrap_or_default(),
+        local_time_zone: host.local_time_zone.clone(),
         strict: jetstream.strict,
         max_memory_bytes: host.max_memory_bytes,
         max_file_bytes: host.max_file_bytes,

@@ -117,6 +117,7 @@ impl World {
                 store_dir: "sim".to_owned(),
                 max_memory_bytes: 64 << 20,
                 max_file_bytes: 1 << 30,
+                local_time_zone: String::new(),
             }),
             wake: None,
         };

@@ -23,6 +23,8 @@ pub struct Reference {
     pub message_id: Bytes,
     /// Of headers and payload, see `millrace_store`.
     pub checksum: u64,
+    /// Its note; empty: none.
+    pub note: Bytes,
 }
 
 impl Reference {
@@ -34,6 +36,7 @@ impl Reference {
             subject: Bytes::copy_from_slice(parts.subject),
             message_id: Bytes::copy_from_slice(message_id),
             checksum: body_checksum(body),
+            note: Bytes::copy_from_slice(parts.note),
         }
     }
 }
@@ -202,6 +205,7 @@ mod tests {
                     subject: b"s",
                     headers: b"",
                     payload: payload.as_bytes(),
+                    note: b"",
                 };
                 put_message(&mut data, Decision::default(), parts);
             }

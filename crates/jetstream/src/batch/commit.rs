@@ -20,6 +20,7 @@ use crate::entry::{
 };
 use crate::publish::{PublishAnswer, PublishHeaders, Refusal, Verdict, order, with_header};
 use crate::shared::Turn;
+use crate::stream::firing::is_schedule;
 use crate::stream::flight::{Departure, Flight};
 use crate::stream::{Question, Stream};
 
@@ -205,6 +206,7 @@ impl Stream {
             subject: subject.as_deref().unwrap_or(staged.parts.subject),
             headers: closing.as_deref().unwrap_or(staged.parts.headers),
             payload: staged.parts.payload,
+            note: b"",
         };
         let (table, headers) = if staged.checked {
             (order::BATCH_COMMIT, PublishHeaders::parse(parts.headers))
@@ -237,6 +239,7 @@ impl Stream {
                 .filter(|_| self.dedup.is_enabled())
                 .map(|id| self.dedup.hash(id)),
             counter: checked.counter,
+            schedule: is_schedule(&checked.note),
             stored: !checked.decision.unwanted,
         });
         let decided = Decided {
@@ -247,6 +250,7 @@ impl Stream {
             subject,
             headers: checked.headers.or(closing),
             payload: checked.payload,
+            note: checked.note,
         };
         if !decided.is_ordinary() {
             job.decided.insert(index, decided);

@@ -176,6 +176,7 @@ impl Stream {
                 subject: &message.subject,
                 headers: block,
                 payload: &message.payload,
+                note: b"",
             },
         });
         match checked.verdict {
@@ -275,6 +276,7 @@ fn push_staged(
         subject: &message.subject,
         headers: cleaned.as_deref().unwrap_or(block),
         payload: &message.payload,
+        note: b"",
     };
     let head = staged_head(parts, headers.checked);
     let pieces = [&head, parts.subject, parts.headers, parts.payload];

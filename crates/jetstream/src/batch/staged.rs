@@ -48,6 +48,7 @@ pub(super) struct Decided {
     pub(super) subject: Option<Bytes>,
     pub(super) headers: Option<Bytes>,
     pub(super) payload: Option<Bytes>,
+    pub(super) note: Vec<u8>,
 }
 
 impl Decided {
@@ -66,6 +67,7 @@ impl Decided {
             || self.subject.is_some()
             || self.headers.is_some()
             || self.payload.is_some()
+            || !self.note.is_empty()
     }
 }
 
@@ -105,6 +107,7 @@ pub(super) fn decide<'d>(
             subject: decided.subject.as_deref().unwrap_or(staged.parts.subject),
             headers: decided.headers.as_deref().unwrap_or(staged.parts.headers),
             payload: decided.payload.as_deref().unwrap_or(staged.parts.payload),
+            note: &decided.note,
         };
         put_message(&mut out, decided.decision, parts);
     }
@@ -119,6 +122,7 @@ mod tests {
         subject: b"a.b",
         headers: b"NATS/1.0\r\nA: 1\r\n\r\n",
         payload: b"hello",
+        note: b"",
     };
 
     fn part() -> StagedPart {
@@ -164,6 +168,7 @@ mod tests {
                 subject: None,
                 headers: None,
                 payload: payload.clone(),
+                note: Vec::new(),
             };
             let made = decide(part(), 7, |place| (place == 1).then_some(&decided));
             let made = made.expect("staged");

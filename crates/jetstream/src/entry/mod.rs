@@ -12,20 +12,25 @@
 //! `origin` names the server run that proposed the entry and `number` counts its proposals in this
 //! group: with them a proposer knows its own entries again. They never influence applied state.
 
+mod message;
 mod meta;
+mod note;
 mod reader;
 mod stream;
 
+pub use message::{
+    Deadline, Decision, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace, Rollup, decode_message,
+    message_head, put_decision, put_message,
+};
 pub use meta::{MetaOperation, decode_meta, encode_meta};
+pub use note::Note;
 pub use reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
 pub use stream::{
-    CommitRecord, Deadline, Decision, EntryHead, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace,
-    Operation, PART_FRONT_LENGTH, Rollup, StreamEntryWriter, StreamOperations, batch_entry,
-    decode_head, decode_message, message_head, part_checksum, part_front, put_decision,
-    put_message,
+    CommitRecord, EntryHead, Operation, PART_FRONT_LENGTH, StreamEntryWriter, StreamOperations,
+    batch_entry, decode_head, part_checksum, part_front,
 };
 
-/// Version of everything in this module. Raise it with every change of a byte.
+/// Version of everything in this module. Raise it when bytes written before would be read otherwise.
 pub const FORMAT_VERSION: u8 = 1;
 
 /// Length of an entry's head in bytes.

@@ -15,17 +15,14 @@
 //! 13 consumer pause   until_ns i64 | name block
 //! 14 consumer reset   sequence u64 | name block
 //! 15 at         sequence u64                          (the messages that follow begin there)
+//! 16 remove    sequence u64                           (it is due, and leaves nothing behind)
 //! 20 mirrored  sequence u64 | message                 (a mirror's: it has its origin's sequence and time)
 //! 21 sourced   message                                (its `Nats-Stream-Source` says how far the source was read)
 //! 22 skip      through u64                            (sequences that a mirror does not have)
 //! 23 source position  sequence u64 | index name block | identity block
-//! message      time_ns i64 | deadline_ns i64 | flags u8 | subject length u16 | headers length u32 |
-//!              payload length u32 | subject | headers | payload
-//! flags        bits 0-1 roll-up: 0 none, 1 subject, 2 all; bit 2: uses a sequence, is not stored
 //! ```
 //!
-//! `deadline_ns` is 0 for a message without a TTL of its own and `i64::MAX` for one that never
-//! expires. A part or commit is alone in its entry. `checksum` covers the bytes of all part
+//! How a message is written stands in `message.rs`. A part or commit is alone in its entry. `checksum` covers the bytes of all part
 //! entries behind their heads, in order ([`part_checksum`]).
 //!
 //! Before its first message an entry says `at`: in a whole log that is the next sequence; behind
@@ -34,7 +31,10 @@
 use bytes::{Buf as _, Bytes};
 use twox_hash::XxHash3_64;
 
-use super::reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
+use super::message::{
+    Decision, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace, put_message, take_message,
+};
+use super::reader::{DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
 use super::{FORMAT_VERSION, HEAD_LENGTH};
 
 /// Who proposed an entry, and as which of its proposals.
@@ -42,108 +42,6 @@ use super::{FORMAT_VERSION, HEAD_LENGTH};
 pub struct EntryHead {
     pub origin: u64,
     pub number: u64,
-}
-
-/// Which older messages a message replaces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rollup {
-    #[default]
-    None,
-    /// Those of its subject.
-    Subject,
-    /// All of the stream.
-    All,
-}
-
-/// When a message goes by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Deadline {
-    /// By the stream's `max_age` only.
-    #[default]
-    Stream,
-    /// At this time, nanoseconds since the epoch (or earlier by `max_age`).
-    At(i64),
-    /// Not even by `max_age`.
-    Never,
-}
-
-impl Deadline {
-    fn to_ns(self) -> i64 {
-        match self {
-            Self::Stream => 0,
-            Self::At(time_ns) => time_ns,
-            Self::Never => i64::MAX,
-        }
-    }
-
-    fn from_ns(time_ns: i64) -> Self {
-        match time_ns {
-            0 => Self::Stream,
-            i64::MAX => Self::Never,
-            at => Self::At(at),
-        }
-    }
-}
-
-/// What the leader decided about a message besides its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    pub time_ns: i64,
-    pub deadline: Deadline,
-    pub rollup: Rollup,
-    /// Nobody is interested: the sequence is used and the id remembered, nothing is stored. The
-    /// payload is not written.
-    pub unwanted: bool,
-}
-
-/// The bytes of a message, wherever they lie. The subject is that after the stream's transform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MessageParts<'a> {
-    pub subject: &'a [u8],
-    pub headers: &'a [u8],
-    pub payload: &'a [u8],
-}
-
-/// A message of an entry: what was decided, and where in the entry its bytes are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MessagePlace {
-    pub decision: Decision,
-    /// Where its subject begins; headers and payload follow.
-    pub begin: usize,
-    pub subject_length: u16,
-    pub headers_length: u32,
-    pub payload_length: u32,
-}
-
-impl MessagePlace {
-    /// Where its headers begin.
-    #[must_use]
-    pub fn body(&self) -> usize {
-        self.begin + usize::from(self.subject_length)
-    }
-
-    /// Where its payload ends.
-    #[must_use]
-    pub fn end(&self) -> usize {
-        self.body() + self.headers_length as usize + self.payload_length as usize
-    }
-
-    /// Its bytes in `data`, which it was decoded from.
-    #[must_use]
-    pub fn parts<'a>(&self, data: &'a [u8]) -> MessageParts<'a> {
-        let bytes = data.get(self.begin..self.end()).unwrap_or_default();
-        let (subject, body) = bytes
-            .split_at_checked(usize::from(self.subject_length))
-            .unwrap_or_default();
-        let (headers, payload) = body
-            .split_at_checked(self.headers_length as usize)
-            .unwrap_or_default();
-        MessageParts {
-            subject,
-            headers,
-            payload,
-        }
-    }
 }
 
 /// The end of a chain of parts.
@@ -176,6 +74,9 @@ pub enum Operation {
     },
     Expire {
         now_ns: i64,
+    },
+    Remove {
+        sequence: u64,
     },
     Consumer {
         name: Bytes,
@@ -239,17 +140,12 @@ const CONSUMER_DELETE: u8 = 12;
 const CONSUMER_PAUSE: u8 = 13;
 const CONSUMER_RESET: u8 = 14;
 const AT: u8 = 15;
+const REMOVE: u8 = 16;
 const MIRRORED: u8 = 20;
 const SOURCED: u8 = 21;
 const SKIP: u8 = 22;
 const SOURCE_POSITION: u8 = 23;
 
-const UNWANTED: u8 = 4;
-
-/// Bytes of what was decided about a message: time, deadline, flags.
-const DECISION_LENGTH: usize = 17;
-/// Bytes of a message besides its subject, headers and payload.
-pub const MESSAGE_HEAD_LENGTH: usize = DECISION_LENGTH + 10;
 /// Bytes that say at which sequence messages begin.
 const AT_LENGTH: usize = 9;
 /// Bytes of an entry of one batch before its first message.
@@ -272,97 +168,6 @@ pub(super) fn take_head(reader: &mut Reader) -> Result<EntryHead, DecodeError> {
         origin: reader.u64()?,
         number: reader.u64()?,
     })
-}
-
-/// A message as it stands in an entry, up to its subject.
-#[must_use]
-pub fn message_head(decision: Decision, parts: MessageParts<'_>) -> [u8; MESSAGE_HEAD_LENGTH] {
-    let mut head = [0; MESSAGE_HEAD_LENGTH];
-    let (decided, lengths) = head.split_at_mut(DECISION_LENGTH);
-    decided.copy_from_slice(&decision_bytes(decision));
-    let payload = if decision.unwanted {
-        0
-    } else {
-        parts.payload.len()
-    };
-    let subject = u16::try_from(parts.subject.len()).unwrap_or(u16::MAX);
-    let headers = u32::try_from(parts.headers.len()).unwrap_or(u32::MAX);
-    let payload = u32::try_from(payload).unwrap_or(u32::MAX);
-    lengths[..2].copy_from_slice(&subject.to_le_bytes());
-    lengths[2..6].copy_from_slice(&headers.to_le_bytes());
-    lengths[6..].copy_from_slice(&payload.to_le_bytes());
-    head
-}
-
-fn decision_bytes(decision: Decision) -> [u8; DECISION_LENGTH] {
-    let mut bytes = [0; DECISION_LENGTH];
-    bytes[..8].copy_from_slice(&decision.time_ns.to_le_bytes());
-    bytes[8..16].copy_from_slice(&decision.deadline.to_ns().to_le_bytes());
-    let rollup = match decision.rollup {
-        Rollup::None => 0,
-        Rollup::Subject => 1,
-        Rollup::All => 2,
-    };
-    let unwanted = if decision.unwanted { UNWANTED } else { 0 };
-    bytes[16] = rollup | unwanted;
-    bytes
-}
-
-/// Appends a message as it stands in an entry.
-pub fn put_message(out: &mut Vec<u8>, decision: Decision, parts: MessageParts<'_>) {
-    out.extend_from_slice(&message_head(decision, parts));
-    out.extend_from_slice(parts.subject);
-    out.extend_from_slice(parts.headers);
-    if !decision.unwanted {
-        out.extend_from_slice(parts.payload);
-    }
-}
-
-/// Changes what was decided about the message that stands at the front of `message`. It must not
-/// become unwanted or wanted by that: its payload would be there or not.
-pub fn put_decision(message: &mut [u8], decision: Decision) {
-    if let Some(space) = message.get_mut(..DECISION_LENGTH) {
-        space.copy_from_slice(&decision_bytes(decision));
-    }
-}
-
-/// Reads a message that was written by itself. Its place counts from the start of `message`.
-///
-/// # Errors
-/// [`DecodeError`] if it is not one.
-pub fn decode_message(message: &[u8]) -> Result<MessagePlace, DecodeError> {
-    take_message(&mut Cursor::new(message))
-}
-
-fn take_message(cursor: &mut Cursor<'_>) -> Result<MessagePlace, DecodeError> {
-    let time_ns = cursor.i64()?;
-    let deadline = Deadline::from_ns(cursor.i64()?);
-    let flags = cursor.u8()?;
-    let rollup = match flags & !UNWANTED {
-        0 => Rollup::None,
-        1 => Rollup::Subject,
-        2 => Rollup::All,
-        _ => return Err(DecodeError::Range),
-    };
-    let decision = Decision {
-        time_ns,
-        deadline,
-        rollup,
-        unwanted: flags & UNWANTED != 0,
-    };
-    let (subject_length, headers_length) = (cursor.u16()?, cursor.u32()?);
-    let payload_length = cursor.u32()?;
-    let place = MessagePlace {
-        decision,
-        begin: cursor.position(),
-        subject_length,
-        headers_length,
-        payload_length,
-    };
-    cursor.skip(usize::from(subject_length))?;
-    cursor.skip(headers_length as usize)?;
-    cursor.skip(payload_length as usize)?;
-    Ok(place)
 }
 
 /// What stands before the messages of a part entry.
@@ -514,6 +319,10 @@ impl StreamEntryWriter {
             }
             Operation::At { sequence } => {
                 self.begin(AT);
+                put_u64(&mut self.out, *sequence);
+            }
+            Operation::Remove { sequence } => {
+                self.begin(REMOVE);
                 put_u64(&mut self.out, *sequence);
             }
             Operation::Consumer { .. }
@@ -683,6 +492,9 @@ impl StreamOperations {
                 identity: self.reader.block()?,
             },
             AT => Operation::At {
+                sequence: self.reader.u64()?,
+            },
+            REMOVE => Operation::Remove {
                 sequence: self.reader.u64()?,
             },
             BATCH => Operation::Batch {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::message::{Deadline, Rollup};
 use super::*;
 
 const DECISION: Decision = Decision {
@@ -16,6 +17,7 @@ fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> 
         subject: subject.as_bytes(),
         headers: b"NATS/1.0\r\n\r\n",
         payload: payload.as_bytes(),
+        note: b"",
     }
 }
 
@@ -35,6 +37,7 @@ fn every_operation() -> Vec<Operation> {
         },
         Operation::Expire { now_ns: -1 },
         Operation::At { sequence: 8 },
+        Operation::Remove { sequence: 9 },
         Operation::Consumer {
             name: Bytes::from_static(b"n"),
             record: Bytes::from_static(b"c"),
@@ -133,32 +136,6 @@ fn messages_tell_what_was_decided_and_where_their_bytes_are() {
             assert_eq!((place.decision, place.parts(&data)), (DECISION, *expected));
         }
     }
-}
-
-#[test]
-fn what_was_decided_can_be_changed_in_place() {
-    let mut message = Vec::new();
-    put_message(&mut message, Decision::default(), parts("a", "b"));
-    put_decision(&mut message, DECISION);
-    let place = decode_message(&message).expect("just written");
-    assert_eq!(place.decision, DECISION);
-    assert_eq!(place.end(), message.len());
-    assert_eq!(place.parts(&message), parts("a", "b"));
-    let cut = decode_message(&message[..message.len() - 1]);
-    assert_eq!(cut, Err(DecodeError::Truncated));
-}
-
-#[test]
-fn an_unwanted_message_leaves_its_payload_behind() {
-    let unwanted = Decision {
-        unwanted: true,
-        ..DECISION
-    };
-    let mut message = Vec::new();
-    put_message(&mut message, unwanted, parts("a", "payload"));
-    let place = decode_message(&message).expect("just written");
-    assert_eq!(place.decision, unwanted);
-    assert_eq!(place.parts(&message), parts("a", ""));
 }
 
 proptest! {

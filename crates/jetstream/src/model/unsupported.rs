@@ -14,12 +14,7 @@ pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
             !config.sources.is_empty() && config.allow_msg_counter,
             "counters with sources are",
         ),
-        (config.allow_msg_schedules, "message schedules are"),
         (config.allow_batched, "fast ingest batches are"),
-        (
-            config.subject_delete_marker_ttl_ns > 0,
-            "subject delete markers are",
-        ),
     ];
     let (_, feature) = missing.iter().find(|(wanted, _)| *wanted)?;
     Some(ErrorCode::StreamInvalidConfig.with(format!("{feature} not supported yet")))

@@ -12,6 +12,7 @@ use super::headers::PublishHeaders;
 use super::refusal::Refusal;
 use crate::entry::{Deadline, Decision, MessageParts, Rollup};
 use crate::model::{DiscardPolicy, RetentionPolicy, StorageKind, StreamConfig};
+use crate::schedule::Schedules;
 use crate::stream::dedup::{Dedup, IdHash};
 use crate::stream::flight::Flight;
 
@@ -79,6 +80,10 @@ pub struct Check<'a> {
     pub new_payload: Option<Bytes>,
     /// A counter's new value.
     pub counter: Option<BigInt>,
+    /// The stream's timetable.
+    pub schedules: &'a Schedules,
+    /// What else is decided, as it is logged; empty: nothing.
+    pub note: Vec<u8>,
 }
 
 /// One check.
@@ -87,7 +92,7 @@ pub type CheckFunction = fn(&mut Check<'_>) -> Verdict;
 use Verdict::{Pass, Refuse};
 
 impl Check<'_> {
-    fn refuse_if(condition: bool, refusal: Refusal) -> Verdict {
+    pub(super) fn refuse_if(condition: bool, refusal: Refusal) -> Verdict {
         if condition { Refuse(refusal) } else { Pass }
     }
 
@@ -447,22 +452,6 @@ pub fn expected_last_sequence(check: &mut Check<'_>) -> Verdict {
 pub fn expected_last_sequence_first_only(check: &mut Check<'_>) -> Verdict {
     let late = check.headers.expected_last_sequence.is_some() && check.index > 0;
     Check::refuse_if(late, Refusal::WrongLastSequenceInFlight)
-}
-
-/// Schedules are not built: what needs them is refused as where they are switched off.
-pub fn schedules(check: &mut Check<'_>) -> Verdict {
-    if check.headers.schedule.is_some() {
-        return Refuse(Refusal::SchedulesDisabled);
-    }
-    let filled = |value: Option<&[u8]>| value.is_some_and(|text| !text.is_empty());
-    let scheduler = filled(check.headers.scheduler);
-    if !filled(check.headers.schedule_next) {
-        return Check::refuse_if(scheduler, Refusal::Scheduler);
-    }
-    if check.headers.schedule_next != Some(b"purge") || !scheduler {
-        return Refuse(Refusal::Scheduler);
-    }
-    Refuse(Refusal::SchedulesDisabled)
 }
 
 pub fn source_header(check: &mut Check<'_>) -> Verdict {

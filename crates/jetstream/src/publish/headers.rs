@@ -19,6 +19,10 @@ pub struct PublishHeaders<'a> {
     pub increment: Option<&'a [u8]>,
     pub schedule: Option<&'a [u8]>,
     pub schedule_time_zone: Option<&'a [u8]>,
+    pub schedule_ttl: Option<&'a [u8]>,
+    pub schedule_rollup: Option<&'a [u8]>,
+    pub schedule_target: Option<&'a [u8]>,
+    pub schedule_source: Option<&'a [u8]>,
     pub schedule_next: Option<&'a [u8]>,
     pub scheduler: Option<&'a [u8]>,
     pub stream_source: Option<&'a [u8]>,
@@ -54,6 +58,10 @@ impl<'a> PublishHeaders<'a> {
             b"Batch-Sequence" => (&mut self.batch_sequence, false),
             b"Batch-Commit" => (&mut self.batch_commit, false),
             b"Required-Api-Level" => (&mut self.required_api_level, false),
+            b"Schedule-TTL" => (&mut self.schedule_ttl, false),
+            b"Schedule-Rollup" => (&mut self.schedule_rollup, false),
+            b"Schedule-Target" => (&mut self.schedule_target, false),
+            b"Schedule-Source" => (&mut self.schedule_source, false),
             b"Request-Info" => {
                 self.request_info = true;
                 return;
@@ -121,8 +129,8 @@ pub fn parse_number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Calls `visit` with key and value of every header line.
-fn for_each_line<'a>(block: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
+/// Calls `visit` with key and value of every header line, without spaces before the value.
+pub fn for_each_line<'a>(block: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
     let Some(first_end) = memchr::memchr(b'\n', block) else {
         return;
     };

@@ -2,6 +2,7 @@
 //! reported, and the reference has three of them (spec jetstream/02 §3).
 
 use super::checks::{self, CheckFunction};
+use super::schedules;
 
 /// An ordinary publish to a stream with one replica (02 §3.1).
 pub const R1: &[CheckFunction] = &[
@@ -13,7 +14,7 @@ pub const R1: &[CheckFunction] = &[
     checks::expected_subject_sequence,
     checks::subject_without_sequence,
     checks::expected_last_sequence,
-    checks::schedules,
+    schedules::schedules,
     checks::source_header,
     checks::duplicate,
     checks::expected_last_message_id,
@@ -62,7 +63,7 @@ pub const REPLICATED: &[CheckFunction] = &[
     checks::expected_last_sequence,
     checks::expected_subject_sequence_exclusive,
     checks::subject_without_sequence,
-    checks::schedules,
+    schedules::schedules,
     checks::rollup,
     checks::expected_last_message_id,
     checks::interest,
@@ -93,7 +94,7 @@ pub const BATCH_COMMIT: &[CheckFunction] = &[
     checks::expected_last_sequence_first_only,
     checks::expected_subject_sequence_exclusive,
     checks::subject_without_sequence,
-    checks::schedules,
+    schedules::schedules,
     checks::rollup,
     checks::rollup_in_batch,
     checks::interest,
@@ -107,4 +108,16 @@ pub const BATCH_COMMIT_PLAIN: &[CheckFunction] = &[
     checks::counter_missing,
     checks::interest,
     checks::discard_new,
+];
+
+/// What a schedule produced, and the marker of a subject that expired: nothing of it depends on a
+/// client.
+pub const OWN: &[CheckFunction] = &[
+    checks::message_size,
+    checks::header_size,
+    checks::server_limits,
+    checks::interest,
+    checks::account_limits,
+    checks::ttl_value,
+    checks::rollup,
 ];

@@ -60,6 +60,14 @@ pub enum Refusal {
     SchedulesDisabled,
     #[error("message schedules pattern is invalid")]
     SchedulePattern,
+    #[error("message schedules target is invalid")]
+    ScheduleTarget,
+    #[error("message schedules invalid per-message TTL")]
+    ScheduleTtl,
+    #[error("message schedules invalid rollup")]
+    ScheduleRollup,
+    #[error("message schedules source is invalid")]
+    ScheduleSource,
     #[error("missing sequence for expected last sequence per subject")]
     MissingSubjectSequence,
     #[error("atomic publish batch is too large: {0}")]
@@ -111,6 +119,10 @@ impl Refusal {
             Self::RequiredApiLevel => (10185, 412),
             Self::SchedulesDisabled => (10188, 400),
             Self::SchedulePattern => (10189, 400),
+            Self::ScheduleTarget => (10190, 400),
+            Self::ScheduleTtl => (10191, 400),
+            Self::ScheduleRollup => (10192, 400),
+            Self::ScheduleSource => (10203, 400),
             Self::MissingSubjectSequence => (10193, 400),
             Self::BatchTooLarge(_) => (10199, 400),
             Self::BatchCommitInvalid => (10200, 400),

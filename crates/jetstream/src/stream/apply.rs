@@ -44,6 +44,8 @@ pub(super) struct Incoming<'a> {
     /// Never empty.
     id: Option<&'a [u8]>,
     content: Content<'a>,
+    /// What else was decided; empty: nothing.
+    note: &'a [u8],
     /// Of the entry.
     position: Option<JournalPosition>,
     /// Given by its origin; `None`: the next one.
@@ -63,6 +65,7 @@ impl<'a> Incoming<'a> {
             subject: parts.subject,
             id,
             content: Content::Entry(data),
+            note: parts.note,
             position,
             sequence: None,
         }
@@ -76,6 +79,7 @@ impl<'a> Incoming<'a> {
             content: Content::Journal {
                 checksum: reference.checksum,
             },
+            note: &reference.note,
             position: part.position,
             sequence: None,
         }
@@ -151,6 +155,9 @@ impl Stream {
                 self.finish(own, |stream| Outcome::StreamUpdated { stream });
             }
             Operation::Expire { now_ns } => self.sweep(Sweep::Expire { now_ns }),
+            Operation::Remove { sequence } => {
+                self.remove(sequence);
+            }
             Operation::Consumer { .. }
             | Operation::ConsumerCreate { .. }
             | Operation::ConsumerDelete { .. }
@@ -255,6 +262,9 @@ impl Stream {
                 self.sweep_purge(Some(&Filter::one(subject)), Some(sequence), 0, None);
             }
             Rollup::All => self.sweep_purge(None, Some(sequence), 0, None),
+        }
+        if !incoming.note.is_empty() || !self.schedules.is_empty() {
+            self.apply_note(sequence, subject, incoming.note, !decision.unwanted);
         }
         if self.over_subject_limit(subject).is_some() {
             self.sweep(Sweep::SubjectLimit(Bytes::copy_from_slice(subject)));
@@ -368,6 +378,15 @@ impl Stream {
     }
 
     pub(super) fn forget_deadline(&mut self, sequence: u64) {
+        if !self.schedules.is_empty() {
+            self.schedules.forget(sequence);
+        }
+        if !self.lingering.is_empty() {
+            self.lingering.remove(&sequence);
+        }
+        if !self.lead.leaving.is_empty() {
+            self.lead.leaving.remove(&sequence);
+        }
         if self.deadline_of.is_empty() {
             return;
         }

@@ -29,6 +29,10 @@ const CHECKPOINT_VERSION: u8 = 2;
 const CHECKPOINT_VERSION_MIN: u8 = 1;
 /// Section: how far sources were read.
 const SOURCE_POSITIONS: u8 = 1;
+/// Section: the timetable of schedules.
+const SCHEDULES: u8 = 2;
+/// Section: messages that are due and wait for what replaces them.
+const LINGERING: u8 = 3;
 
 /// Checkpoints under way.
 #[derive(Debug, Default)]
@@ -165,6 +169,20 @@ impl Stream {
             self.source_positions.encode(&mut positions);
             put_block(&mut tail, &positions);
         }
+        if !self.schedules.is_empty() {
+            tail.push(SCHEDULES);
+            let mut schedules = Vec::new();
+            self.schedules.encode(&mut schedules);
+            put_block(&mut tail, &schedules);
+        }
+        if !self.lingering.is_empty() {
+            tail.push(LINGERING);
+            let mut lingering = Vec::new();
+            for sequence in &self.lingering {
+                put_u64(&mut lingering, *sequence);
+            }
+            put_block(&mut tail, &lingering);
+        }
         (head, tail)
     }
 
@@ -217,9 +235,21 @@ impl Stream {
         self.dedup.decode(&mut reader)?;
         while !reader.is_empty() {
             let (section, data) = (reader.u8()?, reader.block()?);
-            if section == SOURCE_POSITIONS {
-                self.source_positions = SourcePositions::decode(&mut Reader::new(data))?;
+            self.restore_section(section, &mut Reader::new(data))?;
+        }
+        Ok(())
+    }
+
+    fn restore_section(&mut self, section: u8, reader: &mut Reader) -> Result<(), RestoreError> {
+        match section {
+            SOURCE_POSITIONS => self.source_positions = SourcePositions::decode(reader)?,
+            SCHEDULES => self.schedules.decode(reader)?,
+            LINGERING => {
+                while !reader.is_empty() {
+                    self.lingering.insert(reader.u64()?);
+                }
             }
+            _ => {}
         }
         Ok(())
     }

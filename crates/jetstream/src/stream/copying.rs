@@ -324,6 +324,7 @@ impl Stream {
             subject: &copy.subject,
             headers: &copy.headers,
             payload: &arrival.message.payload,
+            note: b"",
         };
         let headers = PublishHeaders::parse(&copy.headers);
         let mut checked = self.check(Question {

@@ -91,14 +91,24 @@ impl Stream {
         match expired {
             Expired::Deadline(deadline_ns, sequence) => {
                 self.deadlines.remove(&(deadline_ns, sequence));
-                self.remove(sequence);
+                self.remove_or_linger(sequence);
             }
             Expired::Age(sequence) => {
                 if self.deadline_of.get(&sequence) != Some(&i64::MAX) {
-                    self.remove(sequence);
+                    self.remove_or_linger(sequence);
                 }
                 self.age_cursor = sequence + 1;
             }
+        }
+    }
+}
+
+impl Stream {
+    fn remove_or_linger(&mut self, sequence: u64) {
+        if self.must_linger(sequence) {
+            self.lingering.insert(sequence);
+        } else {
+            self.remove(sequence);
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct SubjectFlight {
     pub last_sequence: u64,
     /// The counter's value after the last of them.
     pub counter: Option<BigInt>,
+    /// The last of them is a schedule.
+    pub schedule: bool,
 }
 
 /// Messages under way.
@@ -35,6 +37,8 @@ pub struct Departure<'a> {
     pub sequence: u64,
     pub id: Option<IdHash>,
     pub counter: Option<BigInt>,
+    /// It is a schedule.
+    pub schedule: bool,
     /// False: only its id and sequence count, nothing is stored.
     pub stored: bool,
 }
@@ -66,6 +70,7 @@ impl Flight {
         subject.bytes += departure.bytes;
         subject.last_sequence = departure.sequence;
         subject.counter = departure.counter;
+        subject.schedule = departure.schedule;
     }
 
     /// Takes up all of a batch's diff.
@@ -79,6 +84,7 @@ impl Flight {
             subject.bytes += staged.bytes;
             subject.last_sequence = staged.last_sequence;
             subject.counter = staged.counter;
+            subject.schedule = staged.schedule;
         }
     }
 
@@ -149,6 +155,7 @@ mod tests {
                 sequence,
                 id: None,
                 counter,
+                schedule: false,
                 stored: true,
             });
         }

@@ -4,12 +4,13 @@
 //! that one is applied (hard-parts 5). Proposals of one lead are numbered; an entry names its
 //! proposer and number, so that it is known again when it comes back committed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::Stream;
 use super::copying::Copied;
+use super::firing::is_schedule;
 use super::flight::{Departure, Flight};
 use crate::batch::{BatchGroup, CommitJob};
 use crate::entry::{Decision, EntryHead, MessageParts, Operation, StreamEntryWriter};
@@ -73,6 +74,12 @@ pub(crate) struct Lead {
     pub(crate) commit: Option<CommitJob>,
     pub(crate) expire_pending: bool,
     pub(crate) next_expire_ns: u64,
+    /// Schedules that fired or were cancelled, and expired messages whose markers are on their way:
+    /// until that is applied.
+    pub(crate) leaving: BTreeSet<u64>,
+    /// Schedules and markers are not looked at before.
+    pub(crate) next_firing_ns: u64,
+    pub(crate) next_marking_ns: u64,
 }
 
 /// A message that is to be checked.
@@ -99,6 +106,8 @@ pub(crate) struct Checked {
     pub(crate) headers: Option<Bytes>,
     pub(crate) payload: Option<Bytes>,
     pub(crate) counter: Option<num_bigint::BigInt>,
+    /// What else was decided, as it is logged; empty: nothing.
+    pub(crate) note: Vec<u8>,
     /// What it counts for.
     pub(crate) bytes: u64,
 }
@@ -110,6 +119,7 @@ impl Checked {
             subject: message.subject,
             headers: self.headers.as_deref().unwrap_or(message.headers),
             payload: self.payload.as_deref().unwrap_or(message.payload),
+            note: &self.note,
         }
     }
 }
@@ -365,6 +375,7 @@ impl Stream {
             subject: mapped.as_deref().unwrap_or(&message.subject),
             headers: block,
             payload: &message.payload,
+            note: b"",
         };
         let table = match (self.config.num_replicas > 1, headers.checked) {
             (true, _) => order::REPLICATED,
@@ -429,6 +440,8 @@ impl Stream {
             new_headers: None,
             new_payload: None,
             counter: None,
+            schedules: &self.schedules,
+            note: Vec::new(),
         };
         let mut verdict = Verdict::Pass;
         for function in question.table {
@@ -444,12 +457,18 @@ impl Stream {
             headers: check.new_headers,
             payload: check.new_payload,
             counter: check.counter,
+            note: check.note,
             bytes,
         }
     }
 
     /// A message that passed is on its way: staged state moves on. Gives its sequence.
-    fn depart(&mut self, headers: &PublishHeaders<'_>, subject: &[u8], checked: Checked) -> u64 {
+    pub(super) fn depart(
+        &mut self,
+        headers: &PublishHeaders<'_>,
+        subject: &[u8],
+        checked: Checked,
+    ) -> u64 {
         let sequence = self.lead.last_sequence + 1;
         self.depart_as(sequence, headers, subject, checked);
         sequence
@@ -472,8 +491,10 @@ impl Stream {
                 .filter(|_| self.dedup.is_enabled())
                 .map(|id| self.dedup.hash(id)),
             counter: checked.counter,
+            schedule: is_schedule(&checked.note),
             stored: !checked.decision.unwanted,
         });
+        self.note_cancel(&checked.note);
         self.lead.last_sequence = sequence;
         self.lead.last_time_ns = checked.decision.time_ns;
         self.lead.last_message_id = id.map(Bytes::copy_from_slice).unwrap_or_default();

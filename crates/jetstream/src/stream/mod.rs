@@ -13,8 +13,10 @@ mod consumers;
 mod copying;
 pub mod dedup;
 mod expiry;
+pub(crate) mod firing;
 pub mod flight;
 mod lead;
+mod markers;
 mod republish;
 pub(crate) mod start;
 mod stepping;
@@ -34,6 +36,7 @@ use crate::io::Effect;
 use crate::model::{StorageKind, StreamConfig};
 use crate::origin::SourcePositions;
 use crate::publish::AckPrefix;
+use crate::schedule::Schedules;
 use crate::shared::{Shared, Turn};
 
 pub(crate) use checkpoint::Identity;
@@ -73,6 +76,10 @@ pub struct Stream {
     pub(crate) deadline_of: BTreeMap<u64, i64>,
     /// Messages before this one are gone or never expire by age.
     pub(crate) age_cursor: u64,
+    /// Messages that are due and wait for what replaces them: they are the last of their subjects.
+    pub(crate) lingering: BTreeSet<u64>,
+    /// Messages to be published again.
+    pub(crate) schedules: Schedules,
     /// Parts of a batch that wait for their commit entry.
     pub(crate) assembly: Option<Assembly>,
     /// The entry that is applied in part, and those behind it.
@@ -148,6 +155,8 @@ impl Stream {
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
             age_cursor: 0,
+            lingering: BTreeSet::new(),
+            schedules: Schedules::new(shared.local_time_zone.clone()),
             assembly: None,
             applying: None,
             backlog: VecDeque::new(),
@@ -223,6 +232,8 @@ impl Stream {
         }
         [
             self.expiry_deadline(turn_now),
+            self.firing_deadline(turn_now),
+            self.marker_deadline(),
             self.lead.batches.next_deadline(),
             self.consumer_deadline(),
             self.copying_deadline(),
@@ -263,6 +274,8 @@ impl Stream {
         }
         self.expire_batches(turn);
         self.expire_messages(turn);
+        self.replace_expired(turn);
+        self.fire_schedules(turn);
         self.tick_consumers(turn);
         self.tick_copying(turn);
     }

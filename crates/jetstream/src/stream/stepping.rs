@@ -193,6 +193,7 @@ impl Stream {
         self.resume_checkpoint(turn);
         if self.lead.is_leader {
             self.publish_again(turn);
+            self.replace_expired(turn);
             self.release_answers(turn);
             self.advance_commit(turn);
             self.drain_inbox(turn);

@@ -179,6 +179,9 @@ impl Stream {
 
     /// The stream is empty: its deadlines are freed later.
     fn forget_all_deadlines(&mut self) {
+        self.schedules.clear();
+        self.lingering.clear();
+        self.lead.leaving.clear();
         if !self.deadline_of.is_empty() {
             let by_time = std::mem::take(&mut self.deadlines);
             let by_sequence = std::mem::take(&mut self.deadline_of);
