@@ -220,20 +220,21 @@ impl Player {
                 std::thread::sleep(Duration::from_millis(rest.parse().unwrap()));
                 Vec::new()
             }
-            "kill" | "down" => {
-                let builder = builder(&self.binary, &self.config);
-                let mut server = self.server.take().unwrap();
-                if verb == "down" {
-                    server.kill_and_stay(Duration::from_millis(rest.parse().unwrap()));
-                }
-                let server = server.restart(builder);
-                self.server = Some(server);
-                self.connect();
-                self.wait_for_jetstream();
-                Vec::new()
-            }
+            "kill" => self.start_again(Duration::ZERO),
+            "down" => self.start_again(Duration::from_millis(rest.parse().unwrap())),
             other => panic!("no such step: {other}"),
         }
+    }
+
+    /// Kills the server, and starts it on its data after a while.
+    fn start_again(&mut self, away: Duration) -> Vec<String> {
+        let builder = builder(&self.binary, &self.config);
+        let mut server = self.server.take().unwrap();
+        server.kill_and_stay(away);
+        self.server = Some(server.restart(builder));
+        self.connect();
+        self.wait_for_jetstream();
+        Vec::new()
     }
 
     fn wait_for_jetstream(&mut self) {
