@@ -190,6 +190,8 @@ pub(crate) struct EventLoop {
     disk_in_flight: usize,
     /// Turns in a row in which a stopping server had nothing in flight.
     settled_turns: u32,
+    /// A stopping server has written its last checkpoints.
+    finished: bool,
     effects: Vec<BrokerEffect>,
     requests: Vec<DiskRequest>,
     dirty: Vec<ConnectionId>,
@@ -243,6 +245,7 @@ impl EventLoop {
             handshakes: (0, 0),
             disk_in_flight: 0,
             settled_turns: 0,
+            finished: false,
             effects: Vec::new(),
             requests: Vec::new(),
             dirty: Vec::new(),
@@ -507,7 +510,7 @@ impl EventLoop {
             }
             Stage::Serving | Stage::LameDuck => Ok(false),
             Stage::Stopping { until_ns } => {
-                if !self.has_settled() && now.monotonic_ns < until_ns {
+                if !self.has_settled(now) && now.monotonic_ns < until_ns {
                     return Ok(false);
                 }
                 self.logger.info("Server Exiting..");
@@ -517,10 +520,15 @@ impl EventLoop {
     }
 
     /// Whether a stopping server has nothing left to do: connections are written and closed, what
-    /// waited for the disk is on it, and then the groups have let go of their logs.
-    fn has_settled(&mut self) -> bool {
+    /// waited for the disk is on it, every stream has its last checkpoint, and then the groups have
+    /// let go of their logs.
+    fn has_settled(&mut self, now: Now) -> bool {
         self.node.hurry();
-        let quiet = self.connections.len() <= self.lingering && self.disk_in_flight == 0;
+        let closed = self.connections.len() <= self.lingering;
+        if closed && !self.finished {
+            self.finished = self.node.finish(now);
+        }
+        let quiet = self.finished && self.disk_in_flight == 0;
         self.settled_turns = if quiet { self.settled_turns + 1 } else { 0 };
         if self.settled_turns < SETTLED_TURNS {
             return false;

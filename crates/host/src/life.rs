@@ -18,10 +18,15 @@ impl EventLoop {
         self.logger
             .info(&format!("Trapped \"{}\" signal", signal.name()));
         match signal {
-            Signal::Interrupt => self.begin_shutdown(now),
+            // Asked a second time, it does not finish what only makes the next start faster.
+            Signal::Interrupt | Signal::Terminate
+                if matches!(self.stage, Stage::Stopping { .. }) =>
+            {
+                self.stage = Stage::Stopping { until_ns: 0 };
+            }
             // A supervisor that grows impatient must not cut lame duck mode short.
             Signal::Terminate if self.stage == Stage::LameDuck => {}
-            Signal::Terminate => self.begin_shutdown(now),
+            Signal::Interrupt | Signal::Terminate => self.begin_shutdown(now),
             // A failure stands in the log.
             Signal::Hangup => drop(self.reload_options(now)),
             Signal::User1 => self.logger.reopen(),

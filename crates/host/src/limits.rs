@@ -42,8 +42,10 @@ pub(crate) const ACCEPT_PAUSE_MIN_NS: u64 = 10_000_000;
 pub(crate) const ACCEPT_PAUSE_MAX_NS: u64 = 1_000_000_000;
 /// How long the client port stays closed for a JetStream that reads its store.
 pub(crate) const READY_WAIT_NS: u64 = 5_000_000_000;
-/// How long a stopping server waits for its disk and its last bytes.
-pub(crate) const SHUTDOWN_WAIT_NS: u64 = 5_000_000_000;
+/// How long a stopping server waits for its last bytes to be taken, and for the streams' last
+/// checkpoints: below the ten seconds that container runtimes grant. What is not written by then is
+/// replayed by the next start.
+pub(crate) const SHUTDOWN_WAIT_NS: u64 = 8_000_000_000;
 /// Threads that compare passwords.
 pub(crate) const PASSWORD_THREADS: usize = 2;
 /// Monitoring connections served at once.

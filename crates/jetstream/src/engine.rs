@@ -20,6 +20,7 @@ use crate::outbound::Outbound;
 use crate::request::{Outcome, PendingRequest};
 use crate::settings::{AccountLimits, Settings};
 use crate::shared::{Shared, Turn};
+use crate::shutdown::Ending;
 use crate::stream::Stream;
 use crate::stream::apply::Committed;
 
@@ -83,6 +84,7 @@ pub struct JetStream {
     pub(crate) waiting: api::Waiting,
     /// Streams with entries to apply, and what waits for them.
     pub(crate) gate: Gate,
+    pub(crate) ending: Ending,
 }
 
 /// A stream on its way into being.
@@ -124,6 +126,7 @@ impl JetStream {
             awaiting_whole: VecDeque::new(),
             waiting: api::Waiting::default(),
             gate: Gate::default(),
+            ending: Ending::default(),
         }
     }
 
@@ -240,6 +243,9 @@ impl JetStream {
             Input::Disk(completion) => self.disk(now, completion, out, effects),
             Input::InterestChanged { account, subject } => {
                 self.interest_changed(now, account, &subject, out, effects);
+            }
+            Input::CheckpointDurable { group, index } if group == META_GROUP => {
+                self.meta.durable_index = self.meta.durable_index.max(index);
             }
             Input::CheckpointDurable { group, index } => {
                 self.with_stream(now, group.into(), out, effects, |stream, turn| {
@@ -407,6 +413,7 @@ impl JetStream {
         if entry.data.is_empty() {
             return;
         }
+        self.meta.changed_index = entry.index;
         let (head, operations) = match decode_meta(&entry.data) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -666,15 +673,19 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         if group == META_GROUP {
-            effects.push(Effect::Checkpoint {
-                group,
-                index: self.meta.applied_index,
-                term: self.meta.applied_term,
-                state: self.meta.checkpoint(),
-            });
+            self.checkpoint_meta(effects);
             return;
         }
         self.with_stream(now, group.into(), out, effects, Stream::want_checkpoint);
+    }
+
+    pub(crate) fn checkpoint_meta(&self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Checkpoint {
+            group: META_GROUP,
+            index: self.meta.applied_index,
+            term: self.meta.applied_term,
+            state: self.meta.checkpoint(),
+        });
     }
 
     fn tick(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
@@ -721,7 +732,7 @@ impl JetStream {
             stream.end_of_turn(&mut turn);
             stream.refresh_consumer_deadlines();
             self.shared.memory.used(id.0, &stream.store.resident());
-            let deadline_ns = stream.next_deadline(now);
+            let deadline_ns = stream.next_deadline(now, self.shared.stopping);
             self.forget_timer(id);
             if let Some(deadline_ns) = deadline_ns {
                 self.timers.insert((deadline_ns, id));
@@ -760,17 +771,6 @@ impl JetStream {
             return Some(0);
         }
         self.timers.first().map(|(deadline_ns, _)| *deadline_ns)
-    }
-
-    /// The server goes down: waiting pulls are told. Groups and journal are stopped by others.
-    pub fn shut_down(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
-        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in ids {
-            self.with_stream(now, id, out, effects, |stream, turn| {
-                stream.shut_down(turn);
-                stream.stop_batches(turn.shared);
-            });
-        }
     }
 
     /// Answers what came to its end.

@@ -26,6 +26,7 @@ pub mod request;
 pub mod schedule;
 pub mod settings;
 pub mod shared;
+mod shutdown;
 mod start;
 pub mod stream;
 mod totals;

@@ -36,6 +36,9 @@ pub(crate) struct Meta {
     pub(crate) next_group: u64,
     pub(crate) applied_index: u64,
     pub(crate) applied_term: u64,
+    /// The newest entry that changed something, and what a durable checkpoint covers.
+    pub(crate) changed_index: u64,
+    pub(crate) durable_index: u64,
     proposed: u64,
     staged: Vec<MetaOperation>,
     requests: VecDeque<(u64, PendingRequest)>,
@@ -101,6 +104,11 @@ impl Meta {
         );
     }
 
+    /// Entries are applied that no durable checkpoint covers.
+    pub(crate) const fn lacks_checkpoint(&self) -> bool {
+        self.changed_index > self.durable_index
+    }
+
     pub(crate) fn checkpoint(&self) -> Bytes {
         let mut out = vec![CHECKPOINT_VERSION];
         put_u64(&mut out, self.applied_index);
@@ -122,6 +130,7 @@ impl Meta {
             return Err(DecodeError::Version(version));
         }
         self.applied_index = reader.u64()?;
+        self.durable_index = self.applied_index;
         self.next_group = reader.u64()?;
         self.known_below = self.next_group;
         for _ in 0..reader.u64()? {

@@ -64,6 +64,8 @@ pub struct Shared {
     pub account_limits: BTreeMap<AccountRef, AccountLimits>,
     /// The disk is full: what needs room is refused.
     pub disk_full: bool,
+    /// The server writes its last checkpoints: nothing happens by time any more.
+    pub stopping: bool,
     pub random: Random,
     /// What schedules call `Local`.
     pub local_time_zone: TimeZone,
@@ -117,6 +119,7 @@ impl Shared {
             account_usage: BTreeMap::new(),
             account_limits: limits.collect(),
             disk_full: false,
+            stopping: false,
             random,
             local_time_zone: settings.time_zone(),
             origin,

@@ -71,6 +71,11 @@ impl Durable {
         &self.journal
     }
 
+    /// Whether all that was handed in is durable.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty() && self.checkpoints.is_empty()
+    }
+
     /// Makes lazy records due at once: the server stops.
     pub(crate) fn hurry(&mut self) {
         self.journal.hurry();

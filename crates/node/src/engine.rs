@@ -140,6 +140,23 @@ impl Engine {
         }
     }
 
+    /// Nobody is connected any more: every stream writes its last checkpoint. True when all that is
+    /// to be written is on the disk.
+    pub(crate) fn finish(&mut self, context: &mut TurnContext<'_>) -> bool {
+        match &mut self.phase {
+            // A start that is not over has nothing to add to what it found.
+            Phase::Running(running) if !running.starting => running.finish(context),
+            Phase::Running(_) | Phase::Recovering(_) | Phase::Failed(_) => true,
+        }
+    }
+
+    pub(crate) fn replayed_groups(&self) -> u64 {
+        match &self.phase {
+            Phase::Running(running) => running.replays.added(),
+            Phase::Recovering(_) | Phase::Failed(_) => 0,
+        }
+    }
+
     pub(crate) fn jetstream(&self) -> Option<&JetStream> {
         match &self.phase {
             Phase::Running(running) => Some(&running.jetstream),
@@ -314,6 +331,19 @@ impl Running {
         };
         self.jetstream
             .handle(context.now, input, &mut out, &mut self.effects);
+    }
+
+    fn finish(&mut self, context: &mut TurnContext<'_>) -> bool {
+        let mut out = BrokerOutbound {
+            now: context.now,
+            broker: context.broker,
+        };
+        let jetstream = &mut self.jetstream;
+        let finished = jetstream.finish(context.now, &mut out, &mut self.effects);
+        self.durable.hurry();
+        // What is still on its way may call for another checkpoint.
+        let at_rest = self.effects.is_empty() && !self.unsettled && self.durable.is_at_rest();
+        finished && at_rest
     }
 
     fn turn(

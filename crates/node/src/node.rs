@@ -173,6 +173,21 @@ impl Node {
         }
     }
 
+    /// Nobody is connected any more: what changed since its last checkpoint gets one more, so that the
+    /// next start replays nothing. Call once a turn, before [`Self::end_of_turn`], until it is true:
+    /// all is on the disk. Whoever does not wait loses nothing but time at the next start.
+    pub fn finish(&mut self, now: Now) -> bool {
+        let mut finished = true;
+        self.with_engine(now, |engine, context| finished = engine.finish(context));
+        finished
+    }
+
+    /// Groups that this start found with entries to replay; none after an end in order.
+    #[must_use]
+    pub fn replayed_groups(&self) -> u64 {
+        self.engine.as_ref().map_or(0, Engine::replayed_groups)
+    }
+
     /// Appends the disk requests since the last call, in order.
     pub fn take_disk_requests(&mut self, out: &mut Vec<DiskRequest>) {
         out.append(&mut self.requests);

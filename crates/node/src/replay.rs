@@ -157,6 +157,7 @@ pub(crate) struct Replays {
     waiting: BTreeMap<GroupId, Replay>,
     active: BTreeMap<GroupId, Replay>,
     reads: BTreeMap<Token, GroupId>,
+    added: u64,
 }
 
 impl Replays {
@@ -167,11 +168,18 @@ impl Replays {
             waiting: BTreeMap::new(),
             active: BTreeMap::new(),
             reads: BTreeMap::new(),
+            added: 0,
         }
     }
 
     pub(crate) fn add(&mut self, group: GroupId, replay: Replay) {
         self.waiting.insert(group, replay);
+        self.added += 1;
+    }
+
+    /// How many groups had something to replay in this start.
+    pub(crate) const fn added(&self) -> u64 {
+        self.added
     }
 
     /// The group is gone, or opens.

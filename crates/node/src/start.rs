@@ -43,7 +43,7 @@ impl Running {
             context.log.push(LogLine::new(LogSeverity::Error, text));
         }
         let copies = found.checkpoint.as_ref().map_or(0, |it| it.copies);
-        let (log, checkpoint, entries) = restored(found);
+        let (mut log, checkpoint, mut entries) = restored(found);
         let begins_at = entries.first().map_or(1, |entry| entry.index);
         if group != META && checkpoint.is_none() && begins_at > 1 {
             let reason = format!("what came before entry {begins_at} is lost");
@@ -73,6 +73,7 @@ impl Running {
                 }
             }
         }
+        pass_over_empty(&spec, &mut log, &mut entries);
         if entries.is_empty() {
             self.open_group(group, &spec, log, context);
         } else {
@@ -242,6 +243,16 @@ impl Running {
         self.recovered.clear();
         self.input(Input::Started, context);
         true
+    }
+}
+
+/// The first entry of a term changes nothing: a stream that nothing else happened to since its
+/// checkpoint stays as it is in there. Its only voter has committed what it has.
+fn pass_over_empty(spec: &GroupSpec, log: &mut RestoredLog, entries: &mut Vec<RecoveredEntry>) {
+    let nothing = entries.iter().all(|entry| entry.length == 0);
+    if let Some(last) = entries.last().filter(|_| nothing && spec.voters.len() == 1) {
+        (log.applied_index, log.applied_term) = (last.index, last.term);
+        entries.clear();
     }
 }
 

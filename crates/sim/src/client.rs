@@ -2,7 +2,7 @@
 //! the protocol as the workloads need.
 
 use millrace_clock::Now;
-use millrace_core::{ConnectionFacts, ConnectionId, ConnectionKind};
+use millrace_core::{CloseReason, ConnectionFacts, ConnectionId, ConnectionKind};
 use millrace_node::Node;
 use std::io::IoSlice;
 
@@ -80,6 +80,12 @@ impl SimClient {
     /// Hands bytes to the server.
     pub fn send(&self, node: &mut Node, now: Now, bytes: &[u8]) {
         node.broker().receive(now, self.id, bytes);
+    }
+
+    /// Hangs up.
+    pub fn disconnect(self, node: &mut Node, now: Now) {
+        let reason = CloseReason::ServerShutdown;
+        node.broker().closed_by_peer(now, self.id, reason);
     }
 
     /// Takes what the server has for this connection.

@@ -23,7 +23,7 @@ pub(crate) const INBOX: &str = "_INBOX.sim";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePlan {
     pub knobs: Knobs,
-    /// Lives: each ends with a power cut or a kill, and a start.
+    /// Lives: each ends with a power cut, a kill or a stop in order, and a start.
     pub lives: u32,
     /// Turns of a life, at most.
     pub turns: u64,
@@ -77,6 +77,8 @@ pub struct NodeOutcome {
     pub confirmed_acks: u64,
     pub refused: u64,
     pub starts: u64,
+    /// Servers that wrote their last checkpoints and ended.
+    pub stops: u64,
 }
 
 impl NodeOutcome {
@@ -96,6 +98,7 @@ impl NodeOutcome {
         self.confirmed_acks += other.confirmed_acks;
         self.refused += other.refused;
         self.starts += other.starts;
+        self.stops += other.stops;
     }
 
     /// Kinds of work that were never done: such runs prove less than they say.
@@ -114,6 +117,7 @@ impl NodeOutcome {
             ("redeliveries", self.redeliveries),
             ("confirmed acknowledgements", self.confirmed_acks),
             ("refused", self.refused),
+            ("stops in order", self.stops),
         ];
         let idle = table.iter().filter(|(_, count)| *count == 0);
         idle.map(|(name, _)| *name).collect()
@@ -192,6 +196,8 @@ pub struct NodeRun {
     journal_failed: bool,
     /// JetStream gave up until the next start.
     off: bool,
+    /// The last server ended in order: nothing is left to be replayed.
+    stopped_in_order: bool,
     pub(crate) outcome: NodeOutcome,
 }
 
@@ -220,6 +226,7 @@ impl NodeRun {
             wall_max_ns: 0,
             journal_failed: false,
             off: false,
+            stopped_in_order: false,
             outcome: NodeOutcome::default(),
         }
     }
@@ -419,12 +426,48 @@ impl NodeRun {
                 _ => {}
             }
         }
+        if self.random.below(4) == 0 {
+            self.stop_in_order()?;
+        }
         let power_cut = self.random.below(4) > 0;
         self.world.die(power_cut);
         self.requests.clear();
         self.journal_failed = false;
         self.off = false;
         self.crashed();
+        Ok(())
+    }
+
+    /// The server ends in order, or is cut off on the way there.
+    fn stop_in_order(&mut self) -> Result<(), String> {
+        self.world.begin_stop();
+        let patience = match self.random.below(3) {
+            0 => self.random.below(200) as u32,
+            _ => STEPS_MAX,
+        };
+        for _ in 0..patience {
+            self.end_of_turn()?;
+            if self.world.finish() {
+                self.outcome.stops += 1;
+                self.stopped_in_order = self.is_healthy();
+                return Ok(());
+            }
+            if !self.disk_step()? {
+                self.world.pass(1_000_000);
+            }
+        }
+        if patience == STEPS_MAX {
+            return Err("the server never comes to its end".to_owned());
+        }
+        Ok(())
+    }
+
+    /// After an end in order there is nothing to replay.
+    fn check_replay(&mut self) -> Result<(), String> {
+        let replayed = self.world.replayed_groups();
+        if std::mem::take(&mut self.stopped_in_order) && replayed > 0 {
+            return Err(format!("{replayed} groups replay after an end in order"));
+        }
         Ok(())
     }
 
@@ -468,12 +511,14 @@ impl NodeRun {
                 self.end_of_turn()?;
                 self.disk_step()?;
             }
+            self.check_replay()?;
             self.die()?;
         }
         self.world.disk.set_knobs(self.quiet_knobs());
         self.world.boot();
         self.outcome.starts += 1;
-        self.settle_on_healthy_disk()
+        self.settle_on_healthy_disk()?;
+        self.check_replay()
     }
 
     /// The plan's knobs without faults: whether JetStream comes up on a failing disk is not asked.

@@ -143,6 +143,33 @@ impl World {
         self.print("died", what);
     }
 
+    /// The server is told to stop: the client reads what there is and is gone.
+    pub fn begin_stop(&mut self) {
+        if let Some(node) = &mut self.node {
+            node.shut_down(self.now);
+        }
+        self.end_of_turn();
+        if let (Some(node), Some(client)) = (&mut self.node, self.client.take()) {
+            client.disconnect(node, self.now);
+        }
+        self.print("stop", &[]);
+    }
+
+    /// A stopping server goes on; true when all that it has to write is on the disk.
+    pub fn finish(&mut self) -> bool {
+        let finished = match &mut self.node {
+            Some(node) => node.finish(self.now),
+            None => true,
+        };
+        finished && self.disk.pending() == 0
+    }
+
+    /// Groups that this server's start found with something to replay.
+    #[must_use]
+    pub fn replayed_groups(&self) -> u64 {
+        self.node.as_ref().map_or(0, Node::replayed_groups)
+    }
+
     /// The client writes.
     pub fn send(&mut self, bytes: &[u8]) {
         self.digest.add_bytes(bytes);

@@ -41,6 +41,10 @@ pub(crate) struct CheckpointState {
     pending: Option<Pending>,
     /// Asked for while a flush was under way or a batch was open.
     wanted: bool,
+    /// The newest entry applied that changed something, and the newest that a durable checkpoint
+    /// covers.
+    changed_index: u64,
+    durable_index: u64,
     /// Checkpoints sent: log index and manifest number.
     sent: VecDeque<(u64, u64)>,
 }
@@ -123,6 +127,9 @@ impl Stream {
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
         let busy =
             self.checkpoint.pending.is_some() || self.assembly.is_some() || self.is_applying();
+        if !busy && self.checkpoint_unread(turn) {
+            return;
+        }
         if busy || self.is_starting() {
             self.checkpoint.wanted = true;
             self.want_index(turn.shared);
@@ -140,6 +147,41 @@ impl Stream {
             tail,
         });
         self.poll_store(turn);
+    }
+
+    /// A stream whose index nobody has read yet holds what its checkpoint says: the same manifest goes
+    /// into a new one. False if it is not such a stream.
+    fn checkpoint_unread(&mut self, turn: &mut Turn<'_>) -> bool {
+        let manifest = self.store.unread_manifest().filter(|_| self.is_untouched());
+        let Some(manifest) = manifest else {
+            return false;
+        };
+        self.checkpoint.wanted = false;
+        let (head, tail) = self.encode_state();
+        self.checkpoint.pending = Some(Pending {
+            index: self.applied_index,
+            term: self.applied_term,
+            head,
+            tail,
+        });
+        self.flushed(turn, &manifest);
+        true
+    }
+
+    /// Entries are applied that no durable checkpoint covers, and one can be made.
+    pub(crate) fn lacks_checkpoint(&self) -> bool {
+        let state = &self.checkpoint;
+        !self.quarantined && !self.id.is_volatile() && state.changed_index > state.durable_index
+    }
+
+    /// A checkpoint is on its way.
+    pub(crate) fn is_checkpointing(&self) -> bool {
+        self.checkpoint.pending.is_some() || !self.checkpoint.sent.is_empty()
+    }
+
+    /// An entry with something in it is applied.
+    pub(super) const fn note_changed(&mut self) {
+        self.checkpoint.changed_index = self.applied_index;
     }
 
     /// All of the state but the messages, in the two pieces around the manifest.
@@ -213,6 +255,7 @@ impl Stream {
         let identity = Identity::take(&mut reader)?;
         self.applied_index = identity.applied_index;
         self.applied_term = identity.applied_term;
+        self.checkpoint.durable_index = self.applied_index;
         self.created_ns = identity.created_ns;
         self.config = serde_json::from_slice(&identity.config).map_err(|_| RestoreError::Config)?;
         self.compile();
@@ -315,6 +358,7 @@ impl Stream {
                 break;
             }
             self.checkpoint.sent.pop_front();
+            self.checkpoint.durable_index = sent;
             self.store.checkpoint_durable(number);
         }
         self.poll_store(turn);

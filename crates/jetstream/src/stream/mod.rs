@@ -222,12 +222,17 @@ impl Stream {
         self.lead.is_leader
     }
 
-    /// Monotonic time at which this stream wants to be woken.
-    pub(crate) fn next_deadline(&self, turn_now: millrace_clock::Now) -> Option<u64> {
+    /// Monotonic time at which this stream wants to be woken; a server that stops does only what it
+    /// has begun.
+    pub(crate) fn next_deadline(
+        &self,
+        turn_now: millrace_clock::Now,
+        stopping: bool,
+    ) -> Option<u64> {
         if self.store.wants_turn() || self.sweeps.has_gone() {
             return Some(0);
         }
-        if !self.lead.is_leader {
+        if !self.lead.is_leader || stopping {
             return None;
         }
         [
@@ -269,7 +274,7 @@ impl Stream {
             }
         }
         self.sweeps.free();
-        if !self.lead.is_leader || self.is_applying() {
+        if !self.lead.is_leader || self.is_applying() || turn.shared.stopping {
             return;
         }
         self.expire_batches(turn);

@@ -108,6 +108,12 @@ impl Stream {
         !self.parking.is_empty()
     }
 
+    /// Nothing happened to the stream since its checkpoint.
+    pub(super) fn is_untouched(&self) -> bool {
+        let start = self.start.as_ref();
+        start.is_some_and(|start| !start.replaying && start.held.is_empty())
+    }
+
     /// The index was asked for and is not there.
     pub(super) fn is_waiting_for_index(&self) -> bool {
         self.start

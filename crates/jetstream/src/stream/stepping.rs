@@ -187,6 +187,9 @@ impl Stream {
         }
         self.applied_index = applying.entry.index;
         self.applied_term = applying.entry.term;
+        if !applying.entry.data.is_empty() {
+            self.note_changed();
+        }
         self.account(turn.shared);
         turn.shared.finished.append(&mut self.sweeps.finished);
         self.lead.held = false;

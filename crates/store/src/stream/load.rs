@@ -10,7 +10,7 @@ use super::segment::index_block::{
 };
 use super::segment::manifest::{Deletes, ManifestContent, deletes_name, read_deletes};
 use super::segment::record::{self, FILE_HEADER_BYTES, read_record, segment_name};
-use super::{Lookup, ManifestError, StoreEvent, StoreSettings, StreamStore};
+use super::{Lookup, Manifest, ManifestError, StoreEvent, StoreSettings, StreamStore};
 use crate::disk::{DiskError, DiskOperation, DiskReply};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -264,6 +264,16 @@ impl StreamStore {
     #[must_use]
     pub fn is_building(&self) -> bool {
         self.load.as_ref().is_some_and(|load| load.is_building())
+    }
+
+    /// The manifest that the store was made from, while its index is not in memory.
+    #[must_use]
+    pub fn unread_manifest(&self) -> Option<Manifest> {
+        let content = &self.load.as_ref()?.content;
+        Some(Manifest {
+            number: content.number,
+            bytes: Bytes::from(content.encode()),
+        })
     }
 
     /// Whether the index is in memory.
