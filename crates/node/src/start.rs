@@ -242,6 +242,12 @@ impl Running {
         }
         self.recovered.clear();
         self.input(Input::Started, context);
+        let replayed = self.replays.added();
+        if replayed > 0 {
+            let text = format!("JetStream: {replayed} groups have entries to replay");
+            let line = LogLine::new(LogSeverity::Information, text);
+            context.log.push(line);
+        }
         true
     }
 }

@@ -276,14 +276,20 @@ impl Track {
             let message = self.model.messages.get(&sequence);
             message.filter(|message| message.expires_ns > wall_ns)
         };
+        // A server that ended may have removed it and told nobody.
+        let gone = |state: &Model| {
+            let message = state.messages.get(&known);
+            message.is_none_or(|message| message.expires_ns <= wall_ns)
+        };
+        let known_is_gone = || may_be(&self.model, &self.pending, &gone);
         let good = match read {
             Some(read) => {
-                (read.sequence >= known || there(known).is_none())
+                (read.sequence >= known || known_is_gone())
                     && there(read.sequence).is_none_or(|message| {
                         message.payload == read.payload && message.subject == subject
                     })
             }
-            None => there(known).is_none(),
+            None => known_is_gone(),
         };
         if good {
             return Ok(());

@@ -21,7 +21,7 @@ use super::Stream;
 use crate::entry::{DecodeError, Reader, put_block, put_i64, put_u64};
 use crate::io::{Effect, LogLevel};
 use crate::origin::SourcePositions;
-use crate::shared::Turn;
+use crate::shared::{Shared, Turn};
 
 /// Version of the bytes above.
 const CHECKPOINT_VERSION: u8 = 2;
@@ -125,8 +125,8 @@ impl Stream {
             return;
         }
         // A checkpoint stays before the first part of an open chain (hard-parts 6).
-        let busy =
-            self.checkpoint.pending.is_some() || self.assembly.is_some() || self.is_applying();
+        let open = self.assembly.is_some() && !self.has_ended(turn.shared);
+        let busy = self.checkpoint.pending.is_some() || open || self.is_applying();
         if !busy && self.checkpoint_unread(turn) {
             return;
         }
@@ -172,6 +172,12 @@ impl Stream {
     pub(crate) fn lacks_checkpoint(&self) -> bool {
         let state = &self.checkpoint;
         !self.quarantined && !self.id.is_volatile() && state.changed_index > state.durable_index
+    }
+
+    /// The server stops and nothing is on its way: no commit can come for an open chain.
+    fn has_ended(&self, shared: &Shared) -> bool {
+        let lead = &self.lead;
+        shared.stopping && lead.commit.is_none() && lead.is_leader && lead.applied == lead.proposed
     }
 
     /// A checkpoint is on its way.
