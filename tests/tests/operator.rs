@@ -496,14 +496,16 @@ fn forged_operators_and_accounts_are_refused_at_start() {
     forged.replace_range(place..=place, other);
     let text = refusal(&ours, &forged).expect("a forged operator");
     assert!(text.contains("error parsing operator JWT"), "{text}");
-    let importing = json!({"imports": [{"name": "i", "subject": "x", "type": "stream"}]});
-    let text = refusal(&ours, &cast.config(false, &importing)).expect("an import");
-    assert!(text.contains("not supported yet"), "{text}");
-    let exporting = json!({"exports": [{"name": "e", "subject": "x", "type": "stream"}]});
+    let importing =
+        json!({"imports": [{"name": "i", "subject": "x", "type": "stream", "account": "A"}]});
     let server = ServerBuilder::millrace()
-        .config(&cast.config(false, &exporting))
+        .config(&cast.config(false, &importing))
         .start();
-    assert!(server.log().contains("not active"), "{}", server.log());
+    let log = server.log();
+    assert!(
+        log.contains("account not defined for stream import"),
+        "{log}"
+    );
     let users = format!("{good}\nauthorization {{ users: [{{user a, password b}}] }}\n");
     let text = refusal(&ours, &users).expect("users beside an operator");
     assert!(text.contains("'Users'"), "{text}");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::sharing::{ExportClaims, ImportClaims, MappingClaims, TraceClaims};
 use super::token::{Claims, null_is_default};
 use millrace_config::nkey::KeyKind;
 
@@ -121,11 +122,13 @@ impl SigningKey {
 #[serde(default)]
 pub struct AccountClaims {
     #[serde(deserialize_with = "null_is_default")]
-    pub imports: Vec<serde_json::Value>,
+    pub imports: Vec<ImportClaims>,
     #[serde(deserialize_with = "null_is_default")]
-    pub exports: Vec<serde_json::Value>,
+    pub exports: Vec<ExportClaims>,
     #[serde(deserialize_with = "null_is_default")]
-    pub mappings: BTreeMap<String, serde_json::Value>,
+    pub mappings: BTreeMap<String, Vec<MappingClaims>>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub trace: TraceClaims,
     #[serde(deserialize_with = "null_is_default")]
     pub limits: AccountLimitClaims,
     #[serde(deserialize_with = "null_is_default")]

@@ -6,6 +6,7 @@
 
 pub mod claims;
 mod login;
+mod sharing;
 mod stored;
 mod template;
 mod times;
@@ -72,9 +73,6 @@ impl OperatorMode {
             let account = mode
                 .verify_account(key, text)
                 .map_err(|error| format!("resolver_preload: account {key}: {error}"))?;
-            if !can_serve(&account.claims) {
-                return Err(format!("resolver_preload: account {key}: {NOT_SERVED}"));
-            }
             mode.accounts.insert(key.clone(), account);
         }
         for (key, text) in &options.stored {
@@ -89,7 +87,7 @@ impl OperatorMode {
     /// Takes a verified account over, unless a newer token of it is known.
     fn learn(&mut self, key: &str, account: Token<AccountClaims>) {
         let is_newer = |known: &Token<AccountClaims>| known.issued_at_s > account.issued_at_s;
-        if can_serve(&account.claims) && !self.accounts.get(key).is_some_and(is_newer) {
+        if !self.accounts.get(key).is_some_and(is_newer) {
             self.accounts.insert(key.to_owned(), account);
         }
     }
@@ -158,13 +156,6 @@ impl OperatorMode {
 /// Why a revoked user is refused.
 pub(crate) const REVOKED: &str = "user was revoked";
 
-const NOT_SERVED: &str = "imports and mappings are not supported yet by this version";
-
-/// Whether this version can give an account all that it asks for.
-fn can_serve(account: &AccountClaims) -> bool {
-    account.imports.is_empty() && account.mappings.is_empty()
-}
-
 impl std::fmt::Debug for OperatorMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OperatorMode")
@@ -175,8 +166,8 @@ impl std::fmt::Debug for OperatorMode {
 }
 
 /// In operator mode: verifies its options and adds the accounts of the tokens to `accounts`, each
-/// under its public key. Without an operator nothing happens. Gives back what of the tokens is not
-/// active, as sentences for the user.
+/// under its public key. Without an operator nothing happens. Gives back what of the tokens is left
+/// out because it is not allowed, as sentences for the user.
 ///
 /// # Errors
 /// What contradicts operator mode or cannot be verified, as a sentence for the user.
@@ -204,14 +195,7 @@ fn expand(options: &mut Options) -> Result<Vec<String>, String> {
         .iter()
         .map(|(key, token)| account_options(key, token))
         .collect();
-    let exporting = |(_, token): &(_, &Token<AccountClaims>)| !token.claims.exports.is_empty();
-    let exporting = mode.accounts.iter().filter(exporting);
-    Ok(exporting
-        .map(|(key, token)| {
-            let name = &token.name;
-            format!("exports of account {name:?} ({key}) are not active in this version")
-        })
-        .collect())
+    Ok(sharing::share(&mut options.accounts, &mode.accounts))
 }
 
 fn refuse_configured_users(options: &Options) -> Result<(), String> {

@@ -122,6 +122,8 @@ pub struct ImportOptions {
     pub allow_trace: bool,
     /// The importer has a valid token of the exporter; when it was made, in seconds.
     pub activated_at_s: Option<i64>,
+    /// Until when that token holds, in seconds; 0 for ever.
+    pub expires_s: i64,
 }
 
 impl ImportOptions {

@@ -50,6 +50,8 @@ pub(crate) struct ServiceImport {
     /// The exporter's subject is the importer's.
     is_same: bool,
     share: bool,
+    /// Until when the exporter allows it, in nanoseconds since 1970; 0 for ever.
+    expires_wall_ns: i64,
     /// What of the export a response needs.
     pub(crate) export: Arc<ServiceExport>,
 }
@@ -132,6 +134,7 @@ impl Broker {
             is_same: transform.is_none() && millrace_subject::has_wildcard(remote),
             transform,
             share: import.share,
+            expires_wall_ns: expiry_ns(import),
             export: Arc::new(service_export(exporter, import, accounts)),
         };
         let place = self.imports.services.len() as u32;
@@ -141,6 +144,15 @@ impl Broker {
         let key = self.add_subscription(record);
         self.imports.service_keys.push(key);
     }
+}
+
+/// When an import ends that needs its exporter's leave.
+fn expiry_ns(import: &ImportOptions) -> i64 {
+    import.expires_s.saturating_mul(Now::SECOND_NS as i64)
+}
+
+const fn is_over(expires_wall_ns: i64, now: Now) -> bool {
+    expires_wall_ns > 0 && expires_wall_ns <= now.wall_ns
 }
 
 fn service_export(

@@ -8,7 +8,7 @@ use millrace_wire::headers;
 
 use super::request_info::REQUEST_INFO;
 use super::responses::{Asked, End, ResponseId};
-use super::{ExportKey, RequestInfo, ServiceExport, ServiceImport};
+use super::{ExportKey, RequestInfo, ServiceExport, ServiceImport, is_over};
 use crate::broker::Broker;
 use crate::effects::Delivered;
 use crate::ids::AccountId;
@@ -54,10 +54,10 @@ impl Broker {
             return Outcome::Refused;
         };
         let export = Arc::clone(&import.export);
-        if outgoing
+        let is_round = outgoing
             .chain
-            .is_some_and(|chain| chain.contains(export.key))
-        {
+            .is_some_and(|chain| chain.contains(export.key));
+        if is_round || is_over(import.expires_wall_ns, now) {
             return Outcome::Refused;
         }
         let message = outgoing.message;

@@ -26,6 +26,8 @@ pub(crate) struct StreamImport {
     /// From the exporter's subject to the importer's; without it both are the same or literal.
     forth: Option<Transform>,
     back: Option<Transform>,
+    /// Until when the exporter allows it, in nanoseconds since 1970; 0 for ever.
+    expires_wall_ns: i64,
 }
 
 /// The meaning of a subscription record in the exporter's account.
@@ -82,6 +84,7 @@ impl Broker {
                 local: local.into_boxed_slice(),
                 back: forth.as_ref().and_then(Transform::reversed),
                 forth,
+                expires_wall_ns: super::expiry_ns(import),
             }));
         }
         imports
@@ -158,7 +161,7 @@ impl Broker {
             return Outcome::Refused;
         };
         // A request that came from another account does not go on as a stream.
-        if outgoing.chain.is_some() {
+        if outgoing.chain.is_some() || super::is_over(shadow.import.expires_wall_ns, now) {
             return Outcome::Refused;
         }
         let parent = shadow.parent;
