@@ -8,7 +8,8 @@ use std::sync::Arc;
 use millrace_clock::Now;
 use millrace_config::Options;
 use millrace_core::{
-    Broker, BrokerSettings, ConnectionFacts, ConnectionId, ConnectionKind, ServerIdentity,
+    Broker, BrokerSettings, ConnectionFacts, ConnectionId, ConnectionKind, EndpointId,
+    ServerIdentity,
 };
 
 const NOW: Now = Now {
@@ -111,6 +112,21 @@ pub(crate) fn fan_out(count: u64) {
 
 pub(crate) fn queue_group(count: u64) {
     World::new(8, "SUB guard.> workers 1\r\n").publish(count, 1);
+}
+
+/// A receiver inside the server, as a stream is one; its messages are dropped each turn.
+pub(crate) fn to_endpoint(count: u64) {
+    let mut world = World::new(0, "");
+    let account = world.broker.account("$G").expect("there from the start");
+    world.broker.bind(account, b"guard.>", EndpointId(1));
+    let input = read(0, 1).replace(" 16", " _INBOX.abcdefgh.1 16");
+    let mut deliveries = Vec::new();
+    for _ in 0..count / READ_MESSAGES {
+        world.receive(&input);
+        world.broker.take_deliveries(&mut deliveries);
+        black_box(&deliveries);
+        deliveries.clear();
+    }
 }
 
 /// Every subject is new to the match cache; what is counted includes writing the input.

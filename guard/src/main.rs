@@ -27,6 +27,7 @@ const SCENARIOS: &[Scenario] = &[
     ("publish_500_subjects", 10_000, broker::many_subjects),
     ("publish_fan_out_8", 5_000, broker::fan_out),
     ("publish_queue_of_8", 5_000, broker::queue_group),
+    ("publish_to_endpoint", 5_000, broker::to_endpoint),
     ("publish_fresh_subjects", 5_000, broker::fresh_subjects),
     ("journal_append", 5_000, journal::append),
     ("stream_publish", 4_000, jetstream::publish),

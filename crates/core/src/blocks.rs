@@ -79,9 +79,53 @@ impl BlockPool {
     }
 }
 
+/// Copies of small messages that lie behind one another, so that few of them cost an allocation.
+///
+/// Whoever keeps a copy keeps what it lies in: that is little, for some keep theirs for long.
+#[derive(Debug, Default)]
+pub(crate) struct CopyArena {
+    free: BytesMut,
+}
+
+/// What is allocated at once for copies, in bytes.
+const ARENA_BYTES: usize = 8 * 1024;
+
+impl CopyArena {
+    /// A copy of all `parts`, one behind the other.
+    pub(crate) fn copy<const N: usize>(&mut self, parts: [&[u8]; N]) -> Bytes {
+        let length = parts.iter().map(|part| part.len()).sum();
+        if length > ARENA_BYTES / 4 {
+            return Bytes::from(parts.concat());
+        }
+        if self.free.capacity() < length {
+            // Not `reserve`: it looks whether the memory can be had again, which it hardly ever can.
+            self.free = BytesMut::with_capacity(ARENA_BYTES);
+        }
+        for part in parts {
+            self.free.extend_from_slice(part);
+        }
+        self.free.split().freeze()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_share_little_memory_and_big_ones_have_their_own() {
+        let mut arena = CopyArena::default();
+        let copies: Vec<Bytes> = (0..200)
+            .map(|number: u8| arena.copy([&[number; 60], b"-", &[number; 30]]))
+            .collect();
+        for (number, copy) in copies.iter().enumerate() {
+            let expected = [&[number as u8; 60][..], b"-", &[number as u8; 30]].concat();
+            assert_eq!(copy, &expected);
+        }
+        let before = arena.free.capacity();
+        assert_eq!(arena.copy([&[7; ARENA_BYTES]]).len(), ARENA_BYTES);
+        assert_eq!(arena.free.capacity(), before);
+    }
 
     #[test]
     fn a_block_is_used_again_once_its_last_slice_is_gone() {

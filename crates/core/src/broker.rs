@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::account::{Accounts, SubscriptionKey};
-use crate::blocks::BlockPool;
+use crate::blocks::{BlockPool, CopyArena};
 use crate::chunks::ChunkPool;
 use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivery, LogLevel};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
@@ -80,6 +80,8 @@ pub struct Broker {
     pub(crate) chunks: ChunkPool,
     /// Memory that big payloads come in through.
     pub(crate) blocks: BlockPool,
+    /// Memory of messages for receivers inside the server.
+    pub(crate) inside: CopyArena,
     nothing: Outbound,
 }
 
@@ -124,6 +126,7 @@ impl Broker {
             match_scratch: Matched::default(),
             chunks: ChunkPool::default(),
             blocks: BlockPool::new(PAYLOAD_BLOCKS_BYTES),
+            inside: CopyArena::default(),
             nothing: Outbound::default(),
         };
         broker.renew_imports();

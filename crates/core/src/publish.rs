@@ -3,7 +3,7 @@
 //! No allocation per message for small payloads: the match result comes from the publisher's
 //! cache, the bytes are appended once per recipient. Parsing, flushing and closing are elsewhere.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use millrace_clock::Now;
 
 use crate::account::SubscriptionKey;
@@ -143,19 +143,9 @@ pub(crate) struct Outgoing<'a> {
     given: Option<Bytes>,
     /// A big payload as recipients share it, made on first use.
     lent: Option<Bytes>,
-    /// One allocation with all parts for receivers inside the server, made on first use.
-    parts: Option<Parts>,
     pub(crate) delivered: Delivered,
     /// Headers and payloads queued for clients, summed up.
     pub(crate) delivered_bytes: u64,
-}
-
-#[derive(Clone)]
-struct Parts {
-    subject: Bytes,
-    reply: Bytes,
-    headers: Bytes,
-    payload: Bytes,
 }
 
 /// Whether one receiver took a message.
@@ -513,14 +503,23 @@ impl Broker {
     ) {
         let publisher = outgoing.publisher;
         let publisher = publisher.and_then(|slot| Some(self.sessions.get(slot as usize)?.id));
-        let parts = outgoing.parts().clone();
+        let message = outgoing.message;
+        let big = (message.payload.len() > SHARED_PAYLOAD_MIN)
+            .then(|| outgoing.given.clone().unwrap_or_else(|| message.kept()));
+        let copied = if big.is_some() { &[] } else { message.payload };
+        // Receivers inside see what the publisher wrote.
+        let headers = outgoing
+            .chain
+            .map_or(message.headers, |chain| chain.headers);
+        let (subject, reply) = (message.subject, message.reply);
+        let mut all = self.inside.copy([subject, reply, headers, copied]);
         self.deliveries.push(Delivery {
             endpoint,
             account,
-            subject: parts.subject,
-            reply: parts.reply,
-            headers: parts.headers,
-            payload: parts.payload,
+            subject: all.split_to(subject.len()),
+            reply: all.split_to(reply.len()),
+            headers: all.split_to(headers.len()),
+            payload: big.unwrap_or(all),
             publisher,
         });
         outgoing.delivered.endpoints += 1;
@@ -582,7 +581,6 @@ impl<'a> Outgoing<'a> {
             header_sizes: Sizes::empty(),
             given: None,
             lent: None,
-            parts: None,
             delivered: Delivered::default(),
             delivered_bytes: 0,
         }
@@ -686,36 +684,5 @@ impl<'a> Outgoing<'a> {
                 out.push(b"\r\n", chunks);
             }
         }
-    }
-
-    fn parts(&mut self) -> &Parts {
-        let message = self.message;
-        // Receivers inside see what the publisher wrote.
-        let headers = self.chain.map_or(message.headers, |chain| chain.headers);
-        let given = self.given.as_ref();
-        self.parts.get_or_insert_with(|| {
-            let payload = (message.payload.len() > SHARED_PAYLOAD_MIN)
-                .then(|| given.cloned().unwrap_or_else(|| message.kept()));
-            let copied = if payload.is_some() {
-                &[][..]
-            } else {
-                message.payload
-            };
-            let sizes = [message.subject.len(), message.reply.len(), headers.len()];
-            let mut all = BytesMut::with_capacity(sizes.iter().sum::<usize>() + copied.len());
-            for part in [message.subject, message.reply, headers, copied] {
-                all.extend_from_slice(part);
-            }
-            let mut all = all.freeze();
-            let subject = all.split_to(sizes[0]);
-            let reply = all.split_to(sizes[1]);
-            let headers = all.split_to(sizes[2]);
-            Parts {
-                subject,
-                reply,
-                headers,
-                payload: payload.unwrap_or(all),
-            }
-        })
     }
 }

@@ -29,6 +29,13 @@ pub struct Usage {
 }
 
 impl Usage {
+    const fn used(&self, storage: StorageKind) -> u64 {
+        match storage {
+            StorageKind::Memory => self.memory_bytes,
+            StorageKind::File => self.file_bytes,
+        }
+    }
+
     fn of(&mut self, storage: StorageKind) -> &mut u64 {
         match storage {
             StorageKind::Memory => &mut self.memory_bytes,
@@ -167,27 +174,22 @@ impl Shared {
     /// What a publish to a stream of this account and storage may still use.
     #[must_use]
     pub fn allowance(&self, account: AccountRef, storage: StorageKind) -> Allowance {
-        let mut used = self.usage;
-        let mut account_used = self
-            .account_usage
-            .get(&account)
-            .copied()
-            .unwrap_or_default();
-        let limits = self
-            .account_limits
-            .get(&account)
-            .copied()
-            .unwrap_or_default();
+        let account_used = self.account_usage.get(&account);
+        let limits = self.account_limits.get(&account);
         let (server_limit, account_limit) = match storage {
-            StorageKind::Memory => (self.max_memory_bytes, limits.max_memory),
-            StorageKind::File => (self.max_file_bytes, limits.max_storage),
+            StorageKind::Memory => (self.max_memory_bytes, limits.map(|one| one.max_memory)),
+            StorageKind::File => (self.max_file_bytes, limits.map(|one| one.max_storage)),
         };
+        let account_limit = account_limit.unwrap_or_else(|| match storage {
+            StorageKind::Memory => AccountLimits::default().max_memory,
+            StorageKind::File => AccountLimits::default().max_storage,
+        });
         let full = self.disk_full && storage == StorageKind::File;
-        let account_limit = u64::try_from(account_limit).ok();
         Allowance {
-            server_exceeded: full || *used.of(storage) > server_limit,
-            account_available: account_limit
-                .map(|limit| limit.saturating_sub(*account_used.of(storage))),
+            server_exceeded: full || self.usage.used(storage) > server_limit,
+            account_available: u64::try_from(account_limit).ok().map(|limit| {
+                limit.saturating_sub(account_used.map_or(0, |usage| usage.used(storage)))
+            }),
             max_payload: self.max_payload,
         }
     }

@@ -357,6 +357,12 @@ impl Staging {
         self.memory_bytes <= self.budget_bytes - self.budget_bytes / 8
     }
 
+    /// Nothing is to be asked of the disk: [`Self::poll`] would collect nothing.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.out.is_empty() && self.to_write.is_empty()
+    }
+
     /// Collects what is to be asked of the disk. Call after every other call.
     pub fn poll(&mut self, out: &mut Vec<DiskRequest>) {
         while self.writing < WRITES_MAX

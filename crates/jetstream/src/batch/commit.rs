@@ -18,7 +18,9 @@ use crate::entry::{
     CommitRecord, Decision, HEAD_LENGTH, MessageParts, Operation, PART_FRONT_LENGTH, batch_entry,
     part_checksum, part_front,
 };
-use crate::publish::{PublishAnswer, PublishHeaders, Refusal, Verdict, order, with_header};
+use crate::publish::{
+    Allowance, PublishAnswer, PublishHeaders, Refusal, Verdict, order, with_header,
+};
 use crate::shared::Turn;
 use crate::stream::firing::is_schedule;
 use crate::stream::flight::{Departure, Flight};
@@ -177,9 +179,11 @@ impl Stream {
             offset: 0,
         };
         let mut step = Step::Continue;
+        // Nothing is applied in between.
+        let allowance = turn.shared.allowance(self.account, self.config.storage);
         for place in offset..lent.ends.len() {
             let message = lent.message(place).unwrap_or_default();
-            step = self.check_message(turn, job, message);
+            step = self.check_message(turn, job, (message, allowance));
             if !matches!(step, Step::Continue) {
                 job.phase = Phase::Checking {
                     part,
@@ -192,16 +196,20 @@ impl Stream {
         step
     }
 
-    fn check_message(&mut self, turn: &mut Turn<'_>, job: &mut CommitJob, message: &[u8]) -> Step {
+    fn check_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        job: &mut CommitJob,
+        (message, allowance): (&[u8], Allowance),
+    ) -> Step {
         let Ok(staged) = StagedMessage::decode(message) else {
             return Step::Reject(Refusal::BatchIncomplete, Some(Abandoned::Incomplete));
         };
         let index = job.checked;
         let closes = job.end_of_batch && index + 1 == job.count;
         let closing = closes.then(|| with_header(staged.parts.headers, b"Nats-Batch-Commit", b"1"));
-        let subject = self
-            .mapped(turn.shared, staged.parts.subject)
-            .map(Bytes::from);
+        let mapped = self.mapped(turn.shared, staged.parts.subject);
+        let subject = mapped.map(Bytes::from);
         let parts = MessageParts {
             subject: subject.as_deref().unwrap_or(staged.parts.subject),
             headers: closing.as_deref().unwrap_or(staged.parts.headers),
@@ -215,7 +223,7 @@ impl Stream {
         };
         let mut checked = self.check(Question {
             table,
-            allowance: turn.shared.allowance(self.account, self.config.storage),
+            allowance,
             now_ns: job.now_ns,
             diff: Some(&job.diff),
             index,

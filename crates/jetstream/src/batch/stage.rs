@@ -292,6 +292,9 @@ fn push_staged(
 
 /// Passes on what the staging store asks of the disk.
 pub(super) fn poll_staging(turn: &mut Turn<'_>) {
+    if turn.shared.staging.is_quiet() {
+        return;
+    }
     let mut requests = Vec::new();
     turn.shared.staging.poll(&mut requests);
     turn.effects.extend(requests.into_iter().map(Effect::Disk));

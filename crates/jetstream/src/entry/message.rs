@@ -206,9 +206,12 @@ pub fn decode_message(message: &[u8]) -> Result<MessagePlace, DecodeError> {
 }
 
 pub(super) fn take_message(cursor: &mut Cursor<'_>) -> Result<MessagePlace, DecodeError> {
-    let time_ns = cursor.i64()?;
-    let deadline = Deadline::from_ns(cursor.i64()?);
-    let flags = cursor.u8()?;
+    // One look at whether all of it is there.
+    let head = cursor.array::<MESSAGE_HEAD_LENGTH>()?;
+    let mut fields = Cursor::new(&head);
+    let time_ns = fields.i64()?;
+    let deadline = Deadline::from_ns(fields.i64()?);
+    let flags = fields.u8()?;
     let rollup = match flags & !(UNWANTED | NOTED) {
         0 => Rollup::None,
         1 => Rollup::Subject,
@@ -221,19 +224,15 @@ pub(super) fn take_message(cursor: &mut Cursor<'_>) -> Result<MessagePlace, Deco
         rollup,
         unwanted: flags & UNWANTED != 0,
     };
-    let (subject_length, headers_length) = (cursor.u16()?, cursor.u32()?);
-    let payload_length = cursor.u32()?;
     let mut place = MessagePlace {
         decision,
         begin: cursor.position(),
-        subject_length,
-        headers_length,
-        payload_length,
+        subject_length: fields.u16()?,
+        headers_length: fields.u32()?,
+        payload_length: fields.u32()?,
         note_length: 0,
     };
-    cursor.skip(usize::from(subject_length))?;
-    cursor.skip(headers_length as usize)?;
-    cursor.skip(payload_length as usize)?;
+    cursor.skip(place.end() - place.begin)?;
     if flags & NOTED != 0 {
         place.note_length = cursor.u16()?;
         cursor.skip(usize::from(place.note_length))?;

@@ -146,6 +146,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn skip(&mut self, length: usize) -> Result<(), DecodeError> {
         let end = self.at.checked_add(length).ok_or(DecodeError::Range)?;
         if end > self.data.len() {
@@ -155,7 +156,12 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline(always)] // where several fields follow, one look at the length is enough
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let rest = self.data.get(self.at..).unwrap_or_default();
         let bytes = rest.first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.at += N;
@@ -164,30 +170,35 @@ impl<'a> Cursor<'a> {
 
     /// # Errors
     /// [`DecodeError::Truncated`] at the end; likewise for the other fields.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
     /// # Errors
     /// See [`Cursor::u8`].
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
     /// # Errors
     /// See [`Cursor::u8`].
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     /// # Errors
     /// See [`Cursor::u8`].
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// # Errors
     /// See [`Cursor::u8`].
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_le_bytes(self.array()?))
     }

@@ -1,7 +1,7 @@
 //! The headers of a publish that mean something to the server, found in one pass.
 //!
 //! Keys are case-sensitive, the first occurrence counts, values lose their leading spaces (spec
-//! jetstream/README). Blocks with only foreign headers cost one look at each line's first byte.
+//! jetstream/README). Foreign headers cost one look at the beginning of their line.
 
 use bytes::Bytes;
 
@@ -130,21 +130,51 @@ pub fn parse_number(text: &[u8]) -> Option<u64> {
 }
 
 /// Calls `visit` with key and value of every header line, without spaces before the value.
+#[inline]
 pub fn for_each_line<'a>(block: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
-    let Some(first_end) = memchr::memchr(b'\n', block) else {
-        return;
-    };
-    let mut rest = block.get(first_end + 1..).unwrap_or_default();
-    while let Some(length) = memchr::memchr(b'\n', rest) {
+    let mut rest = behind_status(block);
+    // Nothing stands behind the blank line.
+    while rest.len() > 2
+        && let Some(length) = find(b'\n', rest)
+    {
         let (line, later) = rest.split_at(length);
         rest = later.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        // Keys are short: a plain loop beats a search that is made for long texts.
-        if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+        if let Some(colon) = find(b':', line) {
             let (key, value) = line.split_at(colon);
             visit(key, without_spaces(value.get(1..).unwrap_or_default()));
         }
     }
+}
+
+/// What stands behind the first line of a header block.
+fn behind_status(block: &[u8]) -> &[u8] {
+    if let Some(rest) = block.strip_prefix(b"NATS/1.0\r\n") {
+        return rest;
+    }
+    let rest = memchr::memchr(b'\n', block).and_then(|end| block.get(end + 1..));
+    rest.unwrap_or_default()
+}
+
+/// Where `wanted` stands first. For short texts: beats a search that is made for long ones.
+#[inline]
+fn find(wanted: u8, text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES * 0x80;
+    let pattern = ONES * u64::from(wanted);
+    let mut at = 0;
+    while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        // Zero where it is; a difference borrows from a byte's top bit just if the byte is zero (or
+        // a lower one is).
+        let word = u64::from_le_bytes(*eight) ^ pattern;
+        let zeros = word.wrapping_sub(ONES) & !word & TOPS;
+        if zeros != 0 {
+            return Some(at + zeros.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = text.get(at..)?;
+    Some(at + rest.iter().position(|byte| *byte == wanted)?)
 }
 
 fn without_spaces(mut value: &[u8]) -> &[u8] {
@@ -157,12 +187,12 @@ fn without_spaces(mut value: &[u8]) -> &[u8] {
 /// The value of one header; used at apply where only one is of interest.
 #[must_use]
 pub fn header_value<'a>(block: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let mut rest = block.get(memchr::memchr(b'\n', block)? + 1..)?;
-    loop {
+    let mut rest = behind_status(block);
+    while rest.len() > 2 {
         let value = rest
             .strip_prefix(wanted)
             .and_then(|rest| rest.strip_prefix(b":"));
-        let length = memchr::memchr(b'\n', rest)?;
+        let length = find(b'\n', rest)?;
         if let Some(value) = value {
             // A key without its value would end behind the line.
             let value = value.get(..length.checked_sub(wanted.len() + 1)?)?;
@@ -170,6 +200,7 @@ pub fn header_value<'a>(block: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
         }
         rest = rest.get(length + 1..)?;
     }
+    None
 }
 
 /// The block without a header; empty if none is left.

@@ -443,13 +443,9 @@ impl Stream {
             schedules: &self.schedules,
             note: Vec::new(),
         };
-        let mut verdict = Verdict::Pass;
-        for function in question.table {
-            verdict = function(&mut check);
-            if verdict != Verdict::Pass {
-                break;
-            }
-        }
+        let mut verdicts = question.table.iter().map(|function| function(&mut check));
+        let failed = verdicts.find(|verdict| !matches!(verdict, Verdict::Pass));
+        let verdict = failed.unwrap_or(Verdict::Pass);
         let bytes = check.size();
         Checked {
             verdict,
