@@ -242,7 +242,12 @@ impl Durable {
             progress.persisted.push(persist);
         }
         while let Some(one) = self.checkpoints.pop_front_if(|one| one.ticket <= through) {
-            let Some(record) = one.again else {
+            // A newer one on its way makes the copy worthless, and must stay the last.
+            let newer = self
+                .checkpoints
+                .iter()
+                .any(|other| other.group == one.group);
+            let Some(record) = one.again.filter(|_| !newer) else {
                 progress.checkpoints.push((one.group, one.index));
                 continue;
             };

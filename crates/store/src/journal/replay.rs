@@ -435,6 +435,14 @@ impl GroupLog {
     }
 
     fn checkpoint(&mut self, index: u64, term: u64, payload: Bytes, file: u64) {
+        // A late copy of an older one.
+        if self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|(known, _)| known.index > index)
+        {
+            return;
+        }
         let diverged = self
             .entries
             .iter()

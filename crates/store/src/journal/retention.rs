@@ -76,6 +76,9 @@ impl Retention {
     /// checkpoint the last two copies stay needed.
     pub(super) fn checkpoint(&mut self, group: GroupId, index: u64, file: u64) {
         self.change(group, |pins| {
+            if pins.checkpoint_index.is_some_and(|known| known > index) {
+                return;
+            }
             while pins.entries.front().is_some_and(|entry| entry.1 <= index) {
                 pins.entries.pop_front();
             }
