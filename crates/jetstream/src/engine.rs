@@ -452,7 +452,11 @@ impl JetStream {
                     self.meta.streams.insert(group, stream);
                 }
                 MetaOperation::Delete { group } => {
-                    self.meta.streams.remove(&group);
+                    if self.meta.streams.remove(&group).is_none() {
+                        // Its creation is lost; its group must not look like one whose deletion is.
+                        let group = GroupId(group);
+                        effects.push(Effect::RemoveGroup { group });
+                    }
                     self.remove_stream(now, StreamId(group), request, out, effects);
                 }
             }
@@ -540,7 +544,10 @@ impl JetStream {
             self.touched.remove(&id);
             self.reading_index.remove(&id);
             api::stream_gone(self, now, id, out, effects);
-            if let Some(account) = self.accounts.get_mut(&stream.account) {
+            if let Some(account) = self.accounts.get_mut(&stream.account)
+                // A later one of this name, if the deletion of this one was lost to damage.
+                && account.streams.get(&stream.name) == Some(&id)
+            {
                 account.streams.remove(&stream.name);
             }
             self.leave_parking(now, &mut stream, out, effects);

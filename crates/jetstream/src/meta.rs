@@ -56,6 +56,11 @@ impl Meta {
         group
     }
 
+    /// Whether the stream's end is staged.
+    pub(crate) fn deletes(&self, group: u64) -> bool {
+        self.staged.contains(&MetaOperation::Delete { group })
+    }
+
     /// Stages what nobody asked for.
     pub(crate) fn stage_own(&mut self, operation: MetaOperation) {
         self.staged.push(operation);

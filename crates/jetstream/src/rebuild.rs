@@ -58,7 +58,10 @@ impl JetStream {
         let mut owners = self.accounts.values();
         let taken = owners
             .find(|account| account.name == owner)
-            .is_none_or(|account| account.streams.contains_key(&config.name));
+            .is_none_or(|account| {
+                let holder = account.streams.get(&config.name);
+                holder.is_some_and(|holder| !self.meta.deletes(holder.0))
+            });
         if taken {
             return Stray::Unknown;
         }

@@ -17,11 +17,14 @@ const INDEX_READS_MAX: usize = 4;
 
 /// For the rooms around, while they replay the journal.
 impl JetStream {
-    /// The journal holds entries of this group: until [`crate::Input::Replayed`], nothing else
+    /// The journal holds entries of this group, some of them lost if `is_damaged`: until [`crate::Input::Replayed`], nothing else
     /// reaches its stream.
-    pub fn begin_replay(&mut self, group: GroupId) {
+    pub fn begin_replay(&mut self, group: GroupId, is_damaged: bool) {
         if let Some(stream) = self.streams.get_mut(&StreamId::from(group)) {
             stream.begin_start(true);
+            if is_damaged {
+                stream.note_damage();
+            }
         }
     }
 

@@ -43,8 +43,9 @@ impl Running {
     pub(crate) fn reconcile(&mut self, context: &mut TurnContext<'_>) -> bool {
         if !self.reconciliation.begun {
             self.reconciliation.begun = true;
-            self.look_at_strays(context);
+            // A deletion that was lost makes room for a later stream of the same name.
             self.look_at_absent();
+            self.look_at_strays(context);
         }
         let waiting = &self.reconciliation.rebuilding;
         !waiting

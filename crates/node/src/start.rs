@@ -42,6 +42,7 @@ impl Running {
             );
             context.log.push(LogLine::new(LogSeverity::Error, text));
         }
+        let is_damaged = !found.missing.is_empty();
         let copies = found.checkpoint.as_ref().map_or(0, |it| it.copies);
         let (mut log, checkpoint, mut entries) = restored(found);
         let begins_at = entries.first().map_or(1, |entry| entry.index);
@@ -77,7 +78,7 @@ impl Running {
         if entries.is_empty() {
             self.open_group(group, &spec, log, context);
         } else {
-            self.jetstream.begin_replay(of_jetstream(group));
+            self.jetstream.begin_replay(of_jetstream(group), is_damaged);
             self.replays.add(group, Replay::new(spec, log, entries));
         }
     }

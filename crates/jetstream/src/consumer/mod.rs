@@ -183,6 +183,8 @@ pub struct Applied {
     /// Sequences acknowledged, terminated or (ack none on streams that remove on ack) delivered.
     /// A work queue removes them; an interest stream those that no consumer [`Consumer::needs`].
     pub settled: Vec<u64>,
+    /// The last message that was delivered by then; 0: not said.
+    pub delivered: u64,
 }
 
 /// One consumer.
@@ -488,8 +490,10 @@ impl Consumer {
         if changes.epoch != self.state.epoch {
             return Ok(Applied::default());
         }
+        let mut settled = Vec::new();
         if !own {
-            self.state.apply(&changes, &self.settings, store);
+            self.state
+                .apply(&changes, &self.settings, store, &mut settled);
         }
         if let Some(delivered) = changes.delivered {
             self.applied_stream = self.applied_stream.max(delivered.stream);
@@ -499,9 +503,9 @@ impl Consumer {
                 self.unconfirmed.remove(sequence);
             }
         }
-        Ok(Applied {
-            settled: changes.acked,
-        })
+        settled.extend(changes.acked);
+        let delivered = changes.delivered.map_or(0, |delivered| delivered.stream);
+        Ok(Applied { settled, delivered })
     }
 
     /// Where a reset to `sequence` would start (`None`: behind the ack floor), or the text that
@@ -565,6 +569,11 @@ impl Consumer {
     #[must_use]
     pub const fn is_counted(&self) -> bool {
         self.state.num_pending.is_some()
+    }
+
+    /// Messages or records were lost to damage: what is pending is counted when it is asked for.
+    pub const fn recount(&mut self) {
+        self.state.num_pending = None;
     }
 
     /// Somebody waits for messages and there may be some.

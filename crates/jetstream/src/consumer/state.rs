@@ -306,12 +306,14 @@ impl State {
         self.count(filter, store);
     }
 
-    /// Applies what a leader logged. Changes that are already known do nothing.
+    /// Applies what a leader logged. Changes that are already known do nothing. Tells what lies below
+    /// the new floor and was not settled: a record that said so is lost.
     pub(super) fn apply(
         &mut self,
         changes: &Changes,
         settings: &Settings,
         store: &dyn MessageSource,
+        settled: &mut Vec<u64>,
     ) {
         if let Some(to) = changes.delivered {
             self.apply_delivered(to, changes, settings, store);
@@ -344,9 +346,20 @@ impl State {
         if let Some(floor) = changes.floor {
             self.floor.stream = self.floor.stream.max(floor.stream);
             self.floor.consumer = self.floor.consumer.max(floor.consumer);
+            self.settle_below_floor(settled);
         }
         if !changes.acked.is_empty() {
             self.last_ack_ns = self.last_ack_ns.max(at_ns);
+        }
+    }
+
+    fn settle_below_floor(&mut self, settled: &mut Vec<u64>) {
+        while let Some(first) = self.pending.first().copied()
+            && first.sequence <= self.floor.stream
+        {
+            self.pending.remove(first.sequence);
+            self.redelivered.remove(&first.sequence);
+            settled.push(first.sequence);
         }
     }
 

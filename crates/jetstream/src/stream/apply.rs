@@ -180,7 +180,7 @@ impl Stream {
 
     /// The next message has this sequence. Those before it, if they are not there, were in entries
     /// that are lost: they count as used, so that no message moves to another's place.
-    fn close_gap(&mut self, turn: &mut Turn<'_>, sequence: u64) {
+    pub(super) fn close_gap(&mut self, turn: &mut Turn<'_>, sequence: u64) {
         let next = self.store.state().last_sequence + 1;
         if sequence <= next {
             return;

@@ -320,7 +320,10 @@ impl Stream {
             StoreEvent::Damaged { sequence, place } => {
                 format!("message {sequence} is damaged on disk ({place})")
             }
-            StoreEvent::Lost { first, last } => format!("messages {first} to {last} are lost"),
+            StoreEvent::Lost { first, last } => {
+                self.recount_consumers();
+                format!("messages {first} to {last} are lost")
+            }
             StoreEvent::DeletesDamaged { place } => {
                 format!("deleted messages may have come back: {place} is damaged")
             }

@@ -388,6 +388,8 @@ impl Stream {
                 return;
             }
         };
+        // What was delivered was there, also when the entry that had it is lost.
+        self.close_gap(turn, applied.delivered + 1);
         match self.config.retention {
             RetentionPolicy::Limits => {}
             RetentionPolicy::WorkQueue => {

@@ -29,6 +29,8 @@ pub(crate) struct Start {
     wanted: bool,
     /// Consumers must be counted anew before anything is known of them.
     uncounted: bool,
+    /// Entries are lost to damage.
+    damaged: bool,
     /// Entries that were committed before the index was there.
     held: Vec<Committed>,
 }
@@ -88,6 +90,17 @@ impl Stream {
         let start = self.start.get_or_insert_default();
         start.replaying |= replaying;
         start.uncounted = uncounted;
+    }
+
+    /// Entries of the journal are lost.
+    pub(crate) fn note_damage(&mut self) {
+        self.start.get_or_insert_default().damaged = true;
+    }
+
+    pub(super) fn recount_consumers(&mut self) {
+        for slot in self.consumers.values_mut() {
+            slot.consumer.recount();
+        }
     }
 
     /// The index is not needed by anybody yet, or not there yet, or entries are being replayed.
@@ -216,6 +229,10 @@ impl Stream {
     pub(crate) fn replayed(&mut self, turn: &mut Turn<'_>) {
         if let Some(start) = &mut self.start {
             start.replaying = false;
+            if start.damaged {
+                start.uncounted = true;
+                self.recount_consumers();
+            }
         }
         self.account(turn.shared);
     }
