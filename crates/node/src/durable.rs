@@ -243,14 +243,10 @@ impl Durable {
         }
         while let Some(one) = self.checkpoints.pop_front_if(|one| one.ticket <= through) {
             // A newer one on its way makes the copy worthless, and must stay the last.
-<<<<<<< ours
             let newer = self
                 .checkpoints
                 .iter()
                 .any(|other| other.group == one.group);
-=======
-            let newer = self.checkpoints.iter().any(|other| other.group == one.group);
->>>>>>> theirs
             let Some(record) = one.again.filter(|_| !newer) else {
                 progress.checkpoints.push((one.group, one.index));
                 continue;
