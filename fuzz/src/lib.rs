@@ -15,6 +15,7 @@ use millrace_wire::client::{Operation, ParseError, Parser, ParserLimits, Step};
 use millrace_wire::headers::{self, HeaderBuilder};
 use millrace_wire::info::ConnectOptions;
 use millrace_wire::json::{self, Strictness};
+use millrace_wire::websocket::{Reader, Received, UpgradeRules, Writer, read_upgrade};
 
 /// Tokens of operators, accounts and users: whatever is shown, it is refused or was signed.
 pub fn tokens(data: &[u8]) {
@@ -97,6 +98,33 @@ pub fn config(data: &[u8]) {
             assert!(!warning.to_string().is_empty());
         }
     }
+}
+
+/// WebSocket requests and frames: any bytes, cut anywhere, and frames of ours read back.
+pub fn websocket(data: &[u8]) {
+    const LIMIT: usize = 4096;
+    let rules = UpgradeRules {
+        same_origin: true,
+        compression: true,
+        jwt_cookie: Some("jwt".to_owned()),
+        ..UpgradeRules::default()
+    };
+    let _ = read_upgrade(data, &rules);
+    let step = usize::from(data.first().copied().unwrap_or(1)).max(1);
+    let mut reader = Reader::new(true, step % 2 == 0, LIMIT);
+    let (mut plain, mut replies) = (Vec::new(), Vec::new());
+    for part in data.chunks(step) {
+        if reader.receive(part, &mut plain, &mut replies) != Ok(Received::Open) {
+            break;
+        }
+    }
+    let message = data.get(..data.len().min(LIMIT)).unwrap_or_default();
+    let mut frames = Vec::new();
+    Writer::new(true, true, step % 3 == 0).push_message(message, &mut frames);
+    let (mut back, mut replies) = (Vec::new(), Vec::new());
+    let received = Reader::new(true, true, LIMIT).receive(&frames, &mut back, &mut replies);
+    assert_eq!(received, Ok(Received::Open));
+    assert_eq!(back, message);
 }
 
 /// Header blocks: any bytes, and a good block made of them that is changed and changed back.
@@ -283,7 +311,8 @@ mod tests {
     #[test]
     fn every_seed_passes_its_target() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 9] = [
+        let targets: [(&str, Target); 10] = [
+            ("websocket", super::websocket),
             ("client_protocol", super::client_protocol),
             ("config", super::config),
             ("headers", super::headers),

@@ -85,6 +85,7 @@ fn open(broker: &mut Broker, line: &str) -> ConnectionId {
         peer_port: 0,
         kind: ConnectionKind::Client,
         tls: false,
+        websocket: None,
     };
     let id = broker.accept(NOW, facts);
     broker.receive(

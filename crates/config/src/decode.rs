@@ -14,6 +14,7 @@ mod sharing;
 mod tls;
 mod top;
 mod unsupported;
+mod websocket;
 
 use crate::language::{Entry, Map, Position, Sources, Tree, Value, digest, parse_tree};
 use crate::problem::{ConfigErrors, Issue, Warning};

@@ -10,6 +10,7 @@ mod permissions;
 mod server;
 mod sharing;
 mod tls;
+mod websocket;
 
 pub use accounts::{
     AccountJetStream, AccountLimits, AccountOptions, AuthorizationOptions, ConnectionType,
@@ -27,6 +28,7 @@ pub use sharing::{
     ResponseType, SharedKind,
 };
 pub use tls::{CertificatePair, HandshakeMode, TlsOptions, TlsVersion};
+pub use websocket::WebsocketOptions;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +49,8 @@ pub struct Options {
     pub tls: Option<TlsOptions>,
     /// With TLS: also accept clients that stay on plain text.
     pub allow_non_tls: bool,
+    /// The listener for WebSocket clients, off by default.
+    pub websocket: WebsocketOptions,
     /// The top-level `authorization` block.
     pub authorization: AuthorizationOptions,
     /// Accounts in the order of the file; never contains `$G`.

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use millrace_clock::go_duration;
 
 use crate::Options;
-use crate::options::JetStreamOptions;
+use crate::options::{JetStreamOptions, WebsocketOptions};
 
 fn same<T: PartialEq + Debug>(name: &str, old: &T, new: &T) -> Result<(), String> {
     if old == new {
@@ -86,6 +86,13 @@ impl Options {
         same("NoSublistCache", &cache(self), &cache(new))?;
         same("AllowNonTLS", &self.allow_non_tls, &new.allow_non_tls)?;
         same("TLS", &self.tls.is_some(), &new.tls.is_some())?;
+        let websocket = |options: &Self| WebsocketOptions {
+            tls: None,
+            ..options.websocket.clone()
+        };
+        same("Websocket", &websocket(self), &websocket(new))?;
+        let has_tls = |options: &Self| options.websocket.tls.is_some();
+        same("Websocket", &has_tls(self), &has_tls(new))?;
         same("SystemAccount", &self.system_account, &new.system_account)?;
         same(
             "NoSystemAccount",

@@ -29,14 +29,15 @@ impl Options {
                 text(lame_duck.duration_ns)
             ));
         }
-        self.validate_no_auth_user()?;
+        self.validate_no_auth_user(self.no_auth_user.as_ref())?;
+        self.validate_websocket()?;
         self.validate_system_account()?;
         self.validate_jetstream()?;
         Ok(())
     }
 
-    fn validate_no_auth_user(&self) -> Result<(), String> {
-        let Some(name) = &self.no_auth_user else {
+    fn validate_no_auth_user(&self, name: Option<&String>) -> Result<(), String> {
+        let Some(name) = name else {
             return Ok(());
         };
         let of_accounts = self.accounts.iter().flat_map(|account| &account.users);
@@ -58,6 +59,50 @@ impl Options {
             "no_auth_user: {name:?} not present as user or nkey in authorization block or account \
              configuration"
         ))
+    }
+
+    fn validate_websocket(&self) -> Result<(), String> {
+        let websocket = &self.websocket;
+        if !websocket.is_on() {
+            return Ok(());
+        }
+        if websocket.tls.is_none() && !websocket.no_tls {
+            return Err("websocket requires TLS configuration".to_owned());
+        }
+        for origin in &websocket.allowed_origins {
+            let is_url = ["http://", "https://"].iter().any(|scheme| {
+                let rest = origin.get(scheme.len()..).unwrap_or_default();
+                let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
+                origin.to_ascii_lowercase().starts_with(scheme) && !host.is_empty()
+            });
+            if !is_url {
+                return Err(format!(
+                    "unable to parse allowed origin {origin:?}: it must be an http or https URL with a host"
+                ));
+            }
+        }
+        let has_lists = !self.authorization.users.is_empty()
+            || self
+                .accounts
+                .iter()
+                .any(|account| !account.users.is_empty());
+        if has_lists && websocket.user.is_some() {
+            let text =
+                "websocket authentication username not compatible with presence of users/nkeys";
+            return Err(text.to_owned());
+        }
+        if has_lists && websocket.token.is_some() {
+            let text = "websocket authentication token not compatible with presence of users/nkeys";
+            return Err(text.to_owned());
+        }
+        if websocket.jwt_cookie.is_some() && !self.operator.is_on() {
+            let text = "trusted operators or trusted keys configuration is required for JWT authentication via cookie";
+            return Err(format!(
+                "{text} {:?}",
+                websocket.jwt_cookie.as_deref().unwrap_or_default()
+            ));
+        }
+        self.validate_no_auth_user(websocket.no_auth_user.as_ref())
     }
 
     fn validate_system_account(&self) -> Result<(), String> {

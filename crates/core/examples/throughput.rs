@@ -27,6 +27,7 @@ fn open(broker: &mut Broker, now: Now, line: &str) -> ConnectionId {
             peer_port: 0,
             kind,
             tls: false,
+            websocket: None,
         },
     );
     broker.receive(now, id, CONNECT);

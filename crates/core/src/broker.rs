@@ -16,7 +16,10 @@ use slab::Slab;
 use crate::account::{Accounts, SubscriptionKey};
 use crate::blocks::{BlockPool, CopyArena};
 use crate::chunks::ChunkPool;
-use crate::effects::{BrokerEffect, CloseReason, ConnectionFacts, Delivery, LogLevel};
+use crate::door::websocket_rules;
+use crate::effects::{
+    BrokerEffect, CloseReason, ConnectionFacts, ConnectionKind, Delivery, LogLevel,
+};
 use crate::ids::{AccountId, ConnectionId, EndpointId};
 use crate::imports::Imports;
 use crate::lame_duck::LameDuck;
@@ -38,6 +41,8 @@ pub struct Broker {
     pub(crate) options: Arc<Options>,
     pub(crate) identity: ServerIdentity,
     pub(crate) authenticator: Authenticator,
+    /// Rules of WebSocket clients where they are not those of all.
+    pub(crate) websocket_authenticator: Option<Authenticator>,
     pub(crate) random: Random,
     pub(crate) nonces_made: u64,
     pub(crate) accounts: Accounts,
@@ -92,6 +97,7 @@ impl Broker {
         let options = settings.options;
         let mut broker = Self {
             authenticator: Authenticator::new(&options),
+            websocket_authenticator: websocket_rules(&options),
             accounts: Accounts::new(&options),
             max_pending: usize::try_from(options.client.max_pending).unwrap_or(usize::MAX),
             is_tracing: options.log.trace,
@@ -139,13 +145,13 @@ impl Broker {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         self.counters.total_connections += 1;
-        let is_inside_tls = facts.tls;
+        let (is_inside_tls, kind) = (facts.tls, facts.kind);
         let mut session = Session::new(now, id, facts);
         session.max_payload = self.options.client.max_payload;
         session.max_subscriptions = limit_or_max(self.options.client.max_subscriptions);
-        let must_authenticate = self.authenticator.is_required();
+        let must_authenticate = self.rules(kind).is_required();
         session.phase = session.phase_before_login(must_authenticate);
-        if self.authenticator.needs_nonce() {
+        if self.rules(kind).needs_nonce() {
             session.nonce = self.make_nonce();
         }
         // The table never holds 2^32 sessions: each costs a file descriptor and hundreds of bytes.
@@ -180,7 +186,9 @@ impl Broker {
     }
 
     fn begin_tls(&mut self, now: Now, slot: u32, is_inside_tls: bool) {
-        if self.options.tls.is_none() || is_inside_tls {
+        let kind = self.kind_of(slot);
+        // A WebSocket is introduced behind its handshake.
+        if kind == ConnectionKind::Websocket || self.options.tls.is_none() || is_inside_tls {
             return;
         }
         if !self.options.allow_non_tls {
@@ -202,14 +210,16 @@ impl Broker {
     }
 
     fn start_timers(&mut self, now: Now, slot: u32, must_authenticate: bool) {
+        let kind = self.kind_of(slot);
+        let (ping_ns, login_ns) = (self.ping_interval_ns(kind), self.login_timeout_ns(kind));
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
-        let ping_ns = now.after_ns(self.options.client.ping_interval_ns);
+        let ping_ns = now.after_ns(ping_ns);
         self.timers
             .set(slot, TimerKind::Ping, &mut session.timers.ping, ping_ns);
         if must_authenticate {
-            self.set_login_timer(now, slot, self.options.authorization.timeout_ns);
+            self.set_login_timer(now, slot, login_ns);
         }
     }
 

@@ -16,6 +16,23 @@ pub enum ConnectionKind {
     Client,
     /// A client inside the same process, without a socket.
     InProcess,
+    /// A client over WebSocket. What runs inside its frames is what the broker sees.
+    Websocket,
+}
+
+/// What a WebSocket request said besides the client protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebsocketFacts {
+    /// Whom a proxy names as the peer; shown, but no source of rights.
+    pub forwarded_for: Option<IpAddr>,
+    /// Credentials in cookies: used where CONNECT has none. Empty where there are none.
+    pub jwt: String,
+    /// As `jwt`, a user's name.
+    pub user: String,
+    /// As `jwt`, a password.
+    pub password: String,
+    /// As `jwt`, a token.
+    pub token: String,
 }
 
 /// What the host knows about a connection when it is accepted.
@@ -29,6 +46,8 @@ pub struct ConnectionFacts {
     pub kind: ConnectionKind,
     /// Whether the bytes already run inside TLS (handshake first).
     pub tls: bool,
+    /// Of a connection over WebSocket: what its request said.
+    pub websocket: Option<Box<WebsocketFacts>>,
 }
 
 /// What is known about a TLS session once its handshake is done.
@@ -95,7 +114,45 @@ pub enum CloseReason {
     Kicked,
 }
 
+impl ConnectionFacts {
+    /// The address that monitoring and INFO show.
+    #[must_use]
+    pub fn shown_ip(&self) -> Option<IpAddr> {
+        let forwarded = self
+            .websocket
+            .as_ref()
+            .and_then(|facts| facts.forwarded_for);
+        forwarded.or(self.peer_ip)
+    }
+}
+
 impl CloseReason {
+    /// The status of a WebSocket's close frame (cluster/04 §4).
+    #[must_use]
+    pub const fn websocket_status(self) -> u16 {
+        match self {
+            Self::ClientClosed => 1000,
+            Self::AuthenticationTimeout
+            | Self::AuthenticationViolation
+            | Self::SlowConsumerPendingBytes
+            | Self::SlowConsumerWriteDeadline
+            | Self::MaxAccountConnectionsExceeded
+            | Self::MaxConnectionsExceeded
+            | Self::MaxControlLineExceeded
+            | Self::MaxSubscriptionsExceeded
+            | Self::MissingAccount
+            | Self::AuthenticationExpired
+            | Self::Revocation => 1008,
+            Self::TlsHandshakeError => 1015,
+            Self::ParseError | Self::ProtocolViolation | Self::BadClientProtocolVersion => 1002,
+            Self::MaxPayloadExceeded => 1009,
+            Self::WriteError | Self::ReadError | Self::StaleConnection | Self::ServerShutdown => {
+                1001
+            }
+            _ => 1011,
+        }
+    }
+
     /// The text shown to operators.
     #[must_use]
     pub const fn text(self) -> &'static str {

@@ -6,6 +6,7 @@ use millrace_wire::info::ServerInfo;
 use sha2::{Digest, Sha256};
 
 use crate::broker::Broker;
+use crate::effects::ConnectionKind;
 use crate::ids::AccountId;
 use crate::limits::{
     API_LEVEL, COMPATIBLE_VERSION, IMPLEMENTATION, NONCE_BYTES, PROTOCOL_LEVEL, RUNTIME,
@@ -15,7 +16,7 @@ impl Broker {
     /// The INFO that greets a connection.
     pub(crate) fn send_info(&mut self, slot: u32) {
         if let Some(mut info) = self.server_info(slot) {
-            info.auth_required = self.authenticator.announces_required();
+            info.auth_required = self.rules(self.kind_of(slot)).announces_required();
             self.queue_info(slot, &info);
         }
     }
@@ -57,8 +58,10 @@ impl Broker {
     fn server_info(&self, slot: u32) -> Option<ServerInfo> {
         let session = self.sessions.get(slot as usize)?;
         let identity = &self.identity;
-        let (host, port) = self.advertised();
-        let tls = self.options.tls.as_ref();
+        let kind = session.facts.kind;
+        let (host, port) = self.advertised(kind);
+        let (tls, may_be_plain) = self.tls_of(kind);
+        let is_websocket = kind == ConnectionKind::Websocket;
         Some(ServerInfo {
             server_id: identity.server_id.clone(),
             server_name: identity.server_name.clone(),
@@ -69,16 +72,16 @@ impl Broker {
             host,
             port: i32::from(port),
             headers: !self.options.client.no_header_support,
-            auth_required: self.authenticator.is_required(),
-            tls_required: tls.is_some() && !self.options.allow_non_tls,
+            auth_required: self.rules(kind).is_required(),
+            tls_required: tls.is_some() && !may_be_plain,
             tls_verify: tls.is_some_and(|tls| tls.verify),
-            tls_available: tls.is_some() && self.options.allow_non_tls,
+            tls_available: tls.is_some() && (may_be_plain || is_websocket),
             max_payload: i32::try_from(session.max_payload).unwrap_or(i32::MAX),
             jetstream: identity.jetstream,
             client_id: session.id.0,
             client_ip: session
                 .facts
-                .peer_ip
+                .shown_ip()
                 .map(|ip| ip.to_string())
                 .unwrap_or_default(),
             nonce: String::from_utf8_lossy(&session.nonce).into_owned(),
@@ -92,8 +95,11 @@ impl Broker {
     }
 
     /// Where clients are told to connect: `client_advertise`, its port optional, or the listener.
-    fn advertised(&self) -> (String, u16) {
+    fn advertised(&self, kind: ConnectionKind) -> (String, u16) {
         let identity = &self.identity;
+        if let (ConnectionKind::Websocket, Some(websocket)) = (kind, &identity.websocket) {
+            return websocket.clone();
+        }
         let Some(advertise) = &self.options.client.advertise else {
             return (identity.host.clone(), identity.port);
         };

@@ -11,6 +11,7 @@ mod chunks;
 mod client;
 mod close;
 mod connect;
+mod door;
 mod effects;
 mod endpoint;
 mod ids;
@@ -42,7 +43,7 @@ pub use blocks::BlockPool;
 pub use broker::Broker;
 pub use effects::{
     BrokerEffect, CloseReason, ConnectionFacts, ConnectionKind, Delivered, Delivery, LogLevel,
-    TlsFacts,
+    TlsFacts, WebsocketFacts,
 };
 pub use ids::{AccountId, ConnectionId, EndpointId};
 pub use limits::{COMPATIBLE_VERSION, MILLRACE_VERSION, RUNTIME};

@@ -9,7 +9,9 @@ use millrace_wire::info::ConnectOptions;
 use crate::broker::Broker;
 use crate::client::Hashing;
 use crate::connect;
-use crate::effects::{BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts};
+use crate::effects::{
+    BrokerEffect, CloseReason, ConnectionKind, LogLevel, TlsFacts, WebsocketFacts,
+};
 use crate::ids::{AccountId, ConnectionId};
 use crate::monitor::SessionEvent;
 use crate::publish::Source;
@@ -61,7 +63,7 @@ impl Broker {
             return;
         };
         let names_account = !options.account.is_empty() || options.new_account;
-        match judge(now, &self.authenticator, session, options) {
+        match judge(now, self.rules(session.facts.kind), session, options) {
             _ if names_account => self.reject(now, slot, &Rejection::default()),
             Decision::Accept(identity) => self.admit(now, slot, &identity),
             Decision::Reject(rejection) => self.reject(now, slot, &rejection),
@@ -136,10 +138,10 @@ impl Broker {
             return false;
         };
         let nothing = ConnectOptions::default();
-        let decision = if self.authenticator.announces_required() {
+        let decision = if self.rules(session.facts.kind).announces_required() {
             Decision::Reject(Rejection::default())
         } else {
-            judge(now, &self.authenticator, session, &nothing)
+            judge(now, self.rules(session.facts.kind), session, &nothing)
         };
         match decision {
             Decision::Accept(identity) => self.bind_identity(now, slot, &identity),
@@ -277,8 +279,9 @@ impl Broker {
     /// The TLS handshake that `UpgradeTls` asked for is done.
     pub fn tls_established(&mut self, now: Now, id: ConnectionId, tls: TlsFacts) {
         let Some(slot) = self.slot_of(id) else { return };
-        let must_authenticate = self.authenticator.is_required();
-        let timeout_ns = self.options.authorization.timeout_ns;
+        let kind = self.kind_of(slot);
+        let must_authenticate = self.rules(kind).is_required();
+        let timeout_ns = self.login_timeout_ns(kind);
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
@@ -326,17 +329,22 @@ pub(crate) fn judge(
     fn given(text: &str) -> Option<&str> {
         (!text.is_empty()).then_some(text)
     }
+    let cookies = session.facts.websocket.as_deref();
+    let or = |text, cookie: fn(&WebsocketFacts) -> &str| {
+        given(text).or_else(|| cookies.and_then(|cookies| given(cookie(cookies))))
+    };
     let credentials = Credentials {
-        user: given(&options.user),
-        password: given(&options.pass),
-        token: given(&options.auth_token),
+        user: or(&options.user, |cookies| &cookies.user),
+        password: or(&options.pass, |cookies| &cookies.password),
+        token: or(&options.auth_token, |cookies| &cookies.token),
         nkey: given(&options.nkey),
         signature: given(&options.sig),
-        jwt: given(&options.jwt),
+        jwt: or(&options.jwt, |cookies| &cookies.jwt),
     };
     let connection_type = match session.facts.kind {
         ConnectionKind::Client => ConnectionType::Standard,
         ConnectionKind::InProcess => ConnectionType::InProcess,
+        ConnectionKind::Websocket => ConnectionType::Websocket,
     };
     let tls_identities = session.tls.as_ref().map_or(&[][..], |tls| &tls.identities);
     let facts = Facts {

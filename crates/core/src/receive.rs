@@ -56,6 +56,7 @@ impl Broker {
                 return 0;
             }
             if !data.is_empty() {
+                // Only the client port leaves this open.
                 session.phase = session.phase_before_login(self.authenticator.is_required());
             }
         }

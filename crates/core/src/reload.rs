@@ -10,6 +10,7 @@ use millrace_wire::info::ConnectOptions;
 
 use crate::broker::Broker;
 use crate::client::Hashing;
+use crate::door::{rules_of, websocket_rules};
 use crate::effects::{BrokerEffect, CloseReason};
 use crate::login::judge;
 use crate::session::Phase;
@@ -23,6 +24,7 @@ impl Broker {
     /// allowed are removed and told. Of too many connections random ones are closed.
     pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
         self.authenticator = Authenticator::new(&options);
+        self.websocket_authenticator = websocket_rules(&options);
         self.max_pending = usize::try_from(options.client.max_pending).unwrap_or(usize::MAX);
         for account in &options.accounts {
             self.accounts.find_or_add(&account.name);
@@ -58,7 +60,12 @@ impl Broker {
         session.client.cache = None;
         let nothing = ConnectOptions::default();
         let options = session.client.options.as_deref().unwrap_or(&nothing);
-        match judge(now, &self.authenticator, session, options) {
+        let rules = rules_of(
+            session.facts.kind,
+            &self.authenticator,
+            self.websocket_authenticator.as_ref(),
+        );
+        match judge(now, rules, session, options) {
             Decision::Accept(identity) => self.readmit(now, slot, &identity),
             Decision::Reject(rejection) if rejection.is_revoked => {
                 let reason = CloseReason::Revocation;

@@ -17,6 +17,8 @@ pub struct ServerIdentity {
     pub host: String,
     /// Port shown in INFO: the bound one, or that of `client_advertise`.
     pub port: u16,
+    /// Host and port shown to WebSocket clients; `None` without such a listener.
+    pub websocket: Option<(String, u16)>,
     /// Secret from which nonces are derived; must come from the system's entropy.
     pub nonce_seed: [u8; 32],
     /// Whether INFO says that JetStream is on.

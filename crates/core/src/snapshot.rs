@@ -98,7 +98,7 @@ impl Broker {
         ConnectionInfo {
             id: session.id,
             kind: session.facts.kind,
-            ip: session.facts.peer_ip,
+            ip: session.facts.shown_ip(),
             port: session.facts.peer_port,
             started: session.started,
             last_activity: session.last_activity,

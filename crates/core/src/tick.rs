@@ -102,7 +102,7 @@ impl Broker {
 
     /// After a login the first PING comes early, so that the round trip is known.
     pub(crate) fn set_first_ping(&mut self, now: Now, slot: u32) {
-        let interval_ns = self.options.client.ping_interval_ns.min(FIRST_PING_NS);
+        let interval_ns = self.ping_interval_ns(self.kind_of(slot)).min(FIRST_PING_NS);
         let jitter_ns = self.random.below(interval_ns / 5);
         self.set_ping_timer(slot, now.after_ns(interval_ns + jitter_ns));
     }
@@ -115,7 +115,7 @@ impl Broker {
     }
 
     fn ping_due(&mut self, now: Now, slot: u32) {
-        let interval_ns = self.options.client.ping_interval_ns;
+        let interval_ns = self.ping_interval_ns(self.kind_of(slot));
         let ping_max = self.options.client.ping_max;
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;

@@ -2,6 +2,7 @@
 //! in `writing`.
 
 use crate::tls::Session;
+use crate::websocket::Websocket;
 use millrace_core::ConnectionId;
 use mio::net::TcpStream;
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use std::net::SocketAddr;
 pub(crate) enum Phase {
     /// Not told to the broker yet: the first byte, or a short time, decides about TLS.
     Undecided,
+    /// A WebSocket's request is being read; the broker does not know of it.
+    Upgrading,
     /// In use.
     Open,
     /// The broker ended it; what it holds is still written.
@@ -29,6 +32,8 @@ pub(crate) struct Connection {
     /// The broker's name for it, once it is accepted there.
     pub(crate) id: Option<ConnectionId>,
     pub(crate) tls: Option<Box<Session>>,
+    /// Frames around what it carries, if it came in by that door.
+    pub(crate) websocket: Option<Box<Websocket>>,
     pub(crate) phase: Phase,
     /// Monotonic time until which it is not read; 0 when it may be.
     pub(crate) paused_until: u64,
@@ -54,6 +59,7 @@ impl Connection {
             serial,
             id: None,
             tls: None,
+            websocket: None,
             phase: Phase::Undecided,
             paused_until: 0,
             handshake_until: 0,
@@ -72,6 +78,11 @@ impl Connection {
             .is_some_and(|session| !session.is_established())
     }
 
+    /// Whether what is read and written is the client protocol itself.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.websocket.is_none()
+    }
+
     /// How log lines name it.
     pub(crate) fn log_name(&self) -> String {
         let number = self.id.map_or(0, |id| id.0);
@@ -80,8 +91,10 @@ impl Connection {
 
     /// Whether bytes may be read from it now.
     pub(crate) const fn may_read(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Lingering)
-            && self.paused_until == 0
+        matches!(
+            self.phase,
+            Phase::Open | Phase::Upgrading | Phase::Lingering
+        ) && self.paused_until == 0
             && !self.hashing
     }
 }

@@ -19,6 +19,7 @@ use crate::passwords::PasswordPool;
 use crate::run::Reload;
 use crate::signals::Signal;
 use crate::store_folder::StoreFolder;
+use crate::websocket::Door;
 use bytes::BytesMut;
 use millrace_clock::Now;
 use millrace_core::{BlockPool, BrokerEffect, CloseReason, ConnectionId, LogLevel};
@@ -37,8 +38,9 @@ use std::time::Duration;
 
 pub(crate) const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
+const WEBSOCKET_LISTENER: Token = Token(2);
 /// Tokens of connections are their slots behind the fixed ones.
-pub(crate) const FIRST_CONNECTION: usize = 2;
+pub(crate) const FIRST_CONNECTION: usize = 3;
 /// Below this the system's clock ticks are too coarse to sleep.
 const SPIN_NS: u64 = 100_000;
 
@@ -115,7 +117,7 @@ pub(crate) enum Stage {
     },
 }
 
-/// The client port.
+/// A port that clients come in by.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
@@ -125,6 +127,17 @@ pub(crate) struct Listener {
     pub(crate) pause_ns: u64,
     /// Connections may be waiting.
     pub(crate) pending: bool,
+}
+
+impl Listener {
+    pub(crate) const fn new(socket: TcpListener) -> Self {
+        Self {
+            socket,
+            paused_until: 0,
+            pause_ns: 0,
+            pending: true,
+        }
+    }
 }
 
 /// What `start` hands over.
@@ -137,6 +150,7 @@ pub(crate) struct Parts {
     /// Shown in the log when clients are let in.
     pub(crate) listening_text: String,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) websocket: Option<Door>,
     pub(crate) disk: Option<DiskLanes>,
     pub(crate) store: Option<StoreFolder>,
     pub(crate) passwords: PasswordPool,
@@ -156,6 +170,7 @@ pub(crate) struct EventLoop {
     pub(crate) listener: Option<Listener>,
     listening_text: String,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) websocket: Option<Door>,
     disk: Option<DiskLanes>,
     _store: Option<StoreFolder>,
     passwords: PasswordPool,
@@ -211,14 +226,10 @@ impl EventLoop {
             clock: parts.clock,
             node: parts.node,
             logger: parts.logger,
-            listener: Some(Listener {
-                socket: parts.listener,
-                paused_until: 0,
-                pause_ns: 0,
-                pending: true,
-            }),
+            listener: Some(Listener::new(parts.listener)),
             listening_text: parts.listening_text,
             tls: parts.tls,
+            websocket: parts.websocket,
             disk: parts.disk,
             _store: parts.store,
             passwords: parts.passwords,
@@ -292,13 +303,16 @@ impl EventLoop {
         if self.again || !self.ready.is_empty() || !self.unflushed.is_empty() {
             return Some(Duration::ZERO);
         }
-        let accept = self
-            .listener
+        let websocket = self
+            .websocket
             .as_ref()
-            .filter(|_| self.stage == Stage::Serving);
-        let accept = accept
-            .filter(|listener| listener.pending)
-            .map(|l| l.paused_until);
+            .and_then(|door| door.listener.as_ref());
+        let accept = [self.listener.as_ref(), websocket]
+            .into_iter()
+            .flatten()
+            .filter(|listener| self.stage == Stage::Serving && listener.pending)
+            .map(|listener| listener.paused_until)
+            .min();
         let stage = match self.stage {
             Stage::Starting { until_ns } => Some(until_ns),
             Stage::Stopping { .. } => Some(self.clock.now().after_ns(STOPPING_WAIT_NS)),
@@ -318,6 +332,12 @@ impl EventLoop {
             WAKER => {}
             LISTENER => {
                 if let Some(listener) = &mut self.listener {
+                    listener.pending = true;
+                }
+            }
+            WEBSOCKET_LISTENER => {
+                let door = self.websocket.as_mut();
+                if let Some(listener) = door.and_then(|door| door.listener.as_mut()) {
                     listener.pending = true;
                 }
             }
@@ -546,6 +566,19 @@ impl EventLoop {
                 .registry()
                 .register(&mut listener.socket, LISTENER, Interest::READABLE)
                 .map_err(|error| format!("Error listening for clients: {error}"))?;
+        }
+        if let Some(door) = &mut self.websocket
+            && let Some(listener) = &mut door.listener
+        {
+            self.poll
+                .registry()
+                .register(&mut listener.socket, WEBSOCKET_LISTENER, Interest::READABLE)
+                .map_err(|error| format!("Error listening for websocket clients: {error}"))?;
+            self.logger.info(&door.listening_text);
+            if door.terms.tls.is_none() {
+                let text = "Websocket not configured with TLS. DO NOT USE IN PRODUCTION!";
+                self.logger.line(Level::Warning, text);
+            }
         }
         self.write_ports();
         self.stage = Stage::Serving;

@@ -20,6 +20,8 @@ pub(crate) struct Ports {
     pub(crate) nats: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) monitoring: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) websocket: Vec<String>,
 }
 
 /// The ports file; removed when dropped.

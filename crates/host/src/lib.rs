@@ -24,6 +24,7 @@ mod start;
 mod store_folder;
 mod tls;
 pub mod token_files;
+mod websocket;
 mod writing;
 
 pub use run::{EXIT_FAILURE, EXIT_OK, Reload, Reloaded, RunContext, run};

@@ -8,6 +8,7 @@ use crate::run::Reloaded;
 use crate::signals::Signal;
 use crate::tls;
 use crate::token_files;
+use crate::websocket::Terms;
 use millrace_clock::Now;
 use millrace_node::HostTask;
 use rustls::ServerConfig;
@@ -39,12 +40,19 @@ impl EventLoop {
             return;
         }
         self.logger.info("Initiating Shutdown...");
-        self.listener = None;
+        self.close_listeners();
         self.stage = Stage::Stopping {
             until_ns: now.after_ns(SHUTDOWN_WAIT_NS),
         };
         self.node.shut_down(now);
         self.again = true;
+    }
+
+    fn close_listeners(&mut self) {
+        self.listener = None;
+        if let Some(door) = &mut self.websocket {
+            door.listener = None;
+        }
     }
 
     fn begin_lame_duck(&mut self, now: Now) {
@@ -53,7 +61,7 @@ impl EventLoop {
         }
         self.logger
             .info("Entering lame duck mode, stop accepting new clients");
-        self.listener = None;
+        self.close_listeners();
         self.stage = Stage::LameDuck;
         self.node.broker().lame_duck(now);
         self.again = true;
@@ -94,10 +102,14 @@ impl EventLoop {
         let result = result.and_then(|reloaded| {
             let tls = reloaded.options.tls.as_ref();
             let tls = tls.map(tls::server_config).transpose()?;
-            Ok((reloaded, tls))
+            let terms = Terms::new(&reloaded.options)?;
+            Ok((reloaded, tls, terms))
         });
         match result {
-            Ok((reloaded, tls)) => {
+            Ok((reloaded, tls, terms)) => {
+                if let (Some(door), Some(terms)) = (&mut self.websocket, terms) {
+                    door.terms = terms;
+                }
                 self.take_over(now, reloaded, tls);
                 Ok(())
             }

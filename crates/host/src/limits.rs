@@ -23,6 +23,8 @@ pub(crate) const WRITE_SLICES: usize = 256;
 pub(crate) const WRITE_SLICES_FEW: usize = 8;
 /// Plain bytes given to TLS before what it made of them is written.
 pub(crate) const TLS_WRITE_BYTES: usize = 64 * 1024;
+/// Bytes of the client protocol that go into one WebSocket message.
+pub(crate) const WEBSOCKET_MESSAGE_BYTES: usize = 64 * 1024;
 /// Connections accepted in one turn.
 pub(crate) const TURN_ACCEPTS: usize = 256;
 /// Socket events taken from the system at once.

@@ -26,11 +26,22 @@ const TLS_HANDSHAKE: u8 = 0x16;
 impl EventLoop {
     /// Takes waiting connections, unless accepting failed a moment ago.
     pub(crate) fn accept(&mut self, now: Now) {
-        if self.stage != Stage::Serving {
-            return;
+        if self.stage == Stage::Serving {
+            self.accept_at(now, false);
+            self.accept_at(now, true);
         }
+    }
+
+    fn accept_at(&mut self, now: Now, is_websocket: bool) {
         for _ in 0..TURN_ACCEPTS {
-            let Some(listener) = &mut self.listener else {
+            let listener = if is_websocket {
+                self.websocket
+                    .as_mut()
+                    .and_then(|door| door.listener.as_mut())
+            } else {
+                self.listener.as_mut()
+            };
+            let Some(listener) = listener else {
                 return;
             };
             if !listener.pending || now.monotonic_ns < listener.paused_until {
@@ -39,7 +50,7 @@ impl EventLoop {
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     listener.pause_ns = 0;
-                    self.admit(now, socket, peer);
+                    self.admit(now, socket, peer, is_websocket);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => listener.pending = false,
@@ -58,7 +69,7 @@ impl EventLoop {
         self.again = true;
     }
 
-    fn admit(&mut self, now: Now, socket: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, now: Now, socket: TcpStream, peer: SocketAddr, is_websocket: bool) {
         // Small messages must not wait for earlier ones to be acknowledged.
         let _ = socket.set_nodelay(true);
         let serial = self.next_serial;
@@ -78,6 +89,10 @@ impl EventLoop {
             .is_err()
         {
             self.connections.remove(key);
+            return;
+        }
+        if is_websocket {
+            self.begin_websocket(now, key);
             return;
         }
         match self.node.options().tls.as_ref().map(|tls| tls.handshake) {
@@ -121,6 +136,7 @@ impl EventLoop {
             peer_port: connection.peer.port(),
             kind: ConnectionKind::Client,
             tls: tls_first,
+            websocket: None,
         };
         connection.phase = Phase::Open;
         let id = self.node.broker().accept(now, facts);
@@ -211,7 +227,7 @@ impl EventLoop {
                 return taken;
             }
             let lingering = connection.phase == Phase::Lingering;
-            let id = connection.id.filter(|_| connection.tls.is_none());
+            let id = connection.id.filter(|_| connection.is_plain());
             let incoming = id.and_then(|id| self.node.broker().incoming(id));
             let (is_direct, place) = match incoming {
                 Some(place) => (true, place),
@@ -270,7 +286,7 @@ impl EventLoop {
         let plain_id = self
             .connections
             .get(key)
-            .and_then(|connection| connection.id.filter(|_| connection.tls.is_none()));
+            .and_then(|connection| connection.id.filter(|_| connection.is_plain()));
         let Some(id) = plain_id.filter(|_| self.read_blocks.has_room(block.len())) else {
             self.feed(now, key, block.get(..count).unwrap_or_default());
             return;
@@ -327,6 +343,10 @@ impl EventLoop {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
+        if connection.websocket.is_some() {
+            self.feed_websocket(now, key, bytes);
+            return;
+        }
         let Some(id) = connection.id else {
             return;
         };
@@ -374,7 +394,12 @@ impl EventLoop {
         }
         self.plain_buffer = plain;
         self.apply_effects(now);
-        if let Err(error) = received.and(pinned) {
+        let ended = received.and(pinned);
+        if ended.is_ok() && self.answer_tls_close(key) {
+            self.end(now, key, CloseReason::ClientClosed);
+            return;
+        }
+        if let Err(error) = ended {
             let text = format!("{name} - TLS handshake error: {error}");
             let (level, reason) = if was_established {
                 (Level::Debug, CloseReason::ReadError)
@@ -386,6 +411,21 @@ impl EventLoop {
             self.flush(now, key);
             self.end(now, key, reason);
         }
+    }
+
+    /// Answers a peer that has closed its side of TLS; false if it has not.
+    pub(crate) fn answer_tls_close(&mut self, key: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let Some(session) = &mut connection.tls else {
+            return false;
+        };
+        if session.peer_has_closed() {
+            session.send_close();
+            let _ = session.write_to(&mut connection.socket);
+        }
+        session.peer_has_closed()
     }
 
     /// Does what is due on sockets.
@@ -403,6 +443,7 @@ impl EventLoop {
             }
             match connection.phase {
                 Phase::Undecided => self.introduce(now, key, false),
+                Phase::Upgrading => self.end(now, key, CloseReason::ReadError),
                 Phase::Open => {
                     let late = connection.handshake_until;
                     if late != 0 && late <= now.monotonic_ns && connection.is_handshaking() {

@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::disk::DiskLanes;
-use crate::event_loop::{Inputs, Parts, Waiting};
+use crate::event_loop::{Inputs, Listener, Parts, Waiting};
 use crate::files::{self, Ports, PortsWriter};
 use crate::identity;
 use crate::limits::READY_WAIT_NS;
@@ -15,8 +15,9 @@ use crate::run::{Reload, RunContext};
 use crate::signals;
 use crate::store_folder::{StoreFolder, default_directory};
 use crate::tls;
+use crate::websocket::{Door, Terms};
 use millrace_config::Options;
-use millrace_config::options::{HandshakeMode, SyncInterval};
+use millrace_config::options::{DEFAULT_HOST, HandshakeMode, SyncInterval};
 use millrace_core::{BrokerSettings, COMPATIBLE_VERSION, MILLRACE_VERSION, ServerIdentity};
 use millrace_node::{HostFacts, JetStreamHostSettings, Node, NodeSettings};
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -34,6 +35,7 @@ pub(crate) struct Starting {
     listener: mio::net::TcpListener,
     listening_text: String,
     tls: Option<Arc<rustls::ServerConfig>>,
+    websocket: Option<Door>,
     disk: Option<DiskLanes>,
     store: Option<StoreFolder>,
     passwords: PasswordPool,
@@ -53,6 +55,7 @@ impl Starting {
             listener: self.listener,
             listening_text: self.listening_text,
             tls: self.tls,
+            websocket: self.websocket,
             disk: self.disk,
             store: self.store,
             passwords: self.passwords,
@@ -89,6 +92,8 @@ pub(crate) fn start(
     let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
     let listener = bind_clients(&options)?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    let websocket = open_websocket(&options)?;
+    let websocket_bound = websocket.as_ref().map(|(_, bound)| *bound);
     let (monitoring, facts) = start_monitoring(&options, &waiting.inputs, logger)?;
     let (store, jetstream) = open_store(&mut options, logger)?;
     let disk = store
@@ -98,7 +103,7 @@ pub(crate) fn start(
         .map_err(|error| format!("no disk threads: {error}"))?;
     let passwords = PasswordPool::start(&waiting.inputs)
         .map_err(|error| format!("no threads for passwords: {error}"))?;
-    let identity = server_identity(&options, server_id, server_name, bound)?;
+    let identity = server_identity(&options, server_id, server_name, bound, websocket_bound)?;
     let options = Arc::new(options);
     let wake_inputs = waiting.inputs.clone();
     let settings = NodeSettings {
@@ -126,12 +131,19 @@ pub(crate) fn start(
         listener,
         listening_text,
         tls,
+        websocket: websocket.map(|(door, _)| door),
         disk,
         store,
         passwords,
         reload: context.reload,
         facts,
-        ports: ports_writer(&options, context.program, bound, monitoring),
+        ports: ports_writer(
+            &options,
+            context.program,
+            bound,
+            monitoring,
+            websocket_bound,
+        ),
     })
 }
 
@@ -312,23 +324,20 @@ fn server_identity(
     server_id: String,
     server_name: String,
     bound: SocketAddr,
+    websocket: Option<SocketAddr>,
 ) -> Result<ServerIdentity, String> {
-    let (mut host, mut port) = (options.client.host.clone(), bound.port());
-    if let Some(advertise) = &options.client.advertise {
-        match advertise
-            .rsplit_once(':')
-            .map(|(host, port)| (host, port.parse()))
-        {
-            Some((name, Ok(number))) => (host, port) = (name.to_owned(), number),
-            _ => advertise.clone_into(&mut host),
-        }
-    }
+    let client = &options.client;
+    let (host, port) = advertised(&client.host, bound.port(), client.advertise.as_ref());
+    let block = &options.websocket;
+    let websocket =
+        websocket.map(|bound| advertised(&block.host, bound.port(), block.advertise.as_ref()));
     Ok(ServerIdentity {
         server_id,
         server_name,
         git_commit: String::new(),
         host,
         port,
+        websocket,
         nonce_seed: identity::entropy()?,
         jetstream: options.jetstream.enabled,
         domain: options.jetstream.domain.clone().unwrap_or_default(),
@@ -337,15 +346,68 @@ fn server_identity(
     })
 }
 
+/// The place that is told to clients: what is advertised, its port optional, or the listener.
+fn advertised(host: &str, port: u16, advertise: Option<&String>) -> (String, u16) {
+    let host = if host.is_empty() { DEFAULT_HOST } else { host };
+    let Some(advertise) = advertise else {
+        return (host.to_owned(), port);
+    };
+    match advertise
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse()))
+    {
+        Some((name, Ok(number))) => (name.to_owned(), number),
+        _ => (advertise.clone(), port),
+    }
+}
+
+/// The door of WebSocket clients, and where it is.
+fn open_websocket(options: &Options) -> Result<Option<(Door, SocketAddr)>, String> {
+    let Some(terms) = Terms::new(options)? else {
+        return Ok(None);
+    };
+    let block = &options.websocket;
+    let address = resolve(&block.host, block.port)?;
+    let fail =
+        |error: std::io::Error| format!("Unable to listen for websocket connections: {error}");
+    let socket = mio::net::TcpListener::bind(address).map_err(fail)?;
+    let bound = socket.local_addr().map_err(fail)?;
+    let scheme = if terms.tls.is_some() { "wss" } else { "ws" };
+    let host = if block.host.is_empty() {
+        DEFAULT_HOST
+    } else {
+        &block.host
+    };
+    let door = Door {
+        listener: Some(Listener::new(socket)),
+        terms,
+        listening_text: format!(
+            "Listening for websocket clients on {scheme}://{host}:{}",
+            bound.port()
+        ),
+    };
+    Ok(Some((door, bound)))
+}
+
 fn ports_writer(
     options: &Options,
     program: String,
     bound: SocketAddr,
     monitoring: Option<SocketAddr>,
+    websocket: Option<SocketAddr>,
 ) -> PortsWriter {
     let scheme = if options.tls.is_some() { "tls" } else { "nats" };
     let monitoring = monitoring.map(|bound| files::urls("http", bound));
+    let websocket = websocket.map(|bound| {
+        let scheme = if options.websocket.tls.is_some() {
+            "wss"
+        } else {
+            "ws"
+        };
+        files::urls(scheme, bound)
+    });
     let ports = Ports {
+        websocket: websocket.unwrap_or_default(),
         nats: files::urls(scheme, bound),
         monitoring: monitoring.unwrap_or_default(),
     };

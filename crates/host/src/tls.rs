@@ -168,6 +168,7 @@ fn authorities(file: &str) -> Result<RootCertStore, String> {
 pub(crate) struct Session {
     connection: ServerConnection,
     established: bool,
+    peer_closed: bool,
 }
 
 impl Session {
@@ -179,6 +180,7 @@ impl Session {
         Ok(Self {
             connection: ServerConnection::new(config)?,
             established: false,
+            peer_closed: false,
         })
     }
 
@@ -195,6 +197,7 @@ impl Session {
                 .connection
                 .process_new_packets()
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.peer_closed |= state.peer_has_closed();
             let at = plain.len();
             plain.resize(at + state.plaintext_bytes_to_read(), 0);
             self.connection.reader().read_exact(&mut plain[at..])?;
@@ -242,6 +245,12 @@ impl Session {
                 .collect(),
             identities,
         }))
+    }
+
+    /// Whether the peer said that it sends no more. It may wait for the same from us before it
+    /// closes its socket.
+    pub(crate) const fn peer_has_closed(&self) -> bool {
+        self.peer_closed
     }
 
     /// Whether the handshake is done.

@@ -16,7 +16,7 @@ use std::net::Shutdown;
 use crate::tls::Session;
 
 /// How far a flush came.
-enum Flushed {
+pub(crate) enum Flushed {
     /// Nothing waits any more.
     All,
     /// The socket takes no more now.
@@ -31,16 +31,19 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(id) = connection.id else {
-            return;
-        };
         if connection.write_blocked || connection.phase == Phase::Lingering {
             return;
         }
         let broker = self.node.broker();
-        let result = match &mut connection.tls {
-            None => flush_plain(&mut connection.socket, broker, id),
-            Some(session) => flush_tls(&mut connection.socket, session, broker, id),
+        let id = connection.id;
+        let result = match (id, &mut connection.tls) {
+            _ if connection.websocket.is_some() => {
+                let is_closing = connection.phase == Phase::Closing;
+                connection.flush_websocket(broker, is_closing)
+            }
+            (None, _) => return,
+            (Some(id), None) => flush_plain(&mut connection.socket, broker, id),
+            (Some(id), Some(session)) => flush_tls(&mut connection.socket, session, broker, id),
         };
         match result {
             Ok(Flushed::All) => {
@@ -55,7 +58,9 @@ impl EventLoop {
             Ok(Flushed::Blocked) => {
                 connection.write_blocked = true;
                 connection.was_full = true;
-                self.node.broker().write_blocked(now, id);
+                if let Some(id) = id {
+                    self.node.broker().write_blocked(now, id);
+                }
             }
             Ok(Flushed::Share) => self.unflushed.push(key),
             Err(_) => self.end(now, key, CloseReason::WriteError),
@@ -97,6 +102,9 @@ impl EventLoop {
             return;
         }
         connection.phase = Phase::Closing;
+        if let Some(websocket) = &mut connection.websocket {
+            websocket.close_reason = Some(reason);
+        }
         self.timers.push(Reverse((
             now.after_ns(FLUSH_CLOSE_NS),
             key,

@@ -9,6 +9,7 @@ mod query;
 mod varz;
 
 use millrace_clock::Now;
+use millrace_core::ConnectionKind;
 use serde_json::Value;
 
 use crate::node::Node;
@@ -161,6 +162,14 @@ fn uptime_text(now: Now, started: Now) -> String {
         }
     }
     text
+}
+
+/// What monitoring and events call the way a client speaks.
+pub(crate) const fn client_type(kind: ConnectionKind) -> &'static str {
+    match kind {
+        ConnectionKind::Client | ConnectionKind::InProcess => "nats",
+        ConnectionKind::Websocket => "websocket",
+    }
 }
 
 pub(crate) fn time_text(wall_ns: i64) -> String {

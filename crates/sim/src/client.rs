@@ -62,6 +62,7 @@ impl SimClient {
             peer_port: 1,
             kind: ConnectionKind::Client,
             tls: false,
+            websocket: None,
         };
         let id = node.broker().accept(now, facts);
         let client = Self {

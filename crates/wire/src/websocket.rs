@@ -7,7 +7,7 @@ mod reader;
 mod upgrade;
 mod writer;
 
-pub use reader::{Received, Reader, Violation};
+pub use reader::{Reader, Received, Violation};
 pub use upgrade::{Accepted, Progress, UpgradeRules, allowed_origin, read_upgrade};
 pub use writer::Writer;
 

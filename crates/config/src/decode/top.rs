@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::unsupported::{accept, unsupported};
 use super::{
     Decoder, Field, accounts, authorization, field, jetstream, mappings, operator, sharing, tls,
-    unknown_field,
+    unknown_field, websocket,
 };
 use crate::language::{Entry, Map, Value};
 use crate::options::{Options, WriteTimeout};
@@ -210,6 +210,9 @@ const OPERATOR: &[Field<Options>] = &[
 ];
 
 const BLOCKS: &[Field<Options>] = &[
+    field(&["websocket", "ws"], |d, o, e| {
+        websocket::decode(d, e, &mut o.websocket)
+    }),
     field(&["jetstream"], |d, o, e| {
         jetstream::decode(d, e, &mut o.jetstream)
     }),
@@ -227,7 +230,6 @@ const NOT_YET: &[Field<Options>] = &[
     unsupported(&["cluster"]),
     unsupported(&["gateway"]),
     unsupported(&["leafnodes", "leaf"]),
-    unsupported(&["websocket", "ws"]),
     unsupported(&["mqtt"]),
     unsupported(&["https", "https_port"]),
     unsupported(&["prof_port"]),

@@ -56,6 +56,7 @@ impl Bench {
             peer_port: 50_000,
             kind: ConnectionKind::Client,
             tls: false,
+            websocket: None,
         };
         let id = self.broker.accept(self.now, facts);
         self.connections.insert(name.to_owned(), id);

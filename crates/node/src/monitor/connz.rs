@@ -4,7 +4,7 @@ use millrace_clock::{Now, go_duration};
 use millrace_core::{ConnectionId, ConnectionInfo, SubscriptionInfo};
 use serde_json::{Map, Value, json};
 
-use super::{MonitorAnswer, Query, time_text, uptime_text};
+use super::{MonitorAnswer, Query, client_type, time_text, uptime_text};
 use crate::node::Node;
 
 /// Connections or subscriptions shown at once unless `limit` says otherwise.
@@ -85,7 +85,7 @@ impl Node {
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         put("cid", json!(connection.id.0));
         put("kind", json!("Client"));
-        put("type", json!("nats"));
+        put("type", json!(client_type(connection.kind)));
         put(
             "ip",
             json!(connection.ip.map(|ip| ip.to_string()).unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! `/varz`: general facts and counters.
 
 use millrace_clock::Now;
+use millrace_config::options::DEFAULT_HOST;
 use millrace_config::options::SyncInterval;
 use serde_json::{Map, Value, json};
 
@@ -75,13 +76,63 @@ impl Node {
         put("max_control_line", json!(client.max_control_line));
         put("max_payload", json!(client.max_payload));
         put("max_pending", json!(client.max_pending));
-        for block in ["cluster", "gateway", "leaf", "mqtt", "websocket"] {
+        for block in ["cluster", "gateway", "leaf", "mqtt"] {
             put(block, json!({}));
         }
+        put("websocket", self.websocket_value());
         put("write_deadline", json!(client.write_deadline_ns));
         if !self.options.server_tags.is_empty() {
             put("tags", json!(self.options.server_tags));
         }
+    }
+
+    /// The `websocket` block, without what is not set.
+    fn websocket_value(&self) -> Value {
+        let options = &self.options.websocket;
+        let mut fields = Map::new();
+        let Some((_, port)) = self.broker.identity().websocket.as_ref() else {
+            return Value::Object(fields);
+        };
+        let host = if options.host.is_empty() {
+            DEFAULT_HOST
+        } else {
+            &options.host
+        };
+        let mut put = |name: &str, value: Value, is_set: bool| {
+            if is_set {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        let text = |text: &Option<String>| json!(text.as_deref().unwrap_or_default());
+        put("host", json!(host), true);
+        put("port", json!(port), true);
+        put(
+            "advertise",
+            text(&options.advertise),
+            options.advertise.is_some(),
+        );
+        put(
+            "no_auth_user",
+            text(&options.no_auth_user),
+            options.no_auth_user.is_some(),
+        );
+        put(
+            "jwt_cookie",
+            text(&options.jwt_cookie),
+            options.jwt_cookie.is_some(),
+        );
+        let timeout = options.handshake_timeout_ns;
+        put("handshake_timeout", json!(timeout), timeout > 0);
+        let seconds = options
+            .authorization_timeout_ns
+            .map_or(0.0, |ns| ns as f64 / 1e9);
+        put("auth_timeout", json!(seconds), seconds > 0.0);
+        put("no_tls", json!(true), options.no_tls);
+        put("same_origin", json!(true), options.same_origin);
+        let origins = &options.allowed_origins;
+        put("allowed_origins", json!(origins), !origins.is_empty());
+        put("compression", json!(true), options.compression);
+        Value::Object(fields)
     }
 
     fn put_counters(&self, now: Now, facts: &HostFacts, fields: &mut Map<String, Value>) {

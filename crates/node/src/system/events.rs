@@ -5,7 +5,7 @@ use millrace_clock::Now;
 use millrace_core::{AccountId, AccountInfo, ConnectionInfo, SessionEvent};
 use serde_json::{Map, Value, json};
 
-use crate::monitor::time_text;
+use crate::monitor::{client_type, time_text};
 use crate::node::Node;
 
 const CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
@@ -147,6 +147,6 @@ fn client_value(info: &ConnectionInfo, account: &str) -> Value {
     }
     put("name_tag", json!(account));
     put("kind", json!("Client"));
-    put("client_type", json!("nats"));
+    put("client_type", json!(client_type(info.kind)));
     Value::Object(fields)
 }

@@ -98,7 +98,10 @@ fn requests_are_refused_with_the_status_of_the_reference() {
     let bad = "HTTP/1.1 400 Bad Request";
     let cases = [
         (changed("GET / ", "GET /mqtt "), "HTTP/1.1 404 Not Found"),
-        (changed("GET / ", "GET /a/leafnode "), "HTTP/1.1 404 Not Found"),
+        (
+            changed("GET / ", "GET /a/leafnode "),
+            "HTTP/1.1 404 Not Found",
+        ),
         (changed("GET", "POST"), "HTTP/1.1 405 Method Not Allowed"),
         (changed("Upgrade: websocket", "Upgrade: other"), bad),
         (changed("Connection: Upgrade", "Connection: close"), bad),
@@ -109,7 +112,10 @@ fn requests_are_refused_with_the_status_of_the_reference() {
             "HTTP/1.1 400 Bad Request: missing required Host header",
         ),
         (b"garbage\r\n\r\n".to_vec(), bad),
-        (vec![b'x'; 70_000], "HTTP/1.1 431 Request Header Fields Too Large"),
+        (
+            vec![b'x'; 70_000],
+            "HTTP/1.1 431 Request Header Fields Too Large",
+        ),
     ];
     for (bytes, status) in cases {
         assert_eq!(refused(&bytes, &rules).0, status);
@@ -140,10 +146,19 @@ fn origins_are_compared_with_their_ports() {
     let with = |origin: &str| upgrade_with(&[&format!("Origin: {origin}")]);
     assert!(!accepted(&upgrade_with(&[]), &same).answer.is_empty());
     assert!(!accepted(&with("http://A.test:80"), &same).answer.is_empty());
-    for origin in ["https://a.test", "http://a.test:81", "http://b.test", "null"] {
+    for origin in [
+        "https://a.test",
+        "http://a.test:81",
+        "http://b.test",
+        "null",
+    ] {
         assert_eq!(refused(&with(origin), &same).0, forbidden, "{origin}");
     }
-    assert!(!accepted(&with("https://b.test:443"), &listed).answer.is_empty());
+    assert!(
+        !accepted(&with("https://b.test:443"), &listed)
+            .answer
+            .is_empty()
+    );
     assert_eq!(refused(&with("http://b.test"), &listed).0, forbidden);
     for bad in ["ftp://a", "a.test", "http://", "http://a:b"] {
         assert!(allowed_origin(bad).is_err(), "{bad}");
@@ -164,7 +179,10 @@ fn cookies_and_the_forwarded_address_are_read() {
         "X-Forwarded-For: 1.2.3.4",
     ]);
     let facts = accepted(&bytes, &rules);
-    assert_eq!((&*facts.jwt, &*facts.user, &*facts.token), ("token", "me", ""));
+    assert_eq!(
+        (&*facts.jwt, &*facts.user, &*facts.token),
+        ("token", "me", "")
+    );
     assert_eq!(facts.forwarded_for, "1.2.3.4".parse().ok());
     let list = upgrade_with(&["X-Forwarded-For: 1.2.3.4, 5.6.7.8"]);
     assert_eq!(accepted(&list, &rules).forwarded_for, None);
@@ -187,7 +205,11 @@ fn broken_frames_end_the_connection_with_the_text_of_the_reference() {
             false,
             "control frame length bigger than maximum allowed of 125 bytes",
         ),
-        (&[0x09, 0x80], false, "control frame does not have final bit set"),
+        (
+            &[0x09, 0x80],
+            false,
+            "control frame does not have final bit set",
+        ),
         (&[0x80, 0x80], false, "invalid continuation frame"),
         (
             &[0x02, 0x80, 0, 0, 0, 0, 0x82, 0x80],
@@ -231,7 +253,10 @@ fn pings_and_closes_are_answered() {
         reader.receive(&bytes, &mut plain, &mut replies),
         Ok(Received::Open)
     );
-    assert_eq!((&*plain, &*replies), (&b"PING\r\n"[..], &b"\x8a\x03abc"[..]));
+    assert_eq!(
+        (&*plain, &*replies),
+        (&b"PING\r\n"[..], &b"\x8a\x03abc"[..])
+    );
     replies.clear();
     let close = masked(0x88, b"\x03\xe8bye", [5, 6, 7, 8]);
     let received = reader.receive(&close, &mut plain, &mut replies);

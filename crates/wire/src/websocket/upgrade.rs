@@ -1,8 +1,8 @@
 //! The HTTP request that becomes a WebSocket, and its answer (cluster/04 §2).
 
+use core::net::IpAddr;
 use data_encoding::BASE64;
 use sha1::{Digest, Sha1};
-use core::net::IpAddr;
 
 /// A request at most, in bytes: cookies may hold tokens.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;

@@ -1,7 +1,9 @@
 //! Frames to the peer: binary messages, compressed where that was agreed, and the close frame.
 
 use super::deflate::deflate;
-use super::{CONTROL_BYTES_MAX, FINAL, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, RESERVED_1};
+use super::{
+    CONTROL_BYTES_MAX, FINAL, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, RESERVED_1,
+};
 
 /// Browsers take frames of this many bytes at most.
 const BROWSER_FRAME_BYTES: usize = 4096;
@@ -37,7 +39,11 @@ impl Writer {
     /// Appends `message` to `out` as one message, in as many frames as the peer needs.
     pub fn push_message(&mut self, message: &[u8], out: &mut Vec<u8>) {
         if !self.is_compressing || message.len() <= UNCOMPRESSED_BYTES_MAX {
-            let limit = if self.is_browser { BROWSER_FRAME_BYTES } else { usize::MAX };
+            let limit = if self.is_browser {
+                BROWSER_FRAME_BYTES
+            } else {
+                usize::MAX
+            };
             push_fragments(out, message, limit, 0);
             return;
         }
@@ -45,7 +51,11 @@ impl Writer {
         scratch.clear();
         deflate(message, &mut scratch);
         let is_split = self.is_browser && !self.is_safari;
-        let limit = if is_split { BROWSER_FRAME_BYTES } else { usize::MAX };
+        let limit = if is_split {
+            BROWSER_FRAME_BYTES
+        } else {
+            usize::MAX
+        };
         push_fragments(out, &scratch, limit, RESERVED_1);
         self.scratch = scratch;
     }
