@@ -96,6 +96,7 @@ impl Broker {
         info.kind = "Client";
         info.client_type = match session.facts.kind {
             ConnectionKind::Client | ConnectionKind::InProcess => "nats",
+            ConnectionKind::Websocket => "websocket",
         };
         if let Some(options) = session.client.options.as_deref() {
             options.name.clone_into(&mut info.name);
