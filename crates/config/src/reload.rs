@@ -86,13 +86,6 @@ impl Options {
         same("NoSublistCache", &cache(self), &cache(new))?;
         same("AllowNonTLS", &self.allow_non_tls, &new.allow_non_tls)?;
         same("TLS", &self.tls.is_some(), &new.tls.is_some())?;
-        let websocket = |options: &Self| WebsocketOptions {
-            tls: None,
-            ..options.websocket.clone()
-        };
-        same("Websocket", &websocket(self), &websocket(new))?;
-        let has_tls = |options: &Self| options.websocket.tls.is_some();
-        same("Websocket", &has_tls(self), &has_tls(new))?;
         same("SystemAccount", &self.system_account, &new.system_account)?;
         same(
             "NoSystemAccount",
@@ -114,7 +107,19 @@ impl Options {
         if new.no_auth_user.is_some() {
             same("NoAuthUser", &self.no_auth_user, &new.no_auth_user)?;
         }
+        self.check_websocket(new)?;
         self.jetstream.check_reload(&new.jetstream)
+    }
+
+    /// Of this block only certificates may change.
+    fn check_websocket(&self, new: &Self) -> Result<(), String> {
+        let rest = |options: &Self| WebsocketOptions {
+            tls: None,
+            ..options.websocket.clone()
+        };
+        same("Websocket", &rest(self), &rest(new))?;
+        let has_tls = |options: &Self| options.websocket.tls.is_some();
+        same("Websocket", &has_tls(self), &has_tls(new))
     }
 }
 

@@ -78,23 +78,20 @@ pub(crate) fn start(
     let waiting = Waiting::new().map_err(|error| format!("no poll from the system: {error}"))?;
     signals::watch(waiting.inputs.clone()).map_err(|error| format!("no signals: {error}"))?;
     let server_id = identity::server_id(&identity::entropy()?);
-    let server_name = options
-        .server_name
-        .clone()
-        .unwrap_or_else(|| server_id.clone());
-    banner(
-        logger,
-        &options,
-        &server_name,
-        &server_id,
-        &context.warnings,
-    );
+    let server_name = options.server_name.clone();
+    let server_name = server_name.unwrap_or_else(|| server_id.clone());
+    let warnings = &context.warnings;
+    banner(logger, &options, &server_name, &server_id, warnings);
     let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
     let listener = bind_clients(&options)?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let websocket = open_websocket(&options)?;
-    let websocket_bound = websocket.as_ref().map(|(_, bound)| *bound);
     let (monitoring, facts) = start_monitoring(&options, &waiting.inputs, logger)?;
+    let bound = Bound {
+        clients: bound,
+        monitoring,
+        websocket: websocket.as_ref().map(|(_, bound)| *bound),
+    };
     let (store, jetstream) = open_store(&mut options, logger)?;
     let disk = store
         .as_ref()
@@ -103,7 +100,7 @@ pub(crate) fn start(
         .map_err(|error| format!("no disk threads: {error}"))?;
     let passwords = PasswordPool::start(&waiting.inputs)
         .map_err(|error| format!("no threads for passwords: {error}"))?;
-    let identity = server_identity(&options, server_id, server_name, bound, websocket_bound)?;
+    let identity = server_identity(&options, server_id, server_name, bound)?;
     let options = Arc::new(options);
     let wake_inputs = waiting.inputs.clone();
     let settings = NodeSettings {
@@ -119,17 +116,16 @@ pub(crate) fn start(
     if let Some(path) = &options.pid_file {
         files::write_pid(path).map_err(|error| format!("Could not write pidfile: {error}"))?;
     }
-    let listening_text = format!(
-        "Listening for client connections on {}",
-        shown(&options, bound)
-    );
     tell_about_tls(logger, &options);
     Ok(Starting {
         waiting,
         clock,
         node,
         listener,
-        listening_text,
+        listening_text: format!(
+            "Listening for client connections on {}",
+            shown(&options, bound.clients)
+        ),
         tls,
         websocket: websocket.map(|(door, _)| door),
         disk,
@@ -137,14 +133,16 @@ pub(crate) fn start(
         passwords,
         reload: context.reload,
         facts,
-        ports: ports_writer(
-            &options,
-            context.program,
-            bound,
-            monitoring,
-            websocket_bound,
-        ),
+        ports: ports_writer(&options, context.program, bound),
     })
+}
+
+/// Where the listeners are.
+#[derive(Clone, Copy)]
+struct Bound {
+    clients: SocketAddr,
+    monitoring: Option<SocketAddr>,
+    websocket: Option<SocketAddr>,
 }
 
 fn banner(logger: &mut Logger, options: &Options, name: &str, id: &str, warnings: &[String]) {
@@ -323,14 +321,18 @@ fn server_identity(
     options: &Options,
     server_id: String,
     server_name: String,
-    bound: SocketAddr,
-    websocket: Option<SocketAddr>,
+    bound: Bound,
 ) -> Result<ServerIdentity, String> {
     let client = &options.client;
-    let (host, port) = advertised(&client.host, bound.port(), client.advertise.as_ref());
+    let (host, port) = advertised(
+        &client.host,
+        bound.clients.port(),
+        client.advertise.as_ref(),
+    );
     let block = &options.websocket;
-    let websocket =
-        websocket.map(|bound| advertised(&block.host, bound.port(), block.advertise.as_ref()));
+    let websocket = bound
+        .websocket
+        .map(|bound| advertised(&block.host, bound.port(), block.advertise.as_ref()));
     Ok(ServerIdentity {
         server_id,
         server_name,
@@ -389,16 +391,10 @@ fn open_websocket(options: &Options) -> Result<Option<(Door, SocketAddr)>, Strin
     Ok(Some((door, bound)))
 }
 
-fn ports_writer(
-    options: &Options,
-    program: String,
-    bound: SocketAddr,
-    monitoring: Option<SocketAddr>,
-    websocket: Option<SocketAddr>,
-) -> PortsWriter {
+fn ports_writer(options: &Options, program: String, bound: Bound) -> PortsWriter {
     let scheme = if options.tls.is_some() { "tls" } else { "nats" };
-    let monitoring = monitoring.map(|bound| files::urls("http", bound));
-    let websocket = websocket.map(|bound| {
+    let monitoring = bound.monitoring.map(|bound| files::urls("http", bound));
+    let websocket = bound.websocket.map(|bound| {
         let scheme = if options.websocket.tls.is_some() {
             "wss"
         } else {
@@ -408,7 +404,7 @@ fn ports_writer(
     });
     let ports = Ports {
         websocket: websocket.unwrap_or_default(),
-        nats: files::urls(scheme, bound),
+        nats: files::urls(scheme, bound.clients),
         monitoring: monitoring.unwrap_or_default(),
     };
     PortsWriter { program, ports }

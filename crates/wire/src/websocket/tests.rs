@@ -1,3 +1,5 @@
+//! The codec against the rules of the protocol, and against itself.
+
 use proptest::prelude::*;
 
 use super::*;
