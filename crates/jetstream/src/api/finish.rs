@@ -6,7 +6,7 @@ use super::dispatch::{answer, with_events};
 use super::engine::{ApiEngine, ApiTurn};
 use super::request::ApiRequest;
 use super::response::Body;
-use super::streams::{full_stream_info, no_such_message};
+use super::streams::{created_stream_info, full_stream_info, no_such_message};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::{AccountRef, StreamId};
 use crate::model::Timestamp;
@@ -40,9 +40,7 @@ fn body_of(
     let gone = || ApiError::from(ErrorCode::StreamNotFound);
     match outcome {
         Outcome::StreamCreated { stream, .. } => {
-            let mut info = full_stream_info(engine, turn, *stream).ok_or_else(gone)?;
-            // Of all answers about a stream this one leaves the domain out.
-            info.domain.clear();
+            let info = created_stream_info(engine, turn, *stream).ok_or_else(gone)?;
             Ok(Body::StreamCreated {
                 info,
                 did_create: true,

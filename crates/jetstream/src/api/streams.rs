@@ -193,7 +193,22 @@ pub(super) fn stream_info(
     })
 }
 
-/// A stream as create, update and info answers carry it.
+/// A stream as the answer to its creation carries it: without its domain, and without the filter of a
+/// mirror that was not begun yet.
+pub(super) fn created_stream_info(
+    engine: &dyn ApiEngine,
+    turn: &ApiTurn<'_>,
+    id: StreamId,
+) -> Option<Box<StreamInfo>> {
+    let mut info = full_stream_info(engine, turn, id)?;
+    info.domain.clear();
+    if let Some(mirror) = &mut info.mirror {
+        mirror.filter_subject.clear();
+    }
+    Some(info)
+}
+
+/// A stream as update and info answers carry it.
 pub(super) fn full_stream_info(
     engine: &dyn ApiEngine,
     turn: &ApiTurn<'_>,
@@ -439,8 +454,7 @@ pub(super) fn create(
     if checked.exists
         && let Some(id) = find_stream(engine, pending, name)
     {
-        let mut info = full_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
-        info.domain.clear();
+        let info = created_stream_info(engine, turn, id).ok_or(ErrorCode::StreamNotFound)?;
         return Ok(Progress::Answer(Body::StreamCreated {
             info,
             did_create: true,

@@ -39,7 +39,7 @@ pub(super) fn check(
     if !config.sources.is_empty() {
         check_sources(context, config)?;
     }
-    check_external(context, config)?;
+    check_external(config)?;
     if forms_cycle(context, config) {
         return Err(invalid("detected cycle"));
     }
@@ -189,7 +189,7 @@ fn index_name(source: &StreamSource) -> String {
 }
 
 /// Prefixes of other accounts or domains.
-fn check_external(context: &StreamContext<'_>, config: &StreamConfig) -> Result<(), ApiError> {
+fn check_external(config: &StreamConfig) -> Result<(), ApiError> {
     for source in config.mirror.iter().chain(&config.sources) {
         let Some(external) = &source.external else {
             continue;
@@ -198,17 +198,6 @@ fn check_external(context: &StreamContext<'_>, config: &StreamConfig) -> Result<
         if !deliver.is_empty() {
             if !is_valid_subject(deliver) || !is_literal(deliver) {
                 return Err(ErrorCode::StreamInvalidExternalDeliverySubj.with(&external.deliver));
-            }
-            let origin = context.streams.find(&source.name);
-            let theirs = origin.map_or(&[][..], |origin| &origin.subjects);
-            for subject in theirs.iter().chain(&config.subjects) {
-                let under_prefix = format!("{}.>", external.deliver);
-                if overlaps(subject.as_bytes(), under_prefix.as_bytes())
-                    || overlaps(subject.as_bytes(), deliver)
-                {
-                    return Err(ErrorCode::StreamExternalDelPrefixOverlaps
-                        .with_two(&external.deliver, subject));
-                }
             }
         }
         let api = external.api.as_bytes();
@@ -227,7 +216,9 @@ fn check_external(context: &StreamContext<'_>, config: &StreamConfig) -> Result<
     Ok(())
 }
 
-/// Whether messages could come back to the stream through local mirrors and sources.
+/// Whether messages could come back to the stream through local mirrors and sources. A filter counts
+/// only on the last step, and there the reference holds it against the subjects of the stream that
+/// reads.
 fn forms_cycle(context: &StreamContext<'_>, config: &StreamConfig) -> bool {
     let mut visited = BTreeSet::new();
     let mut open = vec![config];
@@ -236,20 +227,14 @@ fn forms_cycle(context: &StreamContext<'_>, config: &StreamConfig) -> bool {
             if source.external.is_some() {
                 continue;
             }
-            let own = source.name == config.name;
-            let found = if own {
-                Some(config)
-            } else {
-                context.streams.find(&source.name)
-            };
-            let Some(origin) = found else { continue };
-            if !reads_from(source, origin) {
-                continue;
-            }
-            if own {
-                return true;
-            }
-            if visited.insert(source.name.as_str()) {
+            let filter = source.filter_subject.as_bytes();
+            if source.name == config.name {
+                if filter.is_empty() || stream.subject_filters().any(|one| overlaps(one, filter)) {
+                    return true;
+                }
+            } else if let Some(origin) = context.streams.find(&source.name)
+                && visited.insert(source.name.as_str())
+            {
                 open.push(origin);
             }
         }
@@ -257,12 +242,24 @@ fn forms_cycle(context: &StreamContext<'_>, config: &StreamConfig) -> bool {
     false
 }
 
-/// Whether a source's filter lets anything of its origin through.
-fn reads_from(source: &StreamSource, origin: &StreamConfig) -> bool {
-    let filter = source.filter_subject.as_bytes();
-    filter.is_empty()
-        || origin.subjects.is_empty()
-        || origin
-            .subject_filters()
-            .any(|subject| overlaps(subject, filter))
+/// Filters that are no subjects: the reference finds out when it sets the stream up.
+///
+/// # Errors
+/// The first of them.
+pub(super) fn check_filters(config: &StreamConfig) -> Result<(), ApiError> {
+    let bad = |source: &&StreamSource| {
+        let filter = source.filter_subject.as_bytes();
+        !filter.is_empty() && !is_valid_subject(filter)
+    };
+    if let Some(mirror) = config.mirror.iter().find(bad) {
+        let filter = &mirror.filter_subject;
+        let text = format!("subject filter '{filter}' for the mirror invalid subject");
+        return Err(ErrorCode::StreamCreate.with(text));
+    }
+    if let Some(source) = config.sources.iter().find(bad) {
+        let filter = &source.filter_subject;
+        let text = format!("subject filter '{filter}' for the source: invalid subject");
+        return Err(ErrorCode::StreamCreate.with(text));
+    }
+    Ok(())
 }

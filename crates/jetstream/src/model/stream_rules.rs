@@ -73,6 +73,7 @@ pub fn check_create(
         return Err(ErrorCode::StreamNameExist.into());
     }
     check_other_streams(context, &config)?;
+    source_rules::check_filters(&config)?;
     Ok(CheckedCreate {
         config,
         exists: false,

@@ -17,7 +17,7 @@ mod watch;
 pub(crate) use delivery::is_control;
 pub(crate) use position::{SourcePosition, SourcePositions};
 pub(crate) use puller::{Answered, Arrival, FlowAnswer, Kind, Place, Puller};
-pub(crate) use source_header::{IndexName, from_source, origin_of, short_hash};
+pub(crate) use source_header::{IndexName, from_origin, from_source, origin_of, short_hash};
 
 use millrace_clock::Now;
 

@@ -10,7 +10,7 @@ use crate::publish::{header_value, parse_number};
 
 const HEADER: &[u8] = b"Nats-Stream-Source";
 /// Headers of a publisher that meant something to the origin only.
-const STRIPPED: [&[u8]; 2] = [b"Nats-Expected-", b"Nats-Batch-"];
+const STRIPPED: [&[u8]; 3] = [b"Nats-Expected-", b"Nats-Batch-", b"Nats-Request-Info:"];
 /// Stands between several filters.
 const SEPARATOR: char = '\u{c}';
 /// Digits of names derived from hashes.
@@ -99,6 +99,31 @@ pub(crate) fn from_source(
     (sequence, subject, identity): (u64, &[u8], &[u8]),
 ) -> Vec<u8> {
     let mut out = b"NATS/1.0\r\n".to_vec();
+    keep_lines(block, &mut out, |line| {
+        let tail = line.strip_prefix(HEADER);
+        !tail.is_some_and(|tail| tail.first() == Some(&b':'))
+    });
+    out.extend_from_slice(HEADER);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(&index_name.value(sequence, subject, identity));
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}
+
+/// The headers of a mirrored message; empty if none is left.
+pub(crate) fn from_origin(block: &[u8]) -> Bytes {
+    let mut out = b"NATS/1.0\r\n".to_vec();
+    let status = out.len();
+    keep_lines(block, &mut out, |_| true);
+    if out.len() == status {
+        return Bytes::new();
+    }
+    out.extend_from_slice(b"\r\n");
+    Bytes::from(out)
+}
+
+/// Appends the header lines that mean something outside of the origin and that `keep` lets through.
+fn keep_lines(block: &[u8], out: &mut Vec<u8>, keep: impl Fn(&[u8]) -> bool) {
     let first = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
     let mut rest = block.get(first..).unwrap_or_default();
     while let Some(length) = memchr::memchr(b'\n', rest).map(|end| end + 1) {
@@ -107,19 +132,11 @@ pub(crate) fn from_source(
         if line == b"\r\n" {
             break;
         }
-        let stripped = STRIPPED.iter().any(|prefix| line.starts_with(prefix))
-            || line
-                .strip_prefix(HEADER)
-                .is_some_and(|tail| tail.first() == Some(&b':'));
-        if !stripped {
+        let stripped = STRIPPED.iter().any(|prefix| line.starts_with(prefix));
+        if !stripped && keep(line) {
             out.extend_from_slice(line);
         }
     }
-    out.extend_from_slice(HEADER);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(&index_name.value(sequence, subject, identity));
-    out.extend_from_slice(b"\r\n\r\n");
-    out
 }
 
 /// Reads from the headers of a stored copy which source it came through, and how far that was.
@@ -202,12 +219,19 @@ mod tests {
             text,
             "NATS/1.0\r\nA: 1\r\nNats-Msg-Id: m\r\nNats-Stream-Source: O 3 > > o\r\n\r\n"
         );
+        let mirrored = from_origin(block);
+        assert_eq!(
+            mirrored,
+            &b"NATS/1.0\r\nA: 1\r\nNats-Stream-Source: X 1 > > x\r\nNats-Msg-Id: m\r\n\r\n"[..]
+        );
+        assert_eq!(from_origin(b""), Bytes::new());
     }
 
     proptest::proptest! {
         #[test]
         fn hostile_headers_never_panic(block in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
             let _ = origin_of(&block);
+            let _ = from_origin(&block);
             let _ = from_source(&block, &IndexName::new(&source()), (1, b"a", b"b"));
         }
     }

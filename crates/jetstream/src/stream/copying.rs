@@ -16,11 +16,9 @@ use crate::io::{Durability, Message};
 use crate::model::{SourceInfo, StreamConfig};
 use crate::origin::{
     Answered, Arrival, CAUGHT_UP_LAG, FlowAnswer, IndexName, Kind, Place, Puller, SourcePosition,
-    from_source, is_control, origin_of,
+    from_origin, from_source, is_control, origin_of,
 };
-use crate::publish::{
-    CheckFunction, PublishHeaders, Verdict, copies, without_header, without_status,
-};
+use crate::publish::{CheckFunction, PublishHeaders, Verdict, copies};
 use crate::shared::Turn;
 
 /// The origins of a stream that leads.
@@ -289,16 +287,13 @@ impl Stream {
     /// What an arrival becomes; `None`: it is here already.
     fn copy_of(&self, turn: &mut Turn<'_>, puller: &Puller, arrival: &Arrival) -> Option<Copy> {
         let sequence = arrival.delivered.sequence;
-        let block = without_header(
-            &without_status(&arrival.message.headers),
-            b"Nats-Request-Info",
-        );
+        let block = &arrival.message.headers;
         let Kind::Source(name) = &puller.kind else {
             // What the stream has by now, from an earlier attempt, comes again.
             return (sequence > self.lead.last_sequence).then(|| Copy {
                 mirrored: Some(sequence),
                 subject: arrival.subject.clone(),
-                headers: block,
+                headers: from_origin(block),
                 table: copies::MIRRORED,
                 now_ns: arrival.delivered.time_ns,
             });
@@ -309,7 +304,7 @@ impl Stream {
         Some(Copy {
             mirrored: None,
             subject: mapped.map_or_else(|| arrival.subject.clone(), Bytes::from),
-            headers: Bytes::from(from_source(&block, name, from)),
+            headers: Bytes::from(from_source(block, name, from)),
             table: copies::SOURCED,
             now_ns: turn.now.wall_ns,
         })

@@ -289,10 +289,11 @@ impl Stream {
     /// answered.
     pub(crate) fn stop_leading(&mut self, turn: &mut Turn<'_>) {
         self.lead_when_level = false;
-        self.end_copying(turn);
         if self.bound {
             self.bind_all(turn, false);
         }
+        // What a mirror listens to for its origin depends on it: behind the unbinding.
+        self.end_copying(turn);
         self.stop_batches(turn.shared);
         self.lead.abandon(turn.shared);
         if let Some(republisher) = &mut self.republisher {
