@@ -195,10 +195,9 @@ fn check_external(config: &StreamConfig) -> Result<(), ApiError> {
             continue;
         };
         let deliver = external.deliver.as_bytes();
-        if !deliver.is_empty() {
-            if !is_valid_subject(deliver) || !is_literal(deliver) {
-                return Err(ErrorCode::StreamInvalidExternalDeliverySubj.with(&external.deliver));
-            }
+        let is_subject = is_valid_subject(deliver) && is_literal(deliver);
+        if !deliver.is_empty() && !is_subject {
+            return Err(ErrorCode::StreamInvalidExternalDeliverySubj.with(&external.deliver));
         }
         let api = external.api.as_bytes();
         if !api.is_empty() {

@@ -101,7 +101,7 @@ pub(crate) fn from_source(
     let mut out = b"NATS/1.0\r\n".to_vec();
     keep_lines(block, &mut out, |line| {
         let tail = line.strip_prefix(HEADER);
-        !tail.is_some_and(|tail| tail.first() == Some(&b':'))
+        tail.is_none_or(|tail| tail.first() != Some(&b':'))
     });
     out.extend_from_slice(HEADER);
     out.extend_from_slice(b": ");
