@@ -147,7 +147,7 @@ fn reload(server: &Server, text: &str) {
     });
 }
 
-// proves: REL-05
+// proves: REL-05 KEY-03
 #[test]
 fn sharing_changes_with_the_configuration_or_not_at_all() {
     let alone = accounts("", "", "");
@@ -370,5 +370,178 @@ fn tokens_say_what_accounts_share() {
         assert_eq!(from_a.read_message().subject, "svc");
         assert_eq!(from_a.read_message().subject, "private.one");
         assert_eq!(from_a.flush(), b"", "nothing else is let through");
+    }
+}
+
+const TRACED: &str = r#"
+accounts {
+  A { jetstream: enabled
+      users [{user: a, password: a}, {user: d, password: d, permissions: {publish: {deny: "trace.>"}}}]
+      mappings { m: mapped }
+      exports [{service: svc, allow_trace: true}, {service: quiet}, {stream: "news.>"}, {stream: "mute.>"}]
+      msg_trace: {dest: "acct.trace"} }
+  B { users [{user: b, password: b}]
+      imports [{service: {account: A, subject: svc}}, {service: {account: A, subject: quiet}}
+               {stream: {account: A, subject: "news.>"}, prefix: p, allow_trace: true}
+               {stream: {account: A, subject: "mute.>"}}] }
+}
+"#;
+
+/// Subject, whether the service's account asks, and headers of the message.
+const TRACED_MESSAGES: &[(&str, bool, &str)] = &[
+    ("foo", false, "Nats-Trace-Dest: trace.x\r\nX: y\r\n"),
+    (
+        "foo",
+        false,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: true\r\n",
+    ),
+    (
+        "nobody",
+        false,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: on\r\n",
+    ),
+    ("m", false, "Nats-Trace-Dest: trace.x\r\n"),
+    ("foo", false, "Nats-Trace-Dest: trace.*\r\n"),
+    ("news.x", false, "Nats-Trace-Dest: trace.x\r\n"),
+    ("mute.x", false, "Nats-Trace-Dest: trace.x\r\n"),
+    (
+        "mute.x",
+        false,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: 1\r\n",
+    ),
+    ("svc", true, "Nats-Trace-Dest: trace.x\r\n"),
+    (
+        "svc",
+        true,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: 1\r\n",
+    ),
+    ("quiet", true, "Nats-Trace-Dest: trace.x\r\n"),
+    (
+        "quiet",
+        true,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: 1\r\n",
+    ),
+    (
+        "foo",
+        false,
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n",
+    ),
+    (
+        "foo",
+        false,
+        "TraceParent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n",
+    ),
+    (
+        "foo",
+        false,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Origin-Account: A\r\n",
+    ),
+    ("st.1", false, "Nats-Trace-Dest: trace.x\r\n"),
+    (
+        "st.1",
+        false,
+        "Nats-Trace-Dest: trace.x\r\nNats-Trace-Only: 1\r\n",
+    ),
+];
+
+/// What differs from run to run, taken out of an event or of what a listener received.
+fn without_what_varies(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let Ok(mut event) = serde_json::from_str::<Value>(line) else {
+            let line = line.split("_R_.").next().unwrap().to_owned();
+            let is_info = line.starts_with("Nats-Request-Info");
+            let line = if is_info {
+                "Nats-Request-Info".to_owned()
+            } else {
+                line
+            };
+            // Sizes vary with the rest.
+            words.push(line.split(' ').take(3).collect::<Vec<_>>().join(" "));
+            continue;
+        };
+        event["server"] = json!(event["server"].is_object());
+        for step in event["events"].as_array_mut().into_iter().flatten() {
+            step["ts"] = json!(step["ts"].is_string());
+            if step["cid"].is_u64() {
+                step["cid"] = json!("cid");
+            }
+        }
+        words.push(event.to_string());
+    }
+    words.join("\n")
+}
+
+fn traces(server: &Server) -> Vec<String> {
+    let (mut a, mut b) = (user(server, "a"), user(server, "b"));
+    let mut listener = log_in(
+        server,
+        &json!({"user": "a", "pass": "a", "name": "listener"}),
+    );
+    let stream = br#"{"name":"S","subjects":["st.*"],"num_replicas":1}"#;
+    assert!(a.request("$JS.API.STREAM.CREATE.S", stream).json()["config"].is_object());
+    listener.send(b"SUB foo 1\r\nSUB foo q 2\r\nSUB mapped 3\r\nSUB svc 4\r\nSUB quiet 5\r\n");
+    listener.flush();
+    b.send(b"SUB p.news.x 1\r\nSUB mute.x 2\r\nSUB trace.x 9\r\nSUB acct.trace 8\r\n");
+    a.send(b"SUB trace.x 9\r\nSUB acct.trace 8\r\n");
+    a.flush();
+    b.flush();
+    let mut seen = Vec::new();
+    for (subject, is_request, lines) in TRACED_MESSAGES {
+        let block = format!("NATS/1.0\r\n{lines}\r\n");
+        let asker = if *is_request { &mut b } else { &mut a };
+        asker.publish(subject, "", block.as_bytes(), b"x");
+        let is_told = !["trace.*", "Origin", "-00\r\n"]
+            .iter()
+            .any(|part| lines.contains(part));
+        let mut received: [Vec<u8>; 3] = Default::default();
+        wait_for("the trace", || {
+            for (all, client) in received.iter_mut().zip([&mut a, &mut b, &mut listener]) {
+                all.extend(client.flush());
+            }
+            let text = String::from_utf8_lossy(&received.concat()).into_owned();
+            (!is_told || text.contains("\"events\"")).then_some(())
+        });
+        received[2].extend(listener.flush());
+        let text = String::from_utf8_lossy(&received.concat()).into_owned();
+        seen.push(format!(
+            "{subject} {lines}:\n{}",
+            without_what_varies(&text)
+        ));
+    }
+    let mut denied = user(server, "d");
+    denied.publish(
+        "foo",
+        "",
+        b"NATS/1.0\r\nNats-Trace-Dest: trace.x\r\n\r\n",
+        b"x",
+    );
+    seen.push(String::from_utf8_lossy(&denied.flush()).into_owned());
+    let mut alone = log_in(server, &json!({"user": "a", "pass": "a", "echo": false}));
+    alone.send(b"SUB ec 1\r\n");
+    alone.publish(
+        "ec",
+        "",
+        b"NATS/1.0\r\nNats-Trace-Dest: trace.x\r\n\r\n",
+        b"x",
+    );
+    alone.flush();
+    seen.push(without_what_varies(&a.read_message().text()));
+    seen
+}
+
+// proves: TRC-01 TRC-02 TRC-04 TRC-05 TRC-06
+#[test]
+fn messages_are_traced_as_in_the_reference() {
+    let all: Vec<_> = builders()
+        .into_iter()
+        .map(|builder| traces(&builder.config(TRACED).jetstream().start()))
+        .collect();
+    let ours = all.last().unwrap();
+    assert!(ours[0].contains(r#""type":"eg""#), "{}", ours[0]);
+    for reference in &all {
+        for (theirs, ours) in reference.iter().zip(ours) {
+            assert_eq!(theirs, ours);
+        }
     }
 }

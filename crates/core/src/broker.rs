@@ -25,6 +25,7 @@ use crate::imports::Imports;
 use crate::lame_duck::LameDuck;
 use crate::limits::PAYLOAD_BLOCKS_BYTES;
 use crate::match_cache::MatchCache;
+use crate::message_trace::MessageTrace;
 use crate::monitor::{ConnectionInfo, ServerCounters, SessionEvent};
 use crate::outbound::Outbound;
 use crate::session::{Phase, Session};
@@ -55,6 +56,11 @@ pub struct Broker {
     pub(crate) imports: Imports,
     /// Whether some account maps subjects.
     pub(crate) has_mappings: bool,
+    /// Whether `message_trace` is to be told what the message meets.
+    pub(crate) is_message_traced: bool,
+    pub(crate) message_trace: Option<Box<MessageTrace>>,
+    /// Traces that can be told.
+    pub(crate) message_traces: Vec<MessageTrace>,
     /// Bindings of receivers inside the server.
     pub(crate) bindings: FxHashMap<(AccountId, Box<[u8]>, EndpointId), SubscriptionKey>,
     /// Connections that are not read from until a receiver inside the server has room again.
@@ -112,6 +118,9 @@ impl Broker {
             subscriptions: Subscriptions::default(),
             imports: Imports::default(),
             has_mappings: false,
+            is_message_traced: false,
+            message_trace: None,
+            message_traces: Vec::new(),
             bindings: FxHashMap::default(),
             held: BTreeSet::new(),
             timers: Timers::default(),

@@ -23,6 +23,7 @@ mod limits;
 mod login;
 mod mapping;
 mod match_cache;
+mod message_trace;
 mod monitor;
 mod outbound;
 mod permits;
@@ -47,6 +48,7 @@ pub use effects::{
 };
 pub use ids::{AccountId, ConnectionId, EndpointId};
 pub use limits::{COMPATIBLE_VERSION, MILLRACE_VERSION, RUNTIME};
+pub use message_trace::{MessageTrace, TraceKind, TraceStep};
 pub use monitor::{AccountInfo, ConnectionInfo, ServerCounters, SessionEvent, SubscriptionInfo};
 pub use outbound::Outbound;
 pub use settings::{BrokerSettings, ServerIdentity};

@@ -1,7 +1,10 @@
 //! Subject mappings: what a client's message is called before anything is asked about it.
 
+use millrace_clock::Now;
+
 use crate::broker::Broker;
 use crate::ids::AccountId;
+use crate::message_trace::TraceKind;
 
 impl Broker {
     /// What a subject becomes by the mappings of an account; `None` if none is about it. A message
@@ -21,11 +24,16 @@ impl Broker {
     #[cold]
     pub(crate) fn map_published(
         &mut self,
+        now: Now,
         slot: u32,
         account: AccountId,
         subject: &[u8],
     ) -> Option<Vec<u8>> {
         let mapped = self.mapped_subject(account, subject)?;
+        if self.is_message_traced {
+            let to = mapped.clone();
+            self.add_step(now, TraceKind::Mapped { to });
+        }
         if self.is_tracing {
             let (from, to) = (
                 String::from_utf8_lossy(subject),

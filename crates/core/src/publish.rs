@@ -17,6 +17,7 @@ use crate::limits::{
     STALL_MAX_NS, STALL_QUARTERS,
 };
 use crate::match_cache::MatchCache;
+use crate::message_trace::{TraceStart, may_ask_for_trace};
 use crate::reserved;
 use crate::session::Session;
 use crate::subscription::{Owner, Subscription};
@@ -158,6 +159,36 @@ pub(crate) enum Outcome {
 impl Broker {
     /// A message from the client at `slot`: all checks, delivery, and the answer to the publisher.
     pub(crate) fn publish_from_client(&mut self, now: Now, slot: u32, message: &Message<'_>) {
+        if !message.headers.is_empty() && may_ask_for_trace(message.headers) {
+            self.publish_with_trace(now, slot, message);
+        } else {
+            self.publish_received(now, slot, message);
+        }
+    }
+
+    /// A message whose headers may ask for a trace.
+    #[cold]
+    fn publish_with_trace(&mut self, now: Now, slot: u32, message: &Message<'_>) {
+        match self.begin_trace(now, slot, message) {
+            TraceStart::Untraced => self.publish_received(now, slot, message),
+            TraceStart::Dropped => {}
+            TraceStart::Changed(headers) => {
+                let message = Message {
+                    headers: &headers,
+                    tail: &[],
+                    ..*message
+                };
+                self.publish_received(now, slot, &message);
+            }
+            TraceStart::Traced => {
+                self.publish_received(now, slot, message);
+                self.end_trace();
+            }
+        }
+    }
+
+    #[inline]
+    fn publish_received(&mut self, now: Now, slot: u32, message: &Message<'_>) {
         let Some(session) = self.sessions.get_mut(slot as usize) else {
             return;
         };
@@ -176,7 +207,7 @@ impl Broker {
             self.send_error(slot, b"Invalid Publish Subject");
         }
         let mapped = if self.has_mappings {
-            self.map_published(slot, account_id, message.subject)
+            self.map_published(now, slot, account_id, message.subject)
         } else {
             None
         };
@@ -386,6 +417,19 @@ impl Broker {
 
     /// Decides whether one receiver takes the message, and queues it there.
     pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        key: SubscriptionKey,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Outcome {
+        if self.is_message_traced {
+            return self.deliver_traced(now, key, outgoing);
+        }
+        self.deliver_now(now, key, outgoing)
+    }
+
+    #[inline]
+    pub(crate) fn deliver_now(
         &mut self,
         now: Now,
         key: SubscriptionKey,

@@ -120,6 +120,17 @@ impl Engine {
         }
     }
 
+    /// The stream whose publishes come to this receiver.
+    pub(crate) fn stream_of(&self, receiver: EndpointId) -> Option<String> {
+        let Phase::Running(running) = &self.phase else {
+            return None;
+        };
+        let Some(Endpoint::Ingest(id)) = Endpoint::from_number(receiver.0) else {
+            return None;
+        };
+        Some(running.jetstream.streams.get(&id)?.config.name.clone())
+    }
+
     /// Makes lazy records due at once: the server stops.
     pub(crate) fn hurry(&mut self) {
         if let Phase::Running(running) = &mut self.phase {

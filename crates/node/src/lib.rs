@@ -8,6 +8,7 @@
 
 mod durable;
 mod engine;
+mod message_trace;
 mod monitor;
 mod node;
 mod outbound;

@@ -141,6 +141,7 @@ impl Node {
     /// Ends a batch of inputs: JetStream takes what reached it, groups and journal move on.
     pub fn end_of_turn(&mut self, now: Now) {
         self.publish_session_events(now);
+        self.publish_message_traces(now);
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.broker.take_deliveries(&mut deliveries);
         self.take_system_requests(&mut deliveries);

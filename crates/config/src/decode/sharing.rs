@@ -339,7 +339,6 @@ pub(super) fn message_trace(
             decoder.error(entry, text);
         }
     }
-    decoder.warning(entry, "traces of messages are not active in this version");
     if trace.destination.is_empty() && trace.sampling > 0 {
         trace.sampling = 0;
         let reason = "Trace destination sampling ignored since no destination was set";

@@ -155,7 +155,7 @@ impl Broker {
     }
 
     /// A new reply subject; the first one of an account subscribes to them all.
-    fn service_reply(&mut self, account: AccountId, is_measured: bool) -> Vec<u8> {
+    pub(crate) fn service_reply(&mut self, account: AccountId, is_measured: bool) -> Vec<u8> {
         let random = &mut self.random;
         let Some(entry) = self.accounts.get_mut(account) else {
             return Vec::new();

@@ -12,6 +12,7 @@ use super::{ExportKey, RequestInfo, ServiceExport, ServiceImport, is_over};
 use crate::broker::Broker;
 use crate::effects::Delivered;
 use crate::ids::AccountId;
+use crate::message_trace::Suspended;
 use crate::publish::{Message, Outcome, Outgoing};
 
 /// Acknowledgements keep their reply: it says by itself where they go.
@@ -61,32 +62,17 @@ impl Broker {
             return Outcome::Refused;
         }
         let message = outgoing.message;
-        let sampled = self.sample(&export, message.headers);
-        let mut response = None;
-        let reply = if message.reply.is_empty() {
-            if let Some(headers) = sampled {
-                self.tell_bad_request(now, &import, outgoing.publisher, headers);
-            }
-            Vec::new()
-        } else if message.reply.starts_with(JETSTREAM_ACK) {
-            message.reply.to_vec()
-        } else {
-            let asked = Asked {
-                importer: import.importer,
-                export: &export,
-                reply: message.reply,
-                requestor: outgoing.publisher,
-                share: import.share,
-                sampled,
-            };
-            let (id, reply) = self.await_response(now, asked);
-            response = Some(id);
-            reply
-        };
+        let (response, reply) = self.reply_for(now, &import, outgoing);
         let subject = self.remote_subject(&import, outgoing.destination);
         let previous = outgoing.chain;
         let info = self.info_for(&import, outgoing);
         let block = headers::set(message.headers, REQUEST_INFO, &info.json());
+        let (mut suspended, mut block) = (Suspended::NOTHING, Some(block));
+        if self.is_message_traced {
+            let exporter = (import.exporter, export.allow_trace);
+            let names = (message.subject, &*subject);
+            (block, suspended) = self.trace_service_import(now, exporter, names, block);
+        }
         let chain = Chain {
             export: export.key,
             share: previous.map_or(import.share, |chain| chain.share),
@@ -94,21 +80,53 @@ impl Broker {
             headers: previous.map_or(message.headers, |chain| chain.headers),
             previous,
         };
-        let request = Message {
-            subject: &subject,
-            reply: &reply,
-            headers: &block,
-            tail: &[],
-            ..*message
-        };
-        let delivered =
-            self.publish_onward(now, import.exporter, &request, &subject, &chain, outgoing);
+        let delivered = block.map_or_else(Delivered::default, |block| {
+            let request = Message {
+                subject: &subject,
+                reply: &reply,
+                headers: &block,
+                tail: &[],
+                ..*message
+            };
+            self.publish_onward(now, import.exporter, &request, &subject, &chain, outgoing)
+        });
+        self.resume_trace(suspended);
         if !delivered.any()
             && let Some(id) = response
         {
             self.end_response(now, id, End::NotDelivered);
         }
         settle(delivered, outgoing)
+    }
+
+    /// The reply subject of a request, as the exporter sees it.
+    fn reply_for(
+        &mut self,
+        now: Now,
+        import: &ServiceImport,
+        outgoing: &Outgoing<'_>,
+    ) -> (Option<ResponseId>, Vec<u8>) {
+        let message = outgoing.message;
+        let sampled = self.sample(&import.export, message.headers);
+        if message.reply.is_empty() {
+            if let Some(headers) = sampled {
+                self.tell_bad_request(now, import, outgoing.publisher, headers);
+            }
+            return (None, Vec::new());
+        }
+        if message.reply.starts_with(JETSTREAM_ACK) {
+            return (None, message.reply.to_vec());
+        }
+        let asked = Asked {
+            importer: import.importer,
+            export: &import.export,
+            reply: message.reply,
+            requestor: outgoing.publisher,
+            share: import.share,
+            sampled,
+        };
+        let (id, reply) = self.await_response(now, asked);
+        (Some(id), reply)
     }
 
     /// An answer meets the subscription for all replies of the exporter.

@@ -12,6 +12,7 @@ use millrace_subject::{Transform, intersection, without_references};
 use crate::account::SubscriptionKey;
 use crate::broker::Broker;
 use crate::ids::AccountId;
+use crate::message_trace::Suspended;
 use crate::publish::{Outcome, Outgoing};
 use crate::subscription::{Owner, Subscription};
 
@@ -26,6 +27,8 @@ pub(crate) struct StreamImport {
     /// From the exporter's subject to the importer's; without it both are the same or literal.
     forth: Option<Transform>,
     back: Option<Transform>,
+    /// Traces of messages go on with its subscribers.
+    allow_trace: bool,
     /// Until when the exporter allows it, in nanoseconds since 1970; 0 for ever.
     expires_wall_ns: i64,
 }
@@ -84,6 +87,7 @@ impl Broker {
                 local: local.into_boxed_slice(),
                 back: forth.as_ref().and_then(Transform::reversed),
                 forth,
+                allow_trace: import.allow_trace,
                 expires_wall_ns: super::expiry_ns(import),
             }));
         }
@@ -164,14 +168,29 @@ impl Broker {
         if outgoing.chain.is_some() || super::is_over(shadow.import.expires_wall_ns, now) {
             return Outcome::Refused;
         }
-        let parent = shadow.parent;
-        let subject = shadow.import.local_subject(outgoing.destination);
+        let (parent, import) = (shadow.parent, Arc::clone(&shadow.import));
+        let subject = import.local_subject(outgoing.destination);
+        let mut suspended = Suspended::NOTHING;
+        if self.is_message_traced {
+            let heard = self.subscriptions.get(parent);
+            let importer = heard.map(|record| record.account).unwrap_or_default();
+            let filter = heard.and_then(|record| import.remote_filter(record.filter()));
+            let allows = import.allow_trace;
+            match self.trace_stream_import(now, (importer, allows), &subject, filter) {
+                Some(rest) => suspended = rest,
+                None => {
+                    outgoing.delivered.imports += 1;
+                    return Outcome::Taken;
+                }
+            }
+        }
         let mut message = *outgoing.message;
         if message.subject == outgoing.destination {
             message.subject = &subject;
         }
         let mut inner = outgoing.onward(&message, &subject, None);
         let outcome = self.deliver(now, parent, &mut inner);
+        self.resume_trace(suspended);
         let (delivered, bytes) = (inner.delivered, inner.delivered_bytes);
         outgoing.count(delivered, bytes);
         outcome

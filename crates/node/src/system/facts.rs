@@ -12,7 +12,7 @@ const FLAG_JETSTREAM: u64 = 1;
 
 impl Node {
     /// The `server` object. Each call counts.
-    pub(super) fn server_value(&mut self, now: Now) -> Value {
+    pub(crate) fn server_value(&mut self, now: Now) -> Value {
         self.system.sequence += 1;
         let identity = self.broker.identity();
         let mut fields = Map::new();
