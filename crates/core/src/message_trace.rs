@@ -159,6 +159,19 @@ impl Broker {
             self.log_for(slot, LogLevel::Error, &text);
             return end();
         }
+        self.begin_collecting(now, slot, account, (destination, is_only), message)
+    }
+
+    /// Begins to collect, if the client may have its messages told of there.
+    fn begin_collecting(
+        &mut self,
+        now: Now,
+        slot: u32,
+        account: AccountId,
+        (destination, is_only): (Vec<u8>, bool),
+        message: &Message<'_>,
+    ) -> TraceStart {
+        let block = message.headers;
         let Some(session) = self.sessions.get(slot as usize) else {
             return TraceStart::Dropped;
         };

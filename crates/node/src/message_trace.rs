@@ -40,8 +40,9 @@ impl Node {
     /// One step; `None` for what the reference does not tell either.
     fn step_value(&self, step: &TraceStep) -> Option<Value> {
         let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        let text = |bytes: &[u8]| json!(String::from_utf8_lossy(bytes));
+        let mut put = |name: &str, value: Value| {
+            fields.insert(name.to_owned(), value);
+        };
         let kind = match &step.kind {
             TraceKind::Ingress { .. } => "in",
             TraceKind::Mapped { .. } => "sm",
@@ -83,29 +84,7 @@ impl Node {
                 put("stream", json!(self.stream_of(*endpoint)?));
                 put("subject", text(subject));
             }
-            TraceKind::Egress {
-                client,
-                name,
-                account,
-                subscription,
-                queue,
-                error,
-            } => {
-                put("kind", json!(KIND_CLIENT));
-                put("cid", json!(client));
-                for (field, value) in [("name", name), ("acc", account)] {
-                    if !value.is_empty() {
-                        put(field, json!(value));
-                    }
-                }
-                put("sub", text(subscription));
-                if !queue.is_empty() {
-                    put("queue", text(queue));
-                }
-                if !error.is_empty() {
-                    put("error", json!(error));
-                }
-            }
+            TraceKind::Egress { .. } => add_egress(&step.kind, &mut fields),
         }
         Some(Value::Object(fields))
     }
@@ -113,5 +92,39 @@ impl Node {
     /// The stream whose publishes a receiver takes.
     fn stream_of(&self, endpoint: EndpointId) -> Option<String> {
         self.engine.as_ref()?.stream_of(endpoint)
+    }
+}
+
+fn text(bytes: &[u8]) -> Value {
+    json!(String::from_utf8_lossy(bytes))
+}
+
+/// What a client got, or why it did not.
+fn add_egress(kind: &TraceKind, fields: &mut Map<String, Value>) {
+    let TraceKind::Egress {
+        client,
+        name,
+        account,
+        subscription,
+        queue,
+        error,
+    } = kind
+    else {
+        return;
+    };
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    put("kind", json!(KIND_CLIENT));
+    put("cid", json!(client));
+    for (field, value) in [("name", name), ("acc", account)] {
+        if !value.is_empty() {
+            put(field, json!(value));
+        }
+    }
+    put("sub", text(subscription));
+    if !queue.is_empty() {
+        put("queue", text(queue));
+    }
+    if !error.is_empty() {
+        put("error", json!(error));
     }
 }
