@@ -2,11 +2,13 @@
 //! how many messages it moved in what time and what that cost.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::control::Client;
+use crate::engine::Engine;
 use crate::server::{Launch, Server, Side, Syncing};
 use crate::statistics::Latency;
 
@@ -243,6 +245,22 @@ impl Context<'_> {
             server_cpu_seconds: spent.map(|(after, before)| after - before),
             generator_cpu_seconds: own_cpu_seconds() - cpu.1,
             ..Run::default()
+        })
+    }
+
+    /// Times what the roles that `add` puts on `engine` do until `traffic` is finished. The messages
+    /// are those received.
+    pub(crate) fn driven(
+        &self,
+        mut engine: Engine,
+        traffic: Traffic,
+        add: impl FnOnce(&mut Engine, &Rc<Traffic>) -> Result<(), String>,
+    ) -> Result<Run, String> {
+        self.timed(|| {
+            let traffic = Rc::new(traffic.starting_now());
+            add(&mut engine, &traffic)?;
+            engine.run(|| traffic.is_finished())?;
+            Ok(traffic.received_count())
         })
     }
 }

@@ -6,34 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use millrace_tests::server::{millrace_binary, target_folder};
 use serde_json::Value;
 
 /// How long the server may take to get ready.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn target_folder() -> PathBuf {
-    // target/<profile>/deps/<test binary>
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().to_path_buf()
-}
-
-fn millrace() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "millrace"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-            .env("CARGO_TARGET_DIR", target_folder())
-            .status()
-            .unwrap();
-        assert!(built.success(), "millrace does not build");
-        target_folder().join("debug/millrace")
-    })
-}
 
 fn folder(name: &str) -> PathBuf {
     let folder = target_folder()
@@ -46,7 +25,7 @@ fn folder(name: &str) -> PathBuf {
 fn bench(data: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bench"))
         .args(["--scale", "0.001", "--rounds", "1", "--json", "--millrace"])
-        .arg(millrace())
+        .arg(millrace_binary())
         .arg("--data")
         .arg(data)
         .args(words)
@@ -99,7 +78,8 @@ fn every_scenario_runs_and_leaves_nothing_behind() {
 #[test]
 fn two_servers_are_compared_and_judged() {
     let data = folder("two");
-    let reference = millrace().to_str().unwrap();
+    let reference = millrace_binary();
+    let reference = reference.to_str().unwrap();
     let words = ["--reference", reference, "--scenario", "core 1:1, 16 KiB"];
     let rows = rows(&bench(&data, &words));
     assert!(!rows.is_empty());
@@ -142,7 +122,7 @@ impl Drop for Running {
 #[test]
 fn a_running_server_is_measured_by_its_url_and_left_as_it_was() {
     let data = folder("url");
-    let server = Command::new(millrace())
+    let server = Command::new(millrace_binary())
         .args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "-js", "-sd"])
         .arg(data.join("store"))
         .arg("--ports_file_dir")

@@ -34,13 +34,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 fn batches(context: &mut Context<'_>, size: u64) -> Result<Run, String> {
     let fields = "\"storage\":\"file\",\"allow_atomic\":true";
     create_stream(context, STREAM, SUBJECT, fields)?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let client = publisher(context)?;
-    context.timed(|| {
-        let traffic = Rc::new(Traffic::lasting(context.phase()));
-        engine.add(client, Committing::new(size, &traffic))?;
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count())
+    let traffic = Traffic::lasting(context.phase());
+    context.driven(engine, traffic, |engine, traffic| {
+        engine.add(client, Committing::new(size, traffic))
     })
 }
 

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::jetstream::{ACKS, STREAM, SUBJECT, WINDOW, create_stream, fill};
-use super::publish::{create_bucket, key_puts};
+use super::publish::{create_bucket, key_puts, subscribed};
 use crate::engine::{Engine, Output, Role};
 use crate::frames::{Received, Scanner, Supply, publish, publish_text};
 use crate::roles::{Acknowledged, Asking, Latencies, no_error};
@@ -100,14 +100,11 @@ pub(super) fn replay(
     stream: &str,
     messages: u64,
 ) -> Result<Run, String> {
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let client = reader(context)?;
-    context.timed(|| {
-        let traffic = Rc::new(Traffic::counting(messages));
+    context.driven(engine, Traffic::counting(messages), |engine, traffic| {
         traffic.sent(messages);
-        engine.add(client, Ordered::new(stream, "", &traffic))?;
-        engine.run(|| traffic.is_finished())?;
-        Ok(messages)
+        engine.add(client, Ordered::new(stream, "", traffic))
     })
 }
 
@@ -200,15 +197,12 @@ impl Role for Ordered {
 fn pulled(context: &mut Context<'_>, policy: &str, batch: u64) -> Result<Run, String> {
     let messages = filled(context)?;
     create_pull_consumer(context, policy)?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let client = reader(context)?;
     let is_acked = policy == "explicit";
-    context.timed(|| {
-        let traffic = Rc::new(Traffic::counting(messages));
+    context.driven(engine, Traffic::counting(messages), |engine, traffic| {
         traffic.sent(messages);
-        engine.add(client, Pulling::new(batch, is_acked, &traffic))?;
-        engine.run(|| traffic.is_finished())?;
-        Ok(messages)
+        engine.add(client, Pulling::new(batch, is_acked, traffic))
     })
 }
 
@@ -301,24 +295,23 @@ fn sparse(context: &mut Context<'_>) -> Result<Run, String> {
     });
     fill_outside(context, Supply::new(frames), matching * every)?;
     context.filled()?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let client = reader(context)?;
     let latencies = Latencies::default();
-    let mut run = context.timed(|| {
-        let traffic = Rc::new(Traffic::lasting(context.phase()));
+    let traffic = Traffic::lasting(context.phase());
+    let mut run = context.driven(engine, traffic, |engine, traffic| {
         let role = Replaying {
             matching,
             missing: 0,
             replays: 0,
             since: std::time::Instant::now(),
             scanner: Scanner::default(),
-            traffic: Rc::clone(&traffic),
+            traffic: Rc::clone(traffic),
             latencies: latencies.clone(),
         };
-        engine.add(client, role)?;
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count() * every)
+        engine.add(client, role)
     })?;
+    run.messages *= every;
     run.latency = latencies.percentiles();
     Ok(run)
 }
@@ -383,12 +376,9 @@ fn direct_get(context: &mut Context<'_>, clients: usize) -> Result<Run, String> 
     let keys = context.count(KEYS);
     fill(context, key_puts(keys), keys, WINDOW)?;
     context.filled()?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let mut connections = Vec::new();
-    for number in 0..clients {
-        let mut client = context.connect()?;
-        client.send(format!("SUB bench.inbox.{number} 1\r\n").as_bytes())?;
-        client.flush()?;
+    for (number, client) in subscribed(context, clients)?.into_iter().enumerate() {
         let inbox = format!("bench.inbox.{number}");
         // A stride that meets all keys in an order which no cache foresees.
         let frames = (0..keys.min(10_000)).map(|step| {
@@ -399,13 +389,12 @@ fn direct_get(context: &mut Context<'_>, clients: usize) -> Result<Run, String> 
         connections.push((client, Supply::new(frames)));
     }
     let latencies = Latencies::default();
-    let mut run = context.timed(|| {
-        let traffic = Rc::new(Traffic::lasting(context.phase()));
+    let traffic = Traffic::lasting(context.phase());
+    let mut run = context.driven(engine, traffic, |engine, traffic| {
         for (client, supply) in connections {
-            engine.add(client, Asking::new(supply, &traffic, &latencies, no_error))?;
+            engine.add(client, Asking::new(supply, traffic, &latencies, no_error))?;
         }
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count())
+        Ok(())
     })?;
     run.latency = latencies.percentiles();
     Ok(run)
@@ -416,18 +405,15 @@ fn work_queue(context: &mut Context<'_>) -> Result<Run, String> {
     let fields = "\"storage\":\"file\",\"retention\":\"workqueue\"";
     create_stream(context, STREAM, SUBJECT, fields)?;
     create_pull_consumer(context, "explicit")?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let publisher = super::jetstream::publisher(context)?;
     let worker = reader(context)?;
-    context.timed(|| {
-        // What the worker receives opens the window; acknowledged publishes are counted apart.
-        let worked = Traffic::lasting(context.phase()).with_window(QUEUED);
-        let worked = Rc::new(worked);
+    // What the worker receives opens the window; acknowledged publishes are counted apart.
+    let worked = Traffic::lasting(context.phase()).with_window(QUEUED);
+    context.driven(engine, worked, |engine, worked| {
         let supply = Supply::repeat(&publish(SUBJECT, ACKS, "", PAYLOAD));
-        let role = Acknowledged::new(supply, WINDOW, &worked).uncounted();
+        let role = Acknowledged::new(supply, WINDOW, worked).uncounted();
         engine.add(publisher, role)?;
-        engine.add(worker, Pulling::new(BATCH, true, &worked))?;
-        engine.run(|| worked.is_finished())?;
-        Ok(worked.received_count())
+        engine.add(worker, Pulling::new(BATCH, true, worked))
     })
 }

@@ -1,8 +1,6 @@
 //! Publishing to JetStream: one and many clients, one and many streams, key-value puts, file and
 //! memory storage.
 
-use std::rc::Rc;
-
 use super::jetstream::{ACKS, STREAM, SUBJECT, WINDOW, create_stream, publisher};
 use crate::engine::Engine;
 use crate::frames::{Supply, publish};
@@ -86,25 +84,24 @@ fn file_scenarios(syncing: Syncing, target: Check) -> Vec<Scenario> {
 /// Clients that wait for each acknowledgement before they publish again.
 fn lockstep(context: &mut Context<'_>, storage: &str, clients: usize) -> Result<Run, String> {
     create_stream(context, STREAM, SUBJECT, storage)?;
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let connections = subscribed(context, clients)?;
     let latencies = Latencies::default();
-    let mut run = context.timed(|| {
-        let traffic = Rc::new(Traffic::lasting(context.phase()));
+    let traffic = Traffic::lasting(context.phase());
+    let mut run = context.driven(engine, traffic, |engine, traffic| {
         for (number, client) in connections.into_iter().enumerate() {
             let frame = publish(SUBJECT, &format!("bench.inbox.{number}"), "", 128);
             let supply = Supply::repeat(&frame);
-            engine.add(client, Asking::new(supply, &traffic, &latencies, no_error))?;
+            engine.add(client, Asking::new(supply, traffic, &latencies, no_error))?;
         }
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count())
+        Ok(())
     })?;
     run.latency = latencies.percentiles();
     Ok(run)
 }
 
 /// Connections with an inbox each: `bench.inbox.0` and so on.
-fn subscribed(
+pub(super) fn subscribed(
     context: &Context<'_>,
     clients: usize,
 ) -> Result<Vec<crate::control::Client>, String> {
@@ -132,13 +129,10 @@ pub(super) fn windowed_supply(
     window: u64,
     traffic: Traffic,
 ) -> Result<Run, String> {
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let client = publisher(context)?;
-    context.timed(|| {
-        let traffic = Rc::new(traffic.starting_now());
-        engine.add(client, Acknowledged::new(supply, window, &traffic))?;
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count())
+    context.driven(engine, traffic, |engine, traffic| {
+        engine.add(client, Acknowledged::new(supply, window, traffic))
     })
 }
 
@@ -148,18 +142,17 @@ fn many_streams(context: &mut Context<'_>, window: u64) -> Result<Run, String> {
         let name = format!("{STREAM}{number}");
         create_stream(context, &name, &format!("bench.many.{number}"), FILE)?;
     }
-    let mut engine = Engine::new()?;
+    let engine = Engine::new()?;
     let connections = subscribed(context, STREAMS)?;
-    context.timed(|| {
-        let traffic = Rc::new(Traffic::lasting(context.phase()));
+    let traffic = Traffic::lasting(context.phase());
+    context.driven(engine, traffic, |engine, traffic| {
         for (number, client) in connections.into_iter().enumerate() {
             let inbox = format!("bench.inbox.{number}");
             let frame = publish(&format!("bench.many.{number}"), &inbox, "", 128);
-            let role = Acknowledged::new(Supply::repeat(&frame), window, &traffic);
+            let role = Acknowledged::new(Supply::repeat(&frame), window, traffic);
             engine.add(client, role)?;
         }
-        engine.run(|| traffic.is_finished())?;
-        Ok(traffic.received_count())
+        Ok(())
     })
 }
 
