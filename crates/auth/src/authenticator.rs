@@ -250,24 +250,29 @@ impl Authenticator {
     /// Compiles the rules of a configuration.
     #[must_use]
     pub fn new(options: &Options) -> Self {
+        // The options were verified before the server started; what cannot be verified after
+        // all lets nobody in.
+        let system = options.system_account.as_deref();
+        let mode = options.operator.is_on().then(|| {
+            OperatorMode::new(&options.operator, system).unwrap_or_else(OperatorMode::closed)
+        });
+        Self::with_operator(options, mode)
+    }
+
+    /// As [`Self::new`] with the operators and account tokens of the options, verified already.
+    #[must_use]
+    pub fn with_operator(options: &Options, operator: Option<OperatorMode>) -> Self {
         let block = &options.authorization;
         let mut rules = Self {
             token: block.token.clone(),
             no_auth_user: options.no_auth_user.clone(),
             maps_certificates: options.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
+            operator,
             ..Self::default()
         };
         if block.user.is_some() || block.password.is_some() {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
             rules.single = Some((text(&block.user), text(&block.password)));
-        }
-        if options.operator.is_on() {
-            let system = options.system_account.as_deref();
-            // The options were verified before the server started; what cannot be verified after
-            // all lets nobody in.
-            rules.operator = Some(
-                OperatorMode::new(&options.operator, system).unwrap_or_else(OperatorMode::closed),
-            );
         }
         rules.add_users(&block.users, &GLOBAL_ACCOUNT.into());
         let has_block = rules.single.is_some() || rules.token.is_some() || !block.users.is_empty();
@@ -299,6 +304,12 @@ impl Authenticator {
                 None => self.users.insert(options.name.clone(), user),
             };
         }
+    }
+
+    /// Whom it trusts and which accounts it knows, in operator mode.
+    #[must_use]
+    pub const fn operator(&self) -> Option<&OperatorMode> {
+        self.operator.as_ref()
     }
 
     /// Whether clients have to say who they are at all.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use millrace_auth::operator::OperatorMode;
 use millrace_auth::{Authenticator, Decision, Identity};
 use millrace_clock::Now;
 use millrace_config::Options;
@@ -23,7 +24,44 @@ impl Broker {
     /// clients that named a user where none is listed, though they may stay.) Subscriptions that are no longer
     /// allowed are removed and told. Of too many connections random ones are closed.
     pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
-        self.authenticator = Authenticator::new(&options);
+        let authenticator = Authenticator::new(&options);
+        self.take_over(options, authenticator);
+        for slot in self.open_slots() {
+            self.judge_again(now, slot);
+        }
+        self.close_excess(now);
+    }
+
+    /// As [`Self::apply_options`] where only the tokens of `accounts` came, went or changed: only
+    /// their clients are judged again. `operator` is what the options' tokens say.
+    pub fn apply_tokens<'a>(
+        &mut self,
+        now: Now,
+        options: Arc<Options>,
+        operator: OperatorMode,
+        accounts: impl Iterator<Item = &'a str>,
+    ) {
+        let authenticator = Authenticator::with_operator(&options, Some(operator));
+        let concerned: Vec<_> = accounts
+            .map(|name| self.accounts.find_or_add(name))
+            .collect();
+        self.take_over(options, authenticator);
+        for slot in self.open_slots() {
+            let Some(session) = self.sessions.get_mut(slot as usize) else {
+                continue;
+            };
+            session.client.cache = None;
+            if session
+                .account
+                .is_some_and(|account| concerned.contains(&account))
+            {
+                self.judge_again(now, slot);
+            }
+        }
+    }
+
+    fn take_over(&mut self, options: Arc<Options>, authenticator: Authenticator) {
+        self.authenticator = authenticator;
         self.websocket_authenticator = websocket_rules(&options);
         self.max_pending = usize::try_from(options.client.max_pending).unwrap_or(usize::MAX);
         for account in &options.accounts {
@@ -36,10 +74,12 @@ impl Broker {
         if shares {
             self.renew_imports();
         }
-        for slot in self.open_slots() {
-            self.judge_again(now, slot);
-        }
-        self.close_excess(now);
+    }
+
+    /// Whom the server trusts and which accounts it knows, in operator mode.
+    #[must_use]
+    pub const fn operator(&self) -> Option<&OperatorMode> {
+        self.authenticator.operator()
     }
 
     /// Newest connections first, so that they are the ones that a lower limit sends away.

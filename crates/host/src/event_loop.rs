@@ -23,7 +23,7 @@ use crate::websocket::Door;
 use bytes::BytesMut;
 use millrace_clock::Now;
 use millrace_core::{BlockPool, BrokerEffect, CloseReason, ConnectionId, LogLevel};
-use millrace_node::{HostFacts, LogLine, LogSeverity, Node};
+use millrace_node::{HostFacts, LogLine, LogSeverity, Node, StoreTokens};
 use millrace_replica::GroupHandle;
 use millrace_store::disk::{DiskCompletion, DiskRequest};
 use mio::net::TcpListener;
@@ -51,6 +51,7 @@ pub(crate) enum Input {
     PasswordChecked { id: ConnectionId, matches: bool },
     Signal(Signal),
     Monitor(MonitorRequest),
+    TokensStored(Box<StoreTokens>, Result<(), String>),
 }
 
 /// The way into the loop from other threads. Bounded by what each of them has outstanding.
@@ -164,6 +165,8 @@ pub(crate) struct Parts {
 pub(crate) struct EventLoop {
     pub(crate) poll: Poll,
     inputs: Receiver<Input>,
+    /// For threads that are started later.
+    pub(crate) way_in: Inputs,
     pub(crate) clock: Clock,
     pub(crate) node: Node,
     pub(crate) logger: Logger,
@@ -203,6 +206,8 @@ pub(crate) struct EventLoop {
     /// A second of the monotonic clock, and the TLS handshakes begun in it.
     pub(crate) handshakes: (u64, u64),
     disk_in_flight: usize,
+    /// Account tokens are being written; what is asked of the system account waits for it.
+    pub(crate) is_storing_tokens: bool,
     /// Turns in a row in which a stopping server had nothing in flight.
     settled_turns: u32,
     /// A stopping server has written its last checkpoints.
@@ -217,12 +222,14 @@ impl EventLoop {
     pub(crate) fn new(parts: Parts) -> Self {
         let Waiting {
             poll,
-            inputs: _,
+            inputs,
             receiver,
         } = parts.waiting;
         Self {
             poll,
             inputs: receiver,
+            way_in: inputs,
+            is_storing_tokens: false,
             clock: parts.clock,
             node: parts.node,
             logger: parts.logger,
@@ -392,6 +399,7 @@ impl EventLoop {
                 }
                 Input::Signal(signal) => self.signal(now, signal),
                 Input::Monitor(request) => self.monitor(now, request),
+                Input::TokensStored(task, result) => self.tokens_stored(now, *task, result),
             }
         }
         // More may wait; the waker's edge is spent.

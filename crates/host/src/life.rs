@@ -10,7 +10,7 @@ use crate::tls;
 use crate::token_files;
 use crate::websocket::Terms;
 use millrace_clock::Now;
-use millrace_node::HostTask;
+use millrace_node::{HostTask, StoreTokens};
 use rustls::ServerConfig;
 use std::sync::Arc;
 
@@ -69,24 +69,36 @@ impl EventLoop {
 
     /// Answers requests of the system account; some ask for a reload.
     pub(crate) fn answer_system_requests(&mut self, now: Now) {
-        if !self.node.has_system_requests() {
+        if self.is_storing_tokens || !self.node.has_system_requests() {
             return;
         }
         self.update_facts(now);
-        while let Some(task) = self.node.next_system_task(now, &self.facts) {
+        while !self.is_storing_tokens
+            && let Some(task) = self.node.next_system_task(now, &self.facts)
+        {
             match task {
                 HostTask::Reload(request) => {
                     let result = self.reload_options(now);
                     self.node.reloaded(now, &request, result);
                 }
                 HostTask::Store(task) => {
-                    // Rare and small, so the loop waits for the disk.
-                    let result = token_files::store(&task);
-                    self.node.tokens_stored(now, task, result);
-                    self.again = true;
+                    self.is_storing_tokens = true;
+                    token_files::store_aside(task, self.way_in.clone());
                 }
             }
         }
+    }
+
+    /// A thread has stored account tokens, or could not.
+    pub(crate) fn tokens_stored(
+        &mut self,
+        now: Now,
+        task: StoreTokens,
+        result: Result<(), String>,
+    ) {
+        self.is_storing_tokens = false;
+        self.node.tokens_stored(now, task, result);
+        self.again = true;
     }
 
     fn reload_options(&mut self, now: Now) -> Result<(), String> {

@@ -9,6 +9,7 @@ use std::path::Path;
 use millrace_config::nkey::{KeyKind, PublicKey};
 use millrace_node::StoreTokens;
 
+use crate::event_loop::{Input, Inputs};
 use crate::store_folder::sync_folder;
 
 const ENDING: &str = "jwt";
@@ -42,8 +43,25 @@ pub fn read(directory: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(tokens)
 }
 
+/// Stores tokens on a thread of its own, because that waits for the disk, and tells the loop. It is
+/// seldom, and one at a time.
+pub(crate) fn store_aside(task: StoreTokens, inputs: Inputs) {
+    let work = {
+        let (task, inputs) = (task.clone(), inputs.clone());
+        move || {
+            let result = store(&task);
+            inputs.send(Input::TokensStored(Box::new(task), result));
+        }
+    };
+    let thread = std::thread::Builder::new().name("tokens".to_owned());
+    if let Err(error) = thread.spawn(work) {
+        let result = Err(error.to_string());
+        inputs.send(Input::TokensStored(Box::new(task), result));
+    }
+}
+
 /// Writes and removes files so that they stay so after a power cut.
-pub(crate) fn store(task: &StoreTokens) -> Result<(), String> {
+fn store(task: &StoreTokens) -> Result<(), String> {
     let folder = Path::new(&task.directory);
     change(folder, task).map_err(|error| format!("resolver directory {folder:?}: {error}"))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millrace_auth::operator::TokenChange;
 use millrace_clock::{Now, Random};
 use millrace_config::Options;
 use millrace_core::{Broker, Delivery};
@@ -241,6 +242,17 @@ impl Node {
     pub fn apply_options(&mut self, now: Now, options: Arc<Options>) {
         self.options = Arc::clone(&options);
         self.broker.apply_options(now, options);
+        self.bind_system();
+    }
+
+    /// Goes on with what changed account tokens make of the options.
+    pub(crate) fn apply_tokens(&mut self, now: Now, change: TokenChange) {
+        let options = Arc::new(change.options);
+        self.options = Arc::clone(&options);
+        let written = change.written.iter().map(|(key, _)| key.as_str());
+        let accounts = written.chain(change.removed.iter().map(String::as_str));
+        self.broker
+            .apply_tokens(now, options, change.mode, accounts);
         self.bind_system();
     }
 }

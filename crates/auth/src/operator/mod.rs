@@ -13,6 +13,7 @@ mod times;
 pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use millrace_config::Options;
 use millrace_config::options::{
@@ -29,13 +30,17 @@ use claims::{
 use millrace_config::nkey::{KeyKind, PublicKey};
 use token::{Token, TokenError};
 
-/// Whom this server trusts, and the accounts it knows.
+/// Verified tokens by the key of their account.
+type AccountTokens = BTreeMap<String, Arc<Token<AccountClaims>>>;
+
+/// Whom this server trusts, and the accounts it knows, all verified. Copies share the tokens.
+#[derive(Clone)]
 pub struct OperatorMode {
     /// Public keys that may sign accounts.
     trusted: BTreeSet<String>,
     /// Those of operators that want nothing signed by an identity key.
     strict: BTreeSet<String>,
-    accounts: BTreeMap<String, Token<AccountClaims>>,
+    accounts: AccountTokens,
     system_account: Option<String>,
     default_sentinel: Option<String>,
     pinned_accounts: Vec<String>,
@@ -73,7 +78,7 @@ impl OperatorMode {
             let account = mode
                 .verify_account(key, text)
                 .map_err(|error| format!("resolver_preload: account {key}: {error}"))?;
-            mode.accounts.insert(key.clone(), account);
+            mode.accounts.insert(key.clone(), Arc::new(account));
         }
         for (key, text) in &options.stored {
             if let Ok(account) = mode.verify_account(key, text) {
@@ -86,9 +91,9 @@ impl OperatorMode {
 
     /// Takes a verified account over, unless a newer token of it is known.
     fn learn(&mut self, key: &str, account: Token<AccountClaims>) {
-        let is_newer = |known: &Token<AccountClaims>| known.issued_at_s > account.issued_at_s;
+        let is_newer = |known: &Arc<Token<AccountClaims>>| known.issued_at_s > account.issued_at_s;
         if !self.accounts.get(key).is_some_and(is_newer) {
-            self.accounts.insert(key.to_owned(), account);
+            self.accounts.insert(key.to_owned(), Arc::new(account));
         }
     }
 
@@ -136,10 +141,24 @@ impl OperatorMode {
         if token.subject != key {
             return Err(TokenError::Key(token.subject, "subject"));
         }
-        if !self.trusted.contains(&token.issuer) {
+        if !self.trusts(&token.issuer) {
             return Err(TokenError::Key(token.issuer, "issuer"));
         }
         Ok(token)
+    }
+
+    fn trusts(&self, issuer: &str) -> bool {
+        self.trusted.contains(issuer)
+    }
+
+    /// Makes the accounts of the options those of the tokens.
+    fn fill(&self, options: &mut Options) -> Vec<String> {
+        options.system_account.clone_from(&self.system_account);
+        let accounts = self.accounts.iter();
+        options.accounts = accounts
+            .map(|(key, token)| account_options(key, token))
+            .collect();
+        sharing::share(&mut options.accounts, &self.accounts)
     }
 
     fn check_pinned(&self) -> Result<(), String> {
@@ -189,13 +208,7 @@ pub fn add_operator_accounts(options: &mut Options) -> Result<Vec<String>, Strin
 /// Makes the accounts of the options those of their tokens.
 fn expand(options: &mut Options) -> Result<Vec<String>, String> {
     let mode = OperatorMode::new(&options.operator, options.system_account.as_deref())?;
-    options.system_account.clone_from(&mode.system_account);
-    options.accounts = mode
-        .accounts
-        .iter()
-        .map(|(key, token)| account_options(key, token))
-        .collect();
-    Ok(sharing::share(&mut options.accounts, &mode.accounts))
+    Ok(mode.fill(options))
 }
 
 fn refuse_configured_users(options: &Options) -> Result<(), String> {

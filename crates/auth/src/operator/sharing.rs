@@ -12,7 +12,7 @@ use millrace_config::sharing::Sharing;
 use millrace_subject::{Mapping, MappingDestination, is_subset};
 use serde::Deserialize;
 
-use super::claims::AccountClaims;
+use super::AccountTokens;
 use super::token::{Claims, Token, null_is_default};
 
 const SERVICE: &str = "service";
@@ -95,10 +95,7 @@ impl Claims for ActivationClaims {
 }
 
 /// Fills in what the accounts share. Gives back what is left out, as sentences for the log.
-pub(super) fn share(
-    accounts: &mut [AccountOptions],
-    tokens: &BTreeMap<String, Token<AccountClaims>>,
-) -> Vec<String> {
+pub(super) fn share(accounts: &mut [AccountOptions], tokens: &AccountTokens) -> Vec<String> {
     let mut sharing = Sharing::new(accounts, false);
     let mut left_out = Vec::new();
     for account in accounts.iter_mut() {
@@ -181,11 +178,7 @@ fn sampling(value: &serde_json::Value) -> u8 {
     u8::try_from(percent).unwrap_or(WHOLE).min(WHOLE)
 }
 
-fn import(
-    importer: &str,
-    claims: &ImportClaims,
-    tokens: &BTreeMap<String, Token<AccountClaims>>,
-) -> ImportOptions {
+fn import(importer: &str, claims: &ImportClaims, tokens: &AccountTokens) -> ImportOptions {
     let kind = kind_of(&claims.kind);
     let mut import = ImportOptions {
         kind,
@@ -218,7 +211,7 @@ fn activation(
     importer: &str,
     import: &ImportOptions,
     claims: &ImportClaims,
-    tokens: &BTreeMap<String, Token<AccountClaims>>,
+    tokens: &AccountTokens,
 ) -> Option<Token<ActivationClaims>> {
     if claims.token.is_empty() {
         return None;

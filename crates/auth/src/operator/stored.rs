@@ -1,20 +1,21 @@
 //! Account tokens that come and go while the server runs: what they change, if they are genuine.
-//! Writing them down is left to the host.
+//! What is known already is not verified again. Writing tokens down is left to the host.
 
 use millrace_config::Options;
 use millrace_config::nkey::KeyKind;
 use millrace_config::options::Resolver;
 use serde::Deserialize;
 
+use super::OperatorMode;
 use super::claims::AccountClaims;
 use super::token::{Claims, Token, null_is_default};
-use super::{OperatorMode, expand};
 
 /// New options, and the token files that must change before they are in force.
 #[derive(Clone, Debug)]
 pub struct TokenChange {
-    /// What the server runs with afterwards.
+    /// What the server runs with afterwards, and whom it trusts and knows then.
     pub options: Options,
+    pub mode: OperatorMode,
     /// Accounts and tokens to be written.
     pub written: Vec<(String, String)>,
     /// Accounts whose tokens go.
@@ -26,18 +27,19 @@ pub struct TokenChange {
 /// # Errors
 /// Why the token changes nothing, in the words that tools show.
 pub fn update_account(
+    mode: &OperatorMode,
     options: &Options,
     named: Option<&str>,
     text: &str,
 ) -> Result<TokenChange, String> {
-    let mode = OperatorMode::new(&options.operator, options.system_account.as_deref())?;
     let token = Token::<AccountClaims>::decode(text).map_err(|error| error.to_string())?;
     let key = token.subject.clone();
     if named.is_some_and(|named| named != key) {
         return Err("subject does not match jwt content".to_owned());
     }
-    let verified = mode.verify_account(&key, text);
-    verified.map_err(|_| "jwt validation failed".to_owned())?;
+    if !mode.trusts(&token.issuer) {
+        return Err("jwt validation failed".to_owned());
+    }
     let Resolver::Full(resolver) = &options.operator.resolver else {
         return Err("the resolver takes no updates".to_owned());
     };
@@ -49,9 +51,18 @@ pub fn update_account(
     let mut changed = options.clone();
     let text = text.trim().to_owned();
     changed.operator.stored.insert(key.clone(), text.clone());
-    expand(&mut changed)?;
+    let mut mode = mode.clone();
+    mode.accounts.remove(&key);
+    // What the configuration says of it counts as long as nothing newer is stored.
+    let preloaded = options.operator.preload.get(&key);
+    if let Some(Ok(preloaded)) = preloaded.map(|text| mode.verify_account(&key, text)) {
+        mode.learn(&key, preloaded);
+    }
+    mode.learn(&key, token);
+    mode.fill(&mut changed);
     Ok(TokenChange {
         options: changed,
+        mode,
         written: vec![(key, text)],
         removed: Vec::new(),
     })
@@ -75,27 +86,34 @@ impl Claims for DeleteClaims {
 ///
 /// # Errors
 /// Why nothing is deleted, in the words that tools show.
-pub fn delete_accounts(options: &Options, text: &str) -> Result<TokenChange, String> {
+pub fn delete_accounts(
+    mode: &OperatorMode,
+    options: &Options,
+    text: &str,
+) -> Result<TokenChange, String> {
     let token = Token::<DeleteClaims>::decode(text)
         .map_err(|error| format!("delete accounts request failed - {error}"))?;
-    deletion(options, &token).map_err(|reason| {
+    deletion(mode, options, &token).map_err(|reason| {
         let subject = &token.subject;
         format!("delete accounts request by {subject} failed - {reason}")
     })
 }
 
-fn deletion(options: &Options, token: &Token<DeleteClaims>) -> Result<TokenChange, String> {
+fn deletion(
+    mode: &OperatorMode,
+    options: &Options,
+    token: &Token<DeleteClaims>,
+) -> Result<TokenChange, String> {
     let Resolver::Full(resolver) = &options.operator.resolver else {
         return Err("delete must be enabled in server config".to_owned());
     };
     if !resolver.allow_delete {
         return Err("delete must be enabled in server config".to_owned());
     }
-    let mode = OperatorMode::new(&options.operator, options.system_account.as_deref())?;
     if token.issuer != token.subject {
         return Err("not self signed".to_owned());
     }
-    if !mode.trusted.contains(&token.issuer) {
+    if !mode.trusts(&token.issuer) {
         return Err("not trusted".to_owned());
     }
     if token.claims.accounts.is_empty() {
@@ -111,16 +129,19 @@ fn deletion(options: &Options, token: &Token<DeleteClaims>) -> Result<TokenChang
         return Err("not allowed to delete system account".to_owned());
     }
     let mut changed = options.clone();
+    let mut mode = mode.clone();
     let mut removed = Vec::new();
     for key in &token.claims.accounts {
         changed.operator.preload.remove(key);
+        mode.accounts.remove(key);
         if changed.operator.stored.remove(key).is_some() {
             removed.push(key.clone());
         }
     }
-    expand(&mut changed)?;
+    mode.fill(&mut changed);
     Ok(TokenChange {
         options: changed,
+        mode,
         written: Vec::new(),
         removed,
     })

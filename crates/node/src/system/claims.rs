@@ -7,7 +7,6 @@ use millrace_clock::Now;
 use millrace_config::options::Resolver;
 use millrace_core::{AccountId, Delivery};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::HostTask;
 use super::request::{Scope, Subject};
@@ -31,8 +30,18 @@ pub struct StoreTokens {
     pub removed: Vec<String>,
     /// Removed files are gone; otherwise they are renamed.
     pub hard_delete: bool,
-    change: Box<TokenChange>,
+    request: ClaimsRequest,
     reply: Bytes,
+}
+
+/// What is asked for; it is judged again when the files are written, because the options may have
+/// changed meanwhile.
+#[derive(Clone, Debug)]
+enum ClaimsRequest {
+    /// The account that the subject names, and its token.
+    Update(Option<String>, String),
+    /// A token that names accounts.
+    Delete(String),
 }
 
 impl Node {
@@ -48,9 +57,9 @@ impl Node {
             Scope::Account(name) => Some(name),
             _ => None,
         };
-        let changed = match subject.what {
-            "UPDATE" | "CLAIMS.UPDATE" => update_account(&self.options, named, &text),
-            "DELETE" => delete_accounts(&self.options, &text),
+        let request = match subject.what {
+            "UPDATE" | "CLAIMS.UPDATE" => ClaimsRequest::Update(named.map(str::to_owned), text),
+            "DELETE" => ClaimsRequest::Delete(text),
             "LIST" => {
                 let keys: Vec<_> = self.options.operator.stored.keys().collect();
                 let answer = json!({"server": Value::Null, "data": keys});
@@ -69,8 +78,8 @@ impl Node {
             }
             _ => return None,
         };
-        match changed {
-            Ok(change) => self.storing(change, &delivery.reply),
+        match self.judged(&request) {
+            Ok(change) => self.storing(change, request, &delivery.reply),
             Err(reason) => {
                 let account = named.unwrap_or_default().to_owned();
                 self.refuse(now, &delivery.reply, subject.what, &account, &reason);
@@ -79,39 +88,59 @@ impl Node {
         }
     }
 
-    fn storing(&self, change: TokenChange, reply: &Bytes) -> Option<HostTask> {
+    fn judged(&self, request: &ClaimsRequest) -> Result<TokenChange, String> {
+        let mode = self.broker.operator();
+        let mode = mode.ok_or_else(|| "the server trusts no operator".to_owned())?;
+        match request {
+            ClaimsRequest::Update(named, text) => {
+                update_account(mode, &self.options, named.as_deref(), text)
+            }
+            ClaimsRequest::Delete(text) => delete_accounts(mode, &self.options, text),
+        }
+    }
+
+    fn storing(
+        &self,
+        change: TokenChange,
+        request: ClaimsRequest,
+        reply: &Bytes,
+    ) -> Option<HostTask> {
         let Resolver::Full(resolver) = &self.options.operator.resolver else {
             return None;
         };
         Some(HostTask::Store(StoreTokens {
             directory: resolver.directory.clone(),
-            written: change.written.clone(),
-            removed: change.removed.clone(),
+            written: change.written,
+            removed: change.removed,
             hard_delete: resolver.hard_delete,
-            change: Box::new(change),
+            request,
             reply: reply.clone(),
         }))
     }
 
     /// The host has stored tokens, or could not.
     pub fn tokens_stored(&mut self, now: Now, task: StoreTokens, result: Result<(), String>) {
-        let change = *task.change;
-        let written = change.written.first().map(|(key, _)| key.clone());
+        let written = task.written.first().map(|(key, _)| key.clone());
         let what = if written.is_some() {
             "UPDATE"
         } else {
             "DELETE"
         };
-        if let Err(reason) = result {
-            let account = written.unwrap_or_default();
-            self.refuse(now, &task.reply, what, &account, &reason);
-            return;
-        }
-        self.apply_options(now, Arc::new(change.options));
+        let change = result.and_then(|()| self.judged(&task.request));
+        let change = match change {
+            Ok(change) => change,
+            Err(reason) => {
+                let account = written.unwrap_or_default();
+                self.refuse(now, &task.reply, what, &account, &reason);
+                return;
+            }
+        };
+        let removed_count = change.removed.len();
+        self.apply_tokens(now, change);
         let data = match written {
             Some(account) => json!({"account": account, "code": 200, "message": "jwt updated"}),
             None => {
-                let message = format!("deleted {} accounts", change.removed.len());
+                let message = format!("deleted {removed_count} accounts");
                 json!({"code": 200, "message": message})
             }
         };
