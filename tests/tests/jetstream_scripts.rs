@@ -10,6 +10,7 @@
 //! show CALL FIELDS BODY       a request; shows some fields of its answer: a.b,c
 //! pub SUBJECT [K: v; K: v] P  a publish with its answer; headers are optional
 //! send SUBJECT REPLY [..] P   a publish with this reply subject; shows nothing
+//! many SUBJECT N M REPLY      the same for each `{n}` in the reply from N to M
 //! listen SUBJECT              subscribes
 //! ignore SUBJECT              ends it
 //! hear N                      the next N messages of what is listened to
@@ -192,6 +193,15 @@ impl Player {
                 let (headers, payload) = headers_of(rest);
                 self.listener
                     .publish(subject, reply, &headers, payload.as_bytes());
+                Vec::new()
+            }
+            "many" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let (from, to): (u64, u64) = (words[1].parse().unwrap(), words[2].parse().unwrap());
+                for number in from..=to {
+                    let reply = words[3].replace("{n}", &number.to_string());
+                    self.listener.publish(words[0], &reply, b"", b"x");
+                }
                 Vec::new()
             }
             "listen" => {
@@ -443,7 +453,12 @@ fn without_times(text: &str) -> String {
 fn play(binary: &Path, script: &Script) -> Vec<Vec<String>> {
     let mut player = Player::start(binary, script);
     let steps = script.steps.iter();
-    let shown = steps.map(|(step, _)| player.step(step)).collect();
+    let shown = steps.map(|(step, _)| {
+        // Shown when a step does not come to its end.
+        eprintln!("{}: {step}", script.name);
+        player.step(step)
+    });
+    let shown = shown.collect();
     player.listener.sync();
     let rest = String::from_utf8_lossy(player.listener.unread()).into_owned();
     // A server asks now and then whether somebody is there.
@@ -532,7 +547,14 @@ macro_rules! files {
     };
 }
 
-files!(republish, stream_guards, account_limits, schedules, markers);
+files!(
+    republish,
+    stream_guards,
+    account_limits,
+    schedules,
+    markers,
+    fast_ingest
+);
 
 // proves: JS-SCH-01, JS-SCH-02, JS-SCH-03, JS-SCH-04
 #[test]
@@ -562,4 +584,10 @@ fn guards_limits_and_placement_of_streams_are_the_references() {
 #[test]
 fn limits_of_server_and_accounts_are_the_references() {
     check_millrace("account_limits");
+}
+
+// proves: JS-FI-01, JS-FI-02, JS-FI-03
+#[test]
+fn fast_ingest_tells_what_the_reference_tells() {
+    check_millrace("fast_ingest");
 }

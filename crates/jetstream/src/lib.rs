@@ -12,6 +12,7 @@ pub mod consumer;
 pub mod engine;
 pub mod entry;
 pub mod error;
+pub mod fast;
 mod gate;
 pub mod ids;
 pub mod io;

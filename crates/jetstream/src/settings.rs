@@ -24,6 +24,10 @@ pub struct BatchLimits {
     pub max_messages: u64,
     /// A batch without a message for this long is dropped.
     pub timeout_ns: u64,
+    /// Open fast ingest batches of one stream.
+    pub fast_inflight_per_stream: usize,
+    /// Open fast ingest batches of the server.
+    pub fast_inflight_total: usize,
 }
 
 impl Default for BatchLimits {
@@ -33,6 +37,8 @@ impl Default for BatchLimits {
             max_inflight_total: 1000,
             max_messages: 1000,
             timeout_ns: 10_000_000_000,
+            fast_inflight_per_stream: 1_000,
+            fast_inflight_total: 50_000,
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Shared {
     pub holding: bool,
     /// Batches in flight on this server; every batch is counted once and uncounted once.
     pub batches_in_flight: usize,
+    /// Open fast ingest batches of this server; counted like those.
+    pub fast_in_flight: usize,
     pub usage: Usage,
     pub account_usage: BTreeMap<AccountRef, Usage>,
     pub account_limits: BTreeMap<AccountRef, AccountLimits>,
@@ -122,6 +124,7 @@ impl Shared {
             memory: MemoryBudget::new(settings.store_memory_bytes),
             holding: false,
             batches_in_flight: 0,
+            fast_in_flight: 0,
             usage: Usage::default(),
             account_usage: BTreeMap::new(),
             account_limits: limits.collect(),

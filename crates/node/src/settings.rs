@@ -105,6 +105,10 @@ pub(crate) fn engine_settings(
                 .unwrap_or(usize::MAX),
             max_messages: limits.batch.max_messages,
             timeout_ns: limits.batch.timeout_ns,
+            fast_inflight_per_stream: usize::try_from(limits.batch.fast_inflight_per_stream)
+                .unwrap_or(usize::MAX),
+            fast_inflight_total: usize::try_from(limits.batch.fast_inflight_total)
+                .unwrap_or(usize::MAX),
         },
         items_per_step: ITEMS_PER_STEP,
         store_memory_bytes: sizes

@@ -232,9 +232,11 @@ fn limit(decoder: &mut Decoder<'_>, entry: &Entry, target: &mut Option<u64>) {
 const BATCH: &[Field<BatchLimits>] = &[
     field(&["max_inflight_per_stream"], |d, b, e| {
         d.set_integer(e, &mut b.max_inflight_per_stream);
+        b.fast_inflight_per_stream = b.max_inflight_per_stream;
     }),
     field(&["max_inflight_total"], |d, b, e| {
-        d.set_integer(e, &mut b.max_inflight_total)
+        d.set_integer(e, &mut b.max_inflight_total);
+        b.fast_inflight_total = b.max_inflight_total;
     }),
     field(&["max_msgs"], |d, b, e| {
         d.set_integer(e, &mut b.max_messages)

@@ -9,6 +9,8 @@ const BATCH_TIMEOUT_NS: u64 = 10_000_000_000;
 const BATCH_MAX_MESSAGES: u64 = 1000;
 const BATCH_MAX_PER_STREAM: u64 = 50;
 const BATCH_MAX_TOTAL: u64 = 1000;
+const FAST_MAX_PER_STREAM: u64 = 1000;
+const FAST_MAX_TOTAL: u64 = 50_000;
 
 /// When written data is synced to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +128,10 @@ pub struct BatchLimits {
     pub max_messages: u64,
     /// Time without a message after which a batch is given up.
     pub timeout_ns: u64,
+    /// Fast ingest batches open on one stream: the same key, with a default of its own.
+    pub fast_inflight_per_stream: u64,
+    /// Fast ingest batches open on the server, likewise.
+    pub fast_inflight_total: u64,
 }
 
 impl Default for BatchLimits {
@@ -135,6 +141,8 @@ impl Default for BatchLimits {
             max_inflight_total: BATCH_MAX_TOTAL,
             max_messages: BATCH_MAX_MESSAGES,
             timeout_ns: BATCH_TIMEOUT_NS,
+            fast_inflight_per_stream: FAST_MAX_PER_STREAM,
+            fast_inflight_total: FAST_MAX_TOTAL,
         }
     }
 }

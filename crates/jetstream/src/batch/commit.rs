@@ -311,6 +311,7 @@ impl Stream {
             sequence: self.lead.last_sequence,
             id: job.id.clone(),
             count: job.count,
+            duplicate: false,
         };
         self.answer(turn, &job.reply, answer);
     }

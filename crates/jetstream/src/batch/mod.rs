@@ -14,3 +14,4 @@ mod staged;
 pub use assembly::{Assembled, AssembledPart, Assembly, Reference, assemble};
 pub(crate) use commit::CommitJob;
 pub use group::{Abandoned, BatchGroup, MAX_BATCH_ID_BYTES};
+pub(crate) use stage::{REQUIRED_API_LEVEL, level_is_met};

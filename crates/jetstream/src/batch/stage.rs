@@ -17,7 +17,7 @@ use crate::publish::{
 use crate::shared::{Shared, Turn};
 use crate::stream::{Admission, Question, Stream};
 
-const REQUIRED_API_LEVEL: &[u8] = b"Nats-Required-Api-Level";
+pub(crate) const REQUIRED_API_LEVEL: &[u8] = b"Nats-Required-Api-Level";
 
 /// How a message relates to the commit of its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Stream {
             .open(turn.now, id, &directory, turn.shared)
     }
 
-    fn check_arrival(
+    pub(crate) fn check_arrival(
         &mut self,
         turn: &Turn<'_>,
         message: &Message,
@@ -300,7 +300,7 @@ pub(super) fn poll_staging(turn: &mut Turn<'_>) {
     turn.effects.extend(requests.into_iter().map(Effect::Disk));
 }
 
-fn level_is_met(headers: &PublishHeaders<'_>) -> bool {
+pub(crate) fn level_is_met(headers: &PublishHeaders<'_>) -> bool {
     let Some(level) = headers.required_api_level else {
         return true;
     };

@@ -9,13 +9,10 @@ use crate::error::{ApiError, ErrorCode};
 /// What is wrong with `config` for this version, if it needs a feature that is not built.
 #[must_use]
 pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
-    let missing = [
-        (
-            !config.sources.is_empty() && config.allow_msg_counter,
-            "counters with sources are",
-        ),
-        (config.allow_batched, "fast ingest batches are"),
-    ];
+    let missing = [(
+        !config.sources.is_empty() && config.allow_msg_counter,
+        "counters with sources are",
+    )];
     let (_, feature) = missing.iter().find(|(wanted, _)| *wanted)?;
     Some(ErrorCode::StreamInvalidConfig.with(format!("{feature} not supported yet")))
 }

@@ -24,6 +24,8 @@ pub enum PublishAnswer {
         sequence: u64,
         id: Bytes,
         count: u64,
+        /// Its only message was stored before.
+        duplicate: bool,
     },
     Refused(Refusal),
     /// A staged message of a batch: nothing at all.
@@ -35,23 +37,22 @@ pub enum PublishAnswer {
 pub struct AckPrefix {
     /// `{"stream":"S"[,"domain":"D"],"seq":`
     head: Vec<u8>,
-    /// `"stream":"S"[,"domain":"D"],"seq":0}`
+    /// `"stream":"S","seq":0}`: errors name no domain
     tail: Vec<u8>,
 }
 
 impl AckPrefix {
     #[must_use]
     pub fn new(stream: &str, domain: &str) -> Self {
-        let mut tail = b"\"stream\":".to_vec();
-        put_json_string(&mut tail, stream.as_bytes());
+        let mut head = b"{\"stream\":".to_vec();
+        put_json_string(&mut head, stream.as_bytes());
+        let mut tail = head.get(1..).unwrap_or_default().to_vec();
         if !domain.is_empty() {
-            tail.extend_from_slice(b",\"domain\":");
-            put_json_string(&mut tail, domain.as_bytes());
+            head.extend_from_slice(b",\"domain\":");
+            put_json_string(&mut head, domain.as_bytes());
         }
-        tail.extend_from_slice(b",\"seq\":");
-        let mut head = vec![b'{'];
-        head.extend_from_slice(&tail);
-        tail.extend_from_slice(b"0}");
+        head.extend_from_slice(b",\"seq\":");
+        tail.extend_from_slice(b",\"seq\":0}");
         Self { head, tail }
     }
 
@@ -75,8 +76,12 @@ impl AckPrefix {
                 sequence,
                 id,
                 count,
+                duplicate,
             } => {
                 self.stored(*sequence, out);
+                if *duplicate {
+                    out.extend_from_slice(b",\"duplicate\": true");
+                }
                 put_field(out, b",\"batch\":", id);
                 out.extend_from_slice(b",\"count\":");
                 out.extend_from_slice(itoa::Buffer::new().format(*count).as_bytes());
@@ -153,6 +158,7 @@ mod tests {
             sequence: 14,
             id: Bytes::from_static(b"b"),
             count: 2,
+            duplicate: false,
         };
         let counter = PublishAnswer::Counter {
             sequence: 2,

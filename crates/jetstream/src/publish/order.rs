@@ -110,6 +110,52 @@ pub const BATCH_COMMIT_PLAIN: &[CheckFunction] = &[
     checks::discard_new,
 ];
 
+/// A fast ingest message (03 §7): the replicated order, but nothing of a stream with one replica
+/// conflicts with what is in flight. The expected message id is checked here, where the reference
+/// finds out too late to end the batch.
+pub const FAST: &[CheckFunction] = &[
+    checks::record_size,
+    checks::header_size,
+    checks::counter_headers,
+    checks::expected_stream,
+    checks::ttl_disabled,
+    checks::ttl_value,
+    checks::duplicate,
+    checks::source_header,
+    checks::counter_missing,
+    checks::counter_value,
+    checks::expected_last_sequence,
+    checks::expected_subject_sequence,
+    checks::subject_without_sequence,
+    schedules::schedules,
+    checks::rollup,
+    checks::expected_last_message_id,
+    checks::interest,
+    checks::discard_new,
+];
+
+/// [`FAST`] on a replicated stream.
+pub const FAST_REPLICATED: &[CheckFunction] = &[
+    checks::record_size,
+    checks::header_size,
+    checks::counter_headers,
+    checks::expected_stream,
+    checks::ttl_disabled,
+    checks::ttl_value,
+    checks::duplicate_exclusive,
+    checks::source_header,
+    checks::counter_missing,
+    checks::counter_value,
+    checks::expected_last_sequence,
+    checks::expected_subject_sequence_exclusive,
+    checks::subject_without_sequence,
+    schedules::schedules,
+    checks::rollup,
+    checks::expected_last_message_id,
+    checks::interest,
+    checks::discard_new,
+];
+
 /// What a schedule produced, and the marker of a subject that expired: nothing of it depends on a
 /// client.
 pub const OWN: &[CheckFunction] = &[

@@ -78,6 +78,16 @@ pub enum Refusal {
     BatchDuplicate,
     #[error("atomic publish too many inflight")]
     BatchTooManyInflight,
+    #[error("batch publish is disabled")]
+    FastDisabled,
+    #[error("batch publish pattern is invalid")]
+    FastPattern,
+    #[error("batch publish ID is invalid")]
+    FastIdInvalid,
+    #[error("batch publish ID unknown")]
+    FastUnknown,
+    #[error("batch publish too many inflight")]
+    FastTooManyInflight,
     #[error("message schedules invalid scheduler")]
     Scheduler,
     #[error("message schedules time zone is invalid")]
@@ -128,6 +138,11 @@ impl Refusal {
             Self::BatchCommitInvalid => (10200, 400),
             Self::BatchDuplicate => (10201, 400),
             Self::BatchTooManyInflight => (10210, 429),
+            Self::FastDisabled => (10205, 400),
+            Self::FastPattern => (10206, 400),
+            Self::FastIdInvalid => (10207, 400),
+            Self::FastUnknown => (10208, 400),
+            Self::FastTooManyInflight => (10211, 429),
             Self::Scheduler => (10212, 400),
             Self::ScheduleTimeZone => (10223, 400),
             Self::SourceHeader => (10227, 400),

@@ -439,6 +439,9 @@ impl Stream {
         if before.allow_atomic && !self.config.allow_atomic {
             self.stop_batches(turn.shared);
         }
+        if before.allow_batched && !self.config.allow_batched {
+            self.lead.fast.stop(turn.shared);
+        }
         if self.bound {
             self.rebind(turn, &before);
         }

@@ -156,11 +156,7 @@ impl Stream {
             _ => return false,
         }
         checked.note = note;
-        self.lead
-            .writer
-            .publish(checked.decision, checked.parts(parts));
-        self.lead.mark_urgent();
-        self.depart(&headers, parts.subject, checked);
+        self.depart_publish(&headers, parts, checked);
         true
     }
 

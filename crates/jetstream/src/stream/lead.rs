@@ -14,6 +14,7 @@ use super::firing::is_schedule;
 use super::flight::{Departure, Flight};
 use crate::batch::{BatchGroup, CommitJob};
 use crate::entry::{Decision, EntryHead, MessageParts, Operation, StreamEntryWriter};
+use crate::fast::{FastGroup, FastStep, is_fast};
 use crate::io::{Durability, Effect, Message};
 use crate::publish::{
     Allowance, Check, CheckFunction, PublishAnswer, PublishHeaders, Refusal, Verdict, order,
@@ -39,7 +40,15 @@ pub(crate) enum Inbound {
 struct Answer {
     after: u64,
     reply: Bytes,
-    answer: PublishAnswer,
+    told: Told,
+}
+
+/// What is told.
+#[derive(Debug)]
+enum Told {
+    Publish(PublishAnswer),
+    /// A step of a fast batch, by its id.
+    Fast(Bytes, FastStep),
 }
 
 /// Staged state.
@@ -70,6 +79,7 @@ pub(crate) struct Lead {
     /// Acknowledgements of this turn that are to be confirmed.
     pub(crate) turn_acknowledgements: Vec<Bytes>,
     pub(crate) batches: BatchGroup,
+    pub(crate) fast: FastGroup,
     /// A batch that is being checked or proposed: all else waits.
     pub(crate) commit: Option<CommitJob>,
     pub(crate) expire_pending: bool,
@@ -367,6 +377,9 @@ impl Stream {
         block: &[u8],
         headers: &PublishHeaders<'_>,
     ) -> Admission {
+        if is_fast(&message.reply) {
+            return self.admit_fast(turn, message, block, headers);
+        }
         if headers.batch_id.is_some_and(|id| !id.is_empty()) {
             return self.admit_batch_message(turn, message, block, headers);
         }
@@ -399,12 +412,8 @@ impl Stream {
             }
             verdict @ (Verdict::Pass | Verdict::Unwanted) => {
                 checked.decision.unwanted = verdict == Verdict::Unwanted;
-                let stored = checked.parts(parts);
-                self.lead.writer.place(self.lead.last_sequence + 1);
-                self.lead.writer.publish(checked.decision, stored);
-                self.lead.mark_urgent();
                 let value = checked.counter.as_ref().map(ToString::to_string);
-                let sequence = self.depart(headers, parts.subject, checked);
+                let sequence = self.depart_publish(headers, parts, checked);
                 let answer = match value {
                     Some(value) => PublishAnswer::Counter { sequence, value },
                     None => PublishAnswer::Stored { sequence },
@@ -413,6 +422,21 @@ impl Stream {
             }
         }
         Admission::Done
+    }
+
+    /// A message that passed is written to the entry, and staged state moves on. Gives its sequence.
+    pub(crate) fn depart_publish(
+        &mut self,
+        headers: &PublishHeaders<'_>,
+        parts: MessageParts<'_>,
+        checked: Checked,
+    ) -> u64 {
+        self.lead.writer.place(self.lead.last_sequence + 1);
+        self.lead
+            .writer
+            .publish(checked.decision, checked.parts(parts));
+        self.lead.mark_urgent();
+        self.depart(headers, parts.subject, checked)
     }
 
     /// Runs the checks of a table. The message gets its time first.
@@ -524,7 +548,27 @@ impl Stream {
             self.lead.answers.push_back(Answer {
                 after,
                 reply: reply.clone(),
-                answer,
+                told: Told::Publish(answer),
+            });
+        }
+    }
+
+    /// Does a step of a fast batch when everything staged so far is applied.
+    pub(crate) fn fast_later(
+        &mut self,
+        turn: &mut Turn<'_>,
+        reply: &Bytes,
+        id: &[u8],
+        step: FastStep,
+    ) {
+        let after = self.lead.current();
+        if after <= self.lead.applied {
+            self.fast_step(turn, reply, id, &step);
+        } else {
+            self.lead.answers.push_back(Answer {
+                after,
+                reply: reply.clone(),
+                told: Told::Fast(Bytes::copy_from_slice(id), step),
             });
         }
     }
@@ -554,10 +598,15 @@ impl Stream {
             let Some(ready) = self.lead.answers.pop_front() else {
                 break;
             };
-            payload.clear();
-            self.ack_prefix.encode(&ready.answer, &mut payload);
-            turn.out
-                .send(self.account, &ready.reply, &[], &[], &payload);
+            match &ready.told {
+                Told::Publish(answer) => {
+                    payload.clear();
+                    self.ack_prefix.encode(answer, &mut payload);
+                    turn.out
+                        .send(self.account, &ready.reply, &[], &[], &payload);
+                }
+                Told::Fast(id, step) => self.fast_step(turn, &ready.reply, id, step),
+            }
         }
         let done = |lead: &Lead| {
             lead.acknowledgements

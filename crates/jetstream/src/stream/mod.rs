@@ -43,7 +43,7 @@ pub(crate) use checkpoint::Identity;
 use consumer_index::ConsumerIndex;
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
-pub(crate) use lead::{Admission, Lead, Question};
+pub(crate) use lead::{Admission, Checked, Lead, Question};
 
 /// Salt of the seeds of a stream's duplicate table.
 const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;
@@ -240,6 +240,7 @@ impl Stream {
             self.firing_deadline(turn_now),
             self.marker_deadline(),
             self.lead.batches.next_deadline(),
+            self.lead.fast.next_deadline(),
             self.consumer_deadline(),
             self.copying_deadline(),
         ]
@@ -278,6 +279,7 @@ impl Stream {
             return;
         }
         self.expire_batches(turn);
+        self.lead.fast.expire(turn.now, turn.shared);
         self.expire_messages(turn);
         self.replace_expired(turn);
         self.fire_schedules(turn);
@@ -295,6 +297,7 @@ impl Stream {
         // What a mirror listens to for its origin depends on it: behind the unbinding.
         self.end_copying(turn);
         self.stop_batches(turn.shared);
+        self.lead.fast.stop(turn.shared);
         self.lead.abandon(turn.shared);
         if let Some(republisher) = &mut self.republisher {
             republisher.clear();
