@@ -195,15 +195,7 @@ impl Player {
                     .publish(subject, reply, &headers, payload.as_bytes());
                 Vec::new()
             }
-            "many" => {
-                let words: Vec<&str> = rest.split(' ').collect();
-                let (from, to): (u64, u64) = (words[1].parse().unwrap(), words[2].parse().unwrap());
-                for number in from..=to {
-                    let reply = words[3].replace("{n}", &number.to_string());
-                    self.listener.publish(words[0], &reply, b"", b"x");
-                }
-                Vec::new()
-            }
+            "many" => self.send_many(rest),
             "listen" => {
                 self.listens.push(rest.to_owned());
                 let line = format!("SUB {rest} {}\r\n", self.listens.len());
@@ -234,6 +226,16 @@ impl Player {
             "down" => self.start_again(Duration::from_millis(rest.parse().unwrap())),
             other => panic!("no such step: {other}"),
         }
+    }
+
+    fn send_many(&mut self, rest: &str) -> Vec<String> {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let (from, to): (u64, u64) = (words[1].parse().unwrap(), words[2].parse().unwrap());
+        for number in from..=to {
+            let reply = words[3].replace("{n}", &number.to_string());
+            self.listener.publish(words[0], &reply, b"", b"x");
+        }
+        Vec::new()
     }
 
     /// Kills the server, and starts it on its data after a while.

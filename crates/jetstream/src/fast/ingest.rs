@@ -81,16 +81,7 @@ impl Stream {
             self.ping(turn, message, &address);
             return Admission::Done;
         }
-        let gaps_pass = self
-            .lead
-            .fast
-            .get(address.id)
-            .map_or(address.gaps_pass, |batch| batch.gaps_pass);
-        let ends = match place {
-            Place::Next => false,
-            Place::Gap(_) => !gaps_pass,
-            Place::Past(_) => true,
-        };
+        let ends = self.must_end(&address, place);
         let stores = !ends && address.operation != FastOperation::End;
         let subject = self.mapped(turn.shared, &message.subject);
         let cleaned = headers
@@ -117,6 +108,17 @@ impl Stream {
             self.end_fast(turn, &message.reply, address.id, count, None);
         }
         Admission::Done
+    }
+
+    /// Whether the batch ends because a message is not in its place.
+    fn must_end(&self, address: &FastAddress<'_>, place: Place) -> bool {
+        let batch = self.lead.fast.get(address.id);
+        let gaps_pass = batch.map_or(address.gaps_pass, |batch| batch.gaps_pass);
+        match place {
+            Place::Next => false,
+            Place::Gap(_) => !gaps_pass,
+            Place::Past(_) => true,
+        }
     }
 
     /// The checks that come before the batch is known, and whether it may begin.
