@@ -4,7 +4,7 @@
 //! `cargo +nightly fuzz run config fuzz/corpus/config fuzz/seeds/config`
 
 use bytes::Bytes;
-use millrace_archive::{backup, s2};
+use millrace_archive::{backup, filestore, s2};
 use millrace_auth::operator::claims::{AccountClaims, OperatorClaims, UserClaims};
 use millrace_auth::operator::token::Token;
 use millrace_jetstream::api::ApiRequest;
@@ -301,6 +301,18 @@ fn archive_items(pieces: &[&[u8]]) -> Vec<String> {
     found
 }
 
+/// Files of the reference's store: blocks, the state file, consumers' state. A block that is made of
+/// the bytes is read to its end.
+pub fn reference_store(data: &[u8]) {
+    let _ = filestore::read_index("S", data);
+    let _ = filestore::read_consumer_state(data);
+    let _ = filestore::meta_sum_matches("S", data, data);
+    if let Ok(plain) = filestore::unpack_block(Bytes::copy_from_slice(data)) {
+        let block = filestore::Block::new("S", 1, plain);
+        assert!(block.records().count() <= data.len().max(1 << 28) / 30 + 1);
+    }
+}
+
 const ARCHIVE_MESSAGE_BYTES_MAX: u64 = 1 << 16;
 
 #[cfg(test)]
@@ -311,7 +323,7 @@ mod tests {
     #[test]
     fn every_seed_passes_its_target() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 10] = [
+        let targets: [(&str, Target); 11] = [
             ("websocket", super::websocket),
             ("client_protocol", super::client_protocol),
             ("config", super::config),
@@ -322,6 +334,7 @@ mod tests {
             ("entries", super::entries),
             ("tokens", super::tokens),
             ("archives", super::archives),
+            ("reference_store", super::reference_store),
         ];
         // The tests of `crates/sim` run this file, too: without the fuzzer, in every CI run.
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -10,11 +10,11 @@ use millrace_store::disk::DiskCompletion;
 use millrace_store::ids::IdSpace;
 
 use crate::api;
-use crate::entry::{MetaOperation, decode_meta};
+use crate::backup::Backups;
 use crate::gate::Gate;
 use crate::ids::{AccountRef, Endpoint, FIRST_VOLATILE_GROUP, GroupId, META_GROUP, StreamId};
 use crate::io::{Effect, Input, LogLevel, Message};
-use crate::meta::{Meta, MetaStream};
+use crate::meta::Meta;
 use crate::model::StreamConfig;
 use crate::outbound::Outbound;
 use crate::request::{Outcome, PendingRequest};
@@ -70,12 +70,12 @@ pub struct JetStream {
     pub(crate) creating: BTreeMap<(AccountRef, String), Creation>,
     pub(crate) next_volatile: u64,
     /// Streams that something happened to in this turn.
-    touched: BTreeSet<StreamId>,
+    pub(crate) touched: BTreeSet<StreamId>,
     /// What each stream wants to be woken for: (monotonic time, stream).
     timers: BTreeSet<(u64, StreamId)>,
     timer_of: BTreeMap<StreamId, u64>,
     /// Which stream a store's completions go to.
-    spaces: BTreeMap<u32, StreamId>,
+    pub(crate) spaces: BTreeMap<u32, StreamId>,
     /// Streams whose index is being read because something needs it.
     pub(crate) reading_index: BTreeSet<StreamId>,
     /// Requests about all streams of an account, while some are not whole yet.
@@ -85,6 +85,8 @@ pub struct JetStream {
     /// Streams with entries to apply, and what waits for them.
     pub(crate) gate: Gate,
     pub(crate) ending: Ending,
+    /// Snapshots and restores under way.
+    pub(crate) backups: Backups,
 }
 
 /// A stream on its way into being.
@@ -127,6 +129,7 @@ impl JetStream {
             waiting: api::Waiting::default(),
             gate: Gate::default(),
             ending: Ending::default(),
+            backups: Backups::default(),
         }
     }
 
@@ -336,6 +339,10 @@ impl JetStream {
             }
             return;
         }
+        if let Endpoint::Backup(number) = endpoint {
+            self.backups.heard(now, number, message);
+            return;
+        }
         let id = match endpoint {
             Endpoint::Origin(origin) | Endpoint::OriginAnswer(origin) => {
                 self.shared.reader_of(origin)
@@ -398,170 +405,6 @@ impl JetStream {
         });
     }
 
-    fn apply_meta(
-        &mut self,
-        now: Now,
-        entry: &Committed,
-        out: &mut dyn Outbound,
-        effects: &mut Vec<Effect>,
-    ) {
-        if entry.index <= self.meta.applied_index {
-            return;
-        }
-        self.meta.applied_index = entry.index;
-        self.meta.applied_term = entry.term;
-        if entry.data.is_empty() {
-            return;
-        }
-        self.meta.changed_index = entry.index;
-        let (head, operations) = match decode_meta(&entry.data) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                let text = format!(
-                    "JetStream: meta entry {} is unreadable: {error}",
-                    entry.index
-                );
-                effects.push(Effect::Log {
-                    level: LogLevel::Error,
-                    text,
-                });
-                return;
-            }
-        };
-        let own = self.meta.is_leader && head.origin == self.shared.origin;
-        for operation in operations {
-            let request = if own {
-                self.meta.take_request(head.number)
-            } else {
-                None
-            };
-            match operation {
-                MetaOperation::Create {
-                    group,
-                    created_ns,
-                    account,
-                    config,
-                } => {
-                    self.meta.next_group = self.meta.next_group.max(group + 1);
-                    let stream = MetaStream {
-                        account,
-                        created_ns,
-                        config,
-                    };
-                    self.adopt(group, &stream, effects);
-                    self.meta.streams.insert(group, stream);
-                }
-                MetaOperation::Delete { group } => {
-                    if self.meta.streams.remove(&group).is_none() {
-                        // Its creation is lost; its group must not look like one whose deletion is.
-                        let group = GroupId(group);
-                        effects.push(Effect::RemoveGroup { group });
-                    }
-                    self.remove_stream(now, StreamId(group), request, out, effects);
-                }
-            }
-        }
-    }
-
-    /// Makes a stream that the meta group knows, and asks for its group.
-    fn adopt(&mut self, group: u64, stream: &MetaStream, effects: &mut Vec<Effect>) {
-        let name = String::from_utf8_lossy(&stream.account);
-        let account = self
-            .accounts
-            .iter()
-            .find(|(_, account)| account.name == name);
-        let Some(account) = account.map(|(account, _)| *account) else {
-            let text =
-                format!("JetStream: a stream of account '{name}' is set aside: no such account");
-            effects.push(Effect::Log {
-                level: LogLevel::Warning,
-                text,
-            });
-            return;
-        };
-        match serde_json::from_slice::<StreamConfig>(&stream.config) {
-            Ok(config) => {
-                self.insert_stream(StreamId(group), account, config, stream.created_ns, effects);
-            }
-            Err(error) => {
-                let text = format!("JetStream: stream of group {group} is set aside: {error}");
-                effects.push(Effect::Log {
-                    level: LogLevel::Error,
-                    text,
-                });
-            }
-        }
-    }
-
-    pub(crate) fn insert_stream(
-        &mut self,
-        id: StreamId,
-        account: AccountRef,
-        config: StreamConfig,
-        created_ns: i64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let name = config.name.clone();
-        let mut stream = Stream::new(id, account, config, created_ns, &mut self.shared);
-        if let Some(account) = self.accounts.get(&account) {
-            stream.account_name = account.name.as_str().into();
-        }
-        self.shared.staging.clean(&stream.batch_directory());
-        self.spaces.insert(stream.store_space, id);
-        self.streams.insert(id, stream);
-        if let Some(account) = self.accounts.get_mut(&account) {
-            account.streams.insert(name, id);
-        }
-        effects.push(Effect::CreateGroup {
-            group: id.group(),
-            volatile: id.is_volatile(),
-        });
-        self.touched.insert(id);
-    }
-
-    /// Takes a stream away: nothing of it stays counted, nobody listens on its subjects any more.
-    pub(crate) fn remove_stream(
-        &mut self,
-        now: Now,
-        id: StreamId,
-        request: Option<PendingRequest>,
-        out: &mut dyn Outbound,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(mut stream) = self.streams.remove(&id) {
-            let mut turn = Turn {
-                now,
-                out,
-                effects,
-                shared: &mut self.shared,
-            };
-            stream.end(&mut turn);
-            effects.push(Effect::RemoveGroup { group: id.group() });
-            stream.remove_files(&mut self.shared, effects);
-            self.spaces.remove(&stream.store_space);
-            self.forget_timer(id);
-            self.shared.memory.forget(id.0);
-            self.touched.remove(&id);
-            self.reading_index.remove(&id);
-            api::stream_gone(self, now, id, out, effects);
-            if let Some(account) = self.accounts.get_mut(&stream.account)
-                // A later one of this name, if the deletion of this one was lost to damage.
-                && account.streams.get(&stream.name) == Some(&id)
-            {
-                account.streams.remove(&stream.name);
-            }
-            self.leave_parking(now, &mut stream, out, effects);
-            let origin = (stream.account, stream.name.clone());
-            self.origin_changed(now, origin, false, out, effects);
-            if let Some(request) = request {
-                let outcome = Outcome::StreamDeleted { name: stream.name };
-                self.shared.finished.push((request, outcome));
-            }
-        } else if let Some(request) = request {
-            self.shared.finished.push((request, Outcome::Abandoned));
-        }
-    }
-
     fn role_changed(
         &mut self,
         now: Now,
@@ -573,6 +416,7 @@ impl JetStream {
         if group == META_GROUP {
             if leader {
                 self.meta.is_leader = true;
+                self.drop_unfinished_restores();
             } else {
                 self.meta.abandon(&mut self.shared.finished);
                 self.creating.clear();
@@ -587,7 +431,8 @@ impl JetStream {
                 stream.stop_leading(turn);
             }
         });
-        if leader && let Some(stream) = self.streams.get(&id) {
+        let stream = self.streams.get(&id).filter(|stream| !stream.restoring);
+        if leader && let Some(stream) = stream {
             let key = (stream.account, stream.name.clone());
             if let Some(creation) = self.creating.remove(&key) {
                 let outcome = Outcome::StreamCreated {
@@ -714,7 +559,7 @@ impl JetStream {
         }
     }
 
-    fn forget_timer(&mut self, id: StreamId) {
+    pub(crate) fn forget_timer(&mut self, id: StreamId) {
         if let Some(deadline_ns) = self.timer_of.remove(&id) {
             self.timers.remove(&(deadline_ns, id));
         }
@@ -723,6 +568,7 @@ impl JetStream {
     /// Ends a turn: what the inputs since the last call staged is proposed, one entry per stream.
     pub fn end_of_turn(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
         api::end_of_turn(self, now, out, effects);
+        self.advance_backups(now, out, effects);
         self.read_indexes(now, out, effects);
         self.meta.propose(self.shared.origin, effects);
         for id in std::mem::take(&mut self.touched) {
@@ -777,7 +623,9 @@ impl JetStream {
         if self.waiting.is_busy() || self.is_behind() || self.shared.memory.debtor().is_some() {
             return Some(0);
         }
-        self.timers.first().map(|(deadline_ns, _)| *deadline_ns)
+        let timer = self.timers.first().map(|(deadline_ns, _)| *deadline_ns);
+        let backup = self.backups.next_deadline();
+        timer.into_iter().chain(backup).min()
     }
 
     /// Answers what came to its end.

@@ -71,6 +71,7 @@ impl JetStream {
                 | Endpoint::FlowControl(id) => self.is_applying(*id),
                 Endpoint::Ingest(_)
                 | Endpoint::Api
+                | Endpoint::Backup(_)
                 | Endpoint::Origin(_)
                 | Endpoint::OriginAnswer(_) => false,
             },

@@ -59,6 +59,8 @@ pub enum Endpoint {
     Origin(OriginId),
     /// Its answer to the request for a consumer.
     OriginAnswer(OriginId),
+    /// A backup or restore under way, by its number: acknowledgements or chunks.
+    Backup(u64),
 }
 
 impl Endpoint {
@@ -77,6 +79,7 @@ impl Endpoint {
             Self::FlowControl(stream) => (5, stream.0),
             Self::Origin(origin) => (6, origin.0),
             Self::OriginAnswer(origin) => (7, origin.0),
+            Self::Backup(number) => (14, number),
         };
         (kind << Self::KIND_SHIFT) | (stream & Self::STREAM_MASK)
     }
@@ -85,7 +88,7 @@ impl Endpoint {
     #[must_use]
     pub const fn stream(self) -> Option<StreamId> {
         match self {
-            Self::Api | Self::Origin(_) | Self::OriginAnswer(_) => None,
+            Self::Api | Self::Origin(_) | Self::OriginAnswer(_) | Self::Backup(_) => None,
             Self::Ingest(stream)
             | Self::DirectGet(stream)
             | Self::Ack(stream)
@@ -107,6 +110,7 @@ impl Endpoint {
             5 => Self::FlowControl(stream),
             6 => Self::Origin(OriginId(stream.0)),
             7 => Self::OriginAnswer(OriginId(stream.0)),
+            14 => Self::Backup(stream.0),
             _ => return None,
         })
     }
@@ -128,6 +132,7 @@ mod tests {
                 Endpoint::FlowControl(stream),
                 Endpoint::Origin(OriginId(3)),
                 Endpoint::OriginAnswer(OriginId(3)),
+                Endpoint::Backup(stream.0),
             ] {
                 assert_eq!(Endpoint::from_number(endpoint.to_number()), Some(endpoint));
             }

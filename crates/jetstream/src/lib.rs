@@ -6,13 +6,18 @@
 //! belong to others.
 
 pub mod api;
+mod backup;
 pub mod batch;
 mod changes;
 pub mod consumer;
 pub mod engine;
 pub mod entry;
 pub mod error;
+<<<<<<< HEAD
 pub mod fast;
+=======
+mod existence;
+>>>>>>> c78910a (Streams are backed up and restored in the reference's format)
 mod gate;
 pub mod ids;
 pub mod io;
@@ -32,6 +37,7 @@ mod start;
 pub mod stream;
 mod totals;
 
+pub use backup::{RestoreAsk, SnapshotAsk};
 pub use changes::PurgeRequest;
 pub use engine::JetStream;
 pub use ids::{AccountRef, Endpoint, GroupId, JournalPosition, META_GROUP, OriginId, StreamId};

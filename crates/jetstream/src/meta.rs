@@ -16,7 +16,8 @@ use crate::request::{Outcome, PendingRequest};
 
 /// Version of a meta checkpoint's bytes:
 /// `version u8 | index u64 | next group u64 | count u64 | (group u64, created_ns i64, account
-/// block, config block)*`.
+/// block, config block)* | count u64 | group u64*`, the latter the streams that are being restored;
+/// what an older version wrote ends before it.
 const CHECKPOINT_VERSION: u8 = 1;
 
 /// A stream as the meta group knows it. The effective configuration is in the stream's own group.
@@ -25,6 +26,8 @@ pub(crate) struct MetaStream {
     pub(crate) account: Bytes,
     pub(crate) created_ns: i64,
     pub(crate) config: Bytes,
+    /// It is being filled from a backup.
+    pub(crate) restoring: bool,
 }
 
 /// State of the meta group and what its leader stages.
@@ -125,6 +128,12 @@ impl Meta {
             put_block(&mut out, &stream.account);
             put_block(&mut out, &stream.config);
         }
+        let restoring = self.streams.iter().filter(|(_, stream)| stream.restoring);
+        let restoring: Vec<u64> = restoring.map(|(group, _)| *group).collect();
+        put_u64(&mut out, restoring.len() as u64);
+        for group in restoring {
+            put_u64(&mut out, group);
+        }
         Bytes::from(out)
     }
 
@@ -149,8 +158,16 @@ impl Meta {
                     account,
                     created_ns,
                     config,
+                    restoring: false,
                 },
             );
+        }
+        if !reader.is_empty() {
+            for _ in 0..reader.u64()? {
+                if let Some(stream) = self.streams.get_mut(&reader.u64()?) {
+                    stream.restoring = true;
+                }
+            }
         }
         Ok(())
     }
@@ -183,6 +200,7 @@ mod tests {
                 account,
                 created_ns: 5,
                 config,
+                restoring: true,
             },
         );
         let mut restored = Meta::default();

@@ -62,7 +62,8 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         let starting = self.streams.values();
-        let starting = starting.filter(|stream| stream.is_starting() && !stream.bound);
+        let starting =
+            starting.filter(|stream| stream.is_starting() && !stream.bound && !stream.restoring);
         let ids: Vec<StreamId> = starting.map(|stream| stream.id).collect();
         for id in ids {
             self.with_stream(now, id, out, effects, |stream, turn| {

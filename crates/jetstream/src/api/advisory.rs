@@ -40,7 +40,12 @@ struct Event<'a, T> {
 }
 
 /// Publishes an event if somebody listens. `subject` and `kind` without their common prefixes.
-fn emit<T: Serialize>(context: &mut EventContext<'_>, subject: &str, kind: &str, body: &T) {
+pub(crate) fn emit<T: Serialize>(
+    context: &mut EventContext<'_>,
+    subject: &str,
+    kind: &str,
+    body: &T,
+) {
     let subject = format!("$JS.EVENT.{subject}");
     if !context
         .out
@@ -331,7 +336,7 @@ fn delivery_event<'a>(
 
 /// The client in an audit event.
 #[derive(Serialize)]
-struct ClientBody<'a> {
+pub(crate) struct ClientBody<'a> {
     start: Timestamp,
     host: &'a str,
     id: u64,
@@ -354,6 +359,25 @@ struct ClientBody<'a> {
     client_type: &'a str,
 }
 
+impl<'a> ClientBody<'a> {
+    pub(crate) fn new(client: &'a ClientFacts) -> Self {
+        Self {
+            start: Timestamp(client.start_ns),
+            host: &client.host,
+            id: client.id,
+            acc: &client.account,
+            user: &client.user,
+            name: &client.name,
+            lang: &client.language,
+            ver: &client.version,
+            rtt: client.round_trip_ns,
+            server: &client.server,
+            kind: &client.kind,
+            client_type: &client.client_type,
+        }
+    }
+}
+
 /// Somebody called the API.
 pub fn api_audit(
     context: &mut EventContext<'_>,
@@ -374,20 +398,7 @@ pub fn api_audit(
     }
     let body = Body {
         server: server_name,
-        client: ClientBody {
-            start: Timestamp(client.start_ns),
-            host: &client.host,
-            id: client.id,
-            acc: &client.account,
-            user: &client.user,
-            name: &client.name,
-            lang: &client.language,
-            ver: &client.version,
-            rtt: client.round_trip_ns,
-            server: &client.server,
-            kind: &client.kind,
-            client_type: &client.client_type,
-        },
+        client: ClientBody::new(client),
         subject: &String::from_utf8_lossy(subject),
         request: &String::from_utf8_lossy(request),
         response: &String::from_utf8_lossy(response),

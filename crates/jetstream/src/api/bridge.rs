@@ -11,6 +11,7 @@ use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
 use super::request::ApiRequest;
 use super::{direct, dispatch, finish as finishing};
+use crate::backup::{RestoreAsk, SnapshotAsk, Way};
 use crate::changes::PurgeRequest;
 use crate::consumer::ConsumerEvent;
 use crate::engine::{Account, JetStream};
@@ -374,6 +375,19 @@ impl ApiEngine for JetStream {
 
     fn park(&mut self, stream: StreamId, request: PendingRequest) {
         self.waiting.requests.push((stream, request));
+    }
+
+    fn begin_snapshot(&mut self, turn: &mut ApiTurn<'_>, ask: SnapshotAsk) -> bool {
+        let free = !self.backups.is_full();
+        if free {
+            Self::begin_snapshot(self, &mut Way::new(turn), ask);
+        }
+        free
+    }
+
+    fn begin_restore(&mut self, turn: &mut ApiTurn<'_>, ask: RestoreAsk) -> Option<String> {
+        let free = !self.backups.is_full();
+        free.then(|| Self::begin_restore(self, &mut Way::new(turn), ask))
     }
 
     fn create_stream(

@@ -9,7 +9,7 @@ use super::engine::{ApiEngine, ApiTurn};
 use super::messages::{ParkedRead, Step};
 use super::request::{ApiRequest, ConsumerCall, PREFIX, StreamCall, without_prefix};
 use super::response::{self, Body};
-use super::{consumers, messages, sourcing, streams};
+use super::{backups, consumers, messages, sourcing, streams};
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
 use crate::io::Message;
@@ -107,8 +107,8 @@ fn run_stream(
         StreamCall::Purge => streams::purge(engine, turn, pending, stream),
         StreamCall::MessageGet => messages::get(engine, pending, stream),
         StreamCall::MessageDelete => streams::delete_message(engine, turn, pending, stream),
-        StreamCall::Snapshot => streams::snapshot(engine, pending, stream),
-        StreamCall::Restore => streams::restore(engine, pending, stream),
+        StreamCall::Snapshot => backups::snapshot(engine, turn, pending, stream),
+        StreamCall::Restore => backups::restore(engine, turn, pending, stream),
         StreamCall::LeaderStepdown
         | StreamCall::PeerRemove
         | StreamCall::PeerEvacuate

@@ -8,6 +8,7 @@
 use millrace_clock::{Now, Random};
 use millrace_store::stream::StreamStore;
 
+use crate::backup::{RestoreAsk, SnapshotAsk};
 use crate::engine::Account;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
@@ -121,6 +122,11 @@ pub trait ApiEngine {
     /// Keeps a request until what the stream's `is_changing` told of is applied, then hands it to
     /// [`super::handle`] again.
     fn park(&mut self, stream: StreamId, request: PendingRequest);
+    /// Begins to send a stream. False: too much of this goes on already.
+    fn begin_snapshot(&mut self, turn: &mut ApiTurn<'_>, ask: SnapshotAsk) -> bool;
+    /// Begins to restore a stream: gives the subject that takes the chunks. `None`: too much of
+    /// this goes on already.
+    fn begin_restore(&mut self, turn: &mut ApiTurn<'_>, ask: RestoreAsk) -> Option<String>;
     /// Creates a stream; ends with `Outcome::StreamCreated`.
     fn create_stream(
         &mut self,

@@ -8,6 +8,7 @@
 //! * [`advisory`]: events, also for the engine's own use.
 
 pub mod advisory;
+mod backups;
 mod bridge;
 mod consumers;
 mod direct;
@@ -21,6 +22,7 @@ mod response;
 mod sourcing;
 mod streams;
 
+pub(crate) use backups::{check_restored_consumer, stream_restored};
 pub use bridge::{
     Waiting, consumer_event, consumer_expired, direct_get, end_of_turn, finish, handle, refuse,
     store_read, stream_gone,

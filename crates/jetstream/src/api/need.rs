@@ -43,9 +43,11 @@ pub(crate) fn need_of(message: &Message) -> Need {
                 of_account: true,
                 ..of_stream(stream, true)
             },
-            StreamCall::Purge | StreamCall::MessageGet | StreamCall::MessageDelete => {
-                of_stream(stream, true)
-            }
+            StreamCall::Purge
+            | StreamCall::MessageGet
+            | StreamCall::MessageDelete
+            | StreamCall::Snapshot => of_stream(stream, true),
+            StreamCall::Restore => of_account,
             _ => Need::default(),
         },
         Some(ApiRequest::ConsumerCreate(address)) => of_stream(address.stream, true),

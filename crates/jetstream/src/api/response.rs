@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::request::{ApiRequest, ConsumerCall, StreamCall};
 use crate::error::ApiError;
 use crate::model::json::{encode, is_zero};
-use crate::model::{AccountInfo, ConsumerInfo, StreamInfo, Timestamp};
+use crate::model::{AccountInfo, ConsumerInfo, StreamConfig, StreamInfo, StreamState, Timestamp};
 
 const TYPE_PREFIX: &str = "io.nats.jetstream.api.v1.";
 
@@ -80,6 +80,11 @@ pub enum Body {
     /// Message get.
     Message {
         message: StoredMessageView,
+    },
+    /// Snapshot.
+    Snapshot {
+        config: Box<StreamConfig>,
+        state: Box<StreamState>,
     },
     /// Restore.
     Restore {

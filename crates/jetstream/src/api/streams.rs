@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millrace_subject::{is_valid_subject, overlaps};
+use millrace_subject::overlaps;
 use serde::Deserialize;
 
 use super::dispatch::{
@@ -614,46 +614,28 @@ pub(super) fn no_such_message(stream: &StreamView<'_>, sequence: u64) -> ApiErro
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename = "JSApiStreamSnapshotRequest")]
-#[allow(dead_code)] // Read for its errors; snapshots are not built yet.
-struct SnapshotRequest {
-    deliver_subject: String,
-    no_consumers: bool,
-    chunk_size: i64,
-    window_size: i64,
-    jsck: bool,
-}
-
-pub(super) fn snapshot(engine: &dyn ApiEngine, pending: &PendingRequest, name: &str) -> CallResult {
-    if is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::BadRequest.into());
+/// The configuration of a stream that is restored, checked as if it were created; a sealed stream
+/// may come back sealed.
+pub(super) fn check_restored(
+    engine: &dyn ApiEngine,
+    pending: &PendingRequest,
+    name: &str,
+    mut config: StreamConfig,
+) -> Result<StreamConfig, ApiError> {
+    if config.name.is_empty() {
+        name.clone_into(&mut config.name);
     }
-    require_stream(engine, pending, name)?;
-    let request: SnapshotRequest = parse(&pending.message.payload, engine.settings().strict)?;
-    if !is_valid_subject(request.deliver_subject.as_bytes())
-        || millrace_subject::has_wildcard(request.deliver_subject.as_bytes())
-    {
-        return Err(ErrorCode::SnapshotDeliverSubjectInvalid.into());
-    }
-    Err(ErrorCode::StreamSnapshot.with("not supported yet"))
-}
-
-pub(super) fn restore(engine: &dyn ApiEngine, pending: &PendingRequest, name: &str) -> CallResult {
-    if is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::BadRequest.into());
-    }
-    let _: RestoreRequest = parse(&pending.message.payload, engine.settings().strict)?;
-    if find_stream(engine, pending, name).is_some() {
+    let sealed = std::mem::take(&mut config.sealed);
+    let checked = with_context(engine, pending, |context| {
+        check_create(context, name, config)
+    })?;
+    if checked.exists {
         return Err(ErrorCode::StreamNameExistRestoreFailed.into());
     }
-    Err(ErrorCode::StreamRestore.with("not supported yet"))
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename = "JSApiStreamRestoreRequest")]
-#[allow(dead_code)] // Read for its errors; restoring is not built yet.
-struct RestoreRequest {
-    config: StreamConfig,
-    state: serde_json::Value,
+    if let Some(error) = unsupported(&checked.config) {
+        return Err(error);
+    }
+    let mut config = checked.config;
+    config.sealed = sealed;
+    Ok(config)
 }

@@ -30,6 +30,7 @@ mod source;
 mod state;
 mod status;
 mod timers;
+mod transfer;
 mod waiting;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use settings::{
     MAX_WAITING_DEFAULT, Mode, PullSettings, PushSettings, Settings, Start, StreamFacts,
 };
 pub use source::{Fetched, MessageSource, VisibleStore};
+pub use transfer::{exported_state, imported_snapshot};
 
 use leader::Leadership;
 use pending::Slot;

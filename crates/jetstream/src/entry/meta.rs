@@ -3,6 +3,8 @@
 //! ```text
 //! 1 create  group u64 | created_ns i64 | account block | config block (JSON)
 //! 2 delete  group u64
+//! 40 begin restore  as create (the stream stays unseen)
+//! 41 end restore    group u64
 //! block     length u32 | bytes
 //! ```
 
@@ -23,10 +25,21 @@ pub enum MetaOperation {
     },
     /// A stream ends.
     Delete { group: u64 },
+    /// A stream begins that is filled from a backup. Until it is whole, nobody sees it.
+    BeginRestore {
+        group: u64,
+        created_ns: i64,
+        account: Bytes,
+        config: Bytes,
+    },
+    /// It is whole.
+    EndRestore { group: u64 },
 }
 
 const CREATE: u8 = 1;
 const DELETE: u8 = 2;
+const BEGIN_RESTORE: u8 = 40;
+const END_RESTORE: u8 = 41;
 
 /// One entry with all operations of a turn.
 #[must_use]
@@ -40,8 +53,17 @@ pub fn encode_meta(head: EntryHead, operations: &[MetaOperation]) -> Bytes {
                 created_ns,
                 account,
                 config,
+            }
+            | MetaOperation::BeginRestore {
+                group,
+                created_ns,
+                account,
+                config,
             } => {
-                out.push(CREATE);
+                out.push(match operation {
+                    MetaOperation::Create { .. } => CREATE,
+                    _ => BEGIN_RESTORE,
+                });
                 put_u64(&mut out, *group);
                 put_i64(&mut out, *created_ns);
                 put_block(&mut out, account);
@@ -49,6 +71,10 @@ pub fn encode_meta(head: EntryHead, operations: &[MetaOperation]) -> Bytes {
             }
             MetaOperation::Delete { group } => {
                 out.push(DELETE);
+                put_u64(&mut out, *group);
+            }
+            MetaOperation::EndRestore { group } => {
+                out.push(END_RESTORE);
                 put_u64(&mut out, *group);
             }
         }
@@ -75,6 +101,15 @@ pub fn decode_meta(data: &Bytes) -> Result<(EntryHead, Vec<MetaOperation>), Deco
             DELETE => MetaOperation::Delete {
                 group: reader.u64()?,
             },
+            BEGIN_RESTORE => MetaOperation::BeginRestore {
+                group: reader.u64()?,
+                created_ns: reader.i64()?,
+                account: reader.block()?,
+                config: reader.block()?,
+            },
+            END_RESTORE => MetaOperation::EndRestore {
+                group: reader.u64()?,
+            },
             kind => return Err(DecodeError::Kind(kind)),
         });
     }
@@ -99,6 +134,13 @@ mod tests {
                 config: Bytes::from_static(b"{}"),
             },
             MetaOperation::Delete { group: 3 },
+            MetaOperation::BeginRestore {
+                group: 4,
+                created_ns: 6,
+                account: Bytes::from_static(b"$G"),
+                config: Bytes::from_static(b"{}"),
+            },
+            MetaOperation::EndRestore { group: 4 },
         ];
         let data = encode_meta(head, &operations);
         assert_eq!(decode_meta(&data), Ok((head, operations)));

@@ -16,6 +16,7 @@ mod message;
 mod meta;
 mod note;
 mod reader;
+mod restore;
 mod stream;
 
 pub use message::{
@@ -25,6 +26,7 @@ pub use message::{
 pub use meta::{MetaOperation, decode_meta, encode_meta};
 pub use note::Note;
 pub use reader::{Cursor, DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
+pub use restore::Restored;
 pub use stream::{
     CommitRecord, EntryHead, Operation, PART_FRONT_LENGTH, StreamEntryWriter, StreamOperations,
     batch_entry, decode_head, part_checksum, part_front,

@@ -35,6 +35,7 @@ use super::message::{
     Decision, MESSAGE_HEAD_LENGTH, MessageParts, MessagePlace, put_message, take_message,
 };
 use super::reader::{DecodeError, Reader, put_block, put_i64, put_u32, put_u64};
+use super::restore::Restored;
 use super::{FORMAT_VERSION, HEAD_LENGTH};
 
 /// Who proposed an entry, and as which of its proposals.
@@ -124,6 +125,7 @@ pub enum Operation {
         name: Bytes,
         identity: Bytes,
     },
+    Restore(Restored),
 }
 
 const PUBLISH: u8 = 1;
@@ -229,12 +231,13 @@ impl StreamEntryWriter {
         self.out.len()
     }
 
-    fn begin(&mut self, kind: u8) {
+    pub(super) fn begin(&mut self, kind: u8) -> &mut Vec<u8> {
         if self.out.is_empty() {
             put_head(&mut self.out, EntryHead::default());
         }
         self.operations += 1;
         self.out.push(kind);
+        &mut self.out
     }
 
     /// Says which sequence the message that is added next has, if it is the entry's first.
@@ -260,7 +263,9 @@ impl StreamEntryWriter {
                 self.begin(MIRRORED);
                 put_u64(&mut self.out, sequence);
             }
-            None => self.begin(SOURCED),
+            None => {
+                self.begin(SOURCED);
+            }
         }
         put_message(&mut self.out, decision, parts);
     }
@@ -330,6 +335,7 @@ impl StreamEntryWriter {
             | Operation::ConsumerDelete { .. }
             | Operation::ConsumerPause { .. }
             | Operation::ConsumerReset { .. } => self.push_consumer(operation),
+            Operation::Restore(restored) => self.restore(restored),
             Operation::Commit(commit) => {
                 self.begin(COMMIT);
                 put_u64(&mut self.out, commit.batch);
@@ -396,7 +402,7 @@ impl StreamEntryWriter {
 /// The operations of an entry, decoded one after the other.
 #[derive(Debug)]
 pub struct StreamOperations {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 /// Reads an entry's head and gives an iterator over its operations.
@@ -410,7 +416,7 @@ pub fn decode_head(data: &Bytes) -> Result<(EntryHead, StreamOperations), Decode
 }
 
 impl StreamOperations {
-    fn message(&mut self) -> Result<MessagePlace, DecodeError> {
+    pub(super) fn message(&mut self) -> Result<MessagePlace, DecodeError> {
         let mut cursor = self.reader.cursor();
         let place = take_message(&mut cursor)?;
         let end = cursor.position();
@@ -513,7 +519,7 @@ impl StreamOperations {
                 bytes: self.reader.u64()?,
                 checksum: self.reader.u64()?,
             }),
-            kind => return Err(DecodeError::Kind(kind)),
+            kind => Operation::Restore(self.restored(kind)?),
         })
     }
 }

@@ -163,6 +163,7 @@ impl Stream {
             | Operation::ConsumerDelete { .. }
             | Operation::ConsumerPause { .. }
             | Operation::ConsumerReset { .. } => self.apply_consumer(turn, operation, own),
+            Operation::Restore(restored) => self.apply_restored(turn, &applying.entry, restored),
         }
     }
 

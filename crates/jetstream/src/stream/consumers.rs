@@ -43,7 +43,7 @@ pub struct ConsumerSlot {
 }
 
 impl Stream {
-    fn place(&self, domain: &str) -> Place {
+    pub(super) fn place(&self, domain: &str) -> Place {
         Place {
             account: self.account,
             stream: self.name.clone(),
@@ -51,7 +51,7 @@ impl Stream {
         }
     }
 
-    fn facts(&self, config: &ConsumerConfig) -> StreamFacts {
+    pub(super) fn facts(&self, config: &ConsumerConfig) -> StreamFacts {
         let single = self.config.num_replicas <= 1;
         StreamFacts {
             volatile: single && (config.memory_storage || config.direct),
@@ -59,7 +59,7 @@ impl Stream {
         }
     }
 
-    fn insert_consumer(
+    pub(super) fn insert_consumer(
         &mut self,
         name: &str,
         config: ConsumerConfig,
@@ -625,6 +625,9 @@ impl Stream {
     }
 
     pub(super) fn lead_consumers(&mut self, turn: &mut Turn<'_>) {
+        if self.restoring {
+            return;
+        }
         let names: Vec<String> = self.consumers.keys().cloned().collect();
         for name in names {
             self.with_consumer(turn, &name, |consumer, context| {

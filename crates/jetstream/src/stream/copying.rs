@@ -71,6 +71,9 @@ impl Copied {
 impl Stream {
     /// The lead was taken, or the configuration changed: origins that stay are gone on with.
     pub(crate) fn begin_copying(&mut self, turn: &mut Turn<'_>) {
+        if self.restoring {
+            return;
+        }
         let mut before = self.copying.take().map(|copying| *copying);
         let account_name = turn.shared.account_names.get(&self.account).cloned();
         let place = Place {

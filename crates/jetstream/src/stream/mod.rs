@@ -18,6 +18,7 @@ pub mod flight;
 mod lead;
 mod markers;
 mod republish;
+mod restored;
 pub(crate) mod start;
 mod stepping;
 mod sweep;
@@ -111,6 +112,8 @@ pub struct Stream {
     pub(crate) source_positions: SourcePositions,
     /// Its origins, while it leads; none if it copies from nowhere.
     copying: Option<Box<copying::Copying>>,
+    /// It is being restored: nobody but the restore sees it.
+    pub(crate) restoring: bool,
     /// After a restart, until the stream is whole and its index in memory.
     start: Option<start::Start>,
     /// What waits for that.
@@ -175,6 +178,7 @@ impl Stream {
             bound: false,
             source_positions: SourcePositions::default(),
             copying: None,
+            restoring: false,
             start: None,
             parking: start::Parking::default(),
         };
@@ -275,7 +279,7 @@ impl Stream {
             }
         }
         self.sweeps.free();
-        if !self.lead.is_leader || self.is_applying() || turn.shared.stopping {
+        if !self.lead.is_leader || self.is_applying() || self.restoring || turn.shared.stopping {
             return;
         }
         self.expire_batches(turn);
@@ -322,7 +326,7 @@ impl Stream {
             self.last_message_id.clone(),
         );
         self.lead_started(turn);
-        if !self.bound {
+        if !self.bound && !self.restoring {
             self.bind_all(turn, true);
         }
     }
