@@ -13,11 +13,8 @@ pub mod consumer;
 pub mod engine;
 pub mod entry;
 pub mod error;
-<<<<<<< HEAD
 pub mod fast;
-=======
 mod existence;
->>>>>>> c78910a (Streams are backed up and restored in the reference's format)
 mod gate;
 pub mod ids;
 pub mod io;
