@@ -4,14 +4,20 @@
 use data_encoding::BASE64URL_NOPAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use crate::signature::verifies;
 use millrace_config::nkey::{KeyKind, PublicKey};
 
 /// Longest token that is looked at, in bytes; the reference has no limit but that of a payload.
 const TOKEN_BYTES_MAX: usize = 1 << 20;
-/// The only version of claims that is read.
+/// The version of claims that is read; the first one is read as if it said the same in the second.
 const VERSION: u32 = 2;
+/// A limit that is none.
+const NO_LIMIT: i64 = -1;
+const ALGORITHM: &str = "ed25519-nkey";
+/// Marks a token of the first version, whose signature covers the payload alone.
+const FIRST_ALGORITHM: &str = "ed25519";
 
 /// Why a token is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,18 +120,15 @@ impl<T: Claims> Token<T> {
             return Err(TokenError::NotThreeParts);
         };
         let header: Header = read("header", header)?;
-        if !header.alg.eq_ignore_ascii_case("ed25519-nkey") {
+        let is_first = header.alg.eq_ignore_ascii_case(FIRST_ALGORITHM);
+        if !is_first && !header.alg.eq_ignore_ascii_case(ALGORITHM) {
             return Err(TokenError::Algorithm(header.alg));
         }
-        let kind: Kind = read("payload", payload)?;
-        if kind.nats.kind != T::TYPE || kind.nats.version != VERSION {
-            return Err(TokenError::Type {
-                found: kind.nats.kind,
-                version: kind.nats.version,
-                wanted: T::TYPE,
-            });
-        }
-        let token: Self = read("payload", payload)?;
+        let token = if is_first {
+            Self::read_first_version(payload)?
+        } else {
+            Self::read_payload(payload)?
+        };
         let issuer = PublicKey::decode(&token.issuer)
             .filter(|key| T::ISSUERS.contains(&key.kind))
             .ok_or_else(|| TokenError::Key(token.issuer.clone(), "issuer"))?;
@@ -136,11 +139,59 @@ impl<T: Claims> Token<T> {
         }
         let signature = decode_part("signature", signature)?;
         let signed_length = text.rfind('.').unwrap_or_default();
-        let signed = text.as_bytes().get(..signed_length).unwrap_or_default();
+        let signed = if is_first {
+            payload.as_bytes()
+        } else {
+            text.as_bytes().get(..signed_length).unwrap_or_default()
+        };
         if !verifies(&issuer, signed, &signature) {
             return Err(TokenError::Signature);
         }
         Ok(token)
+    }
+
+    fn read_payload(payload: &str) -> Result<Self, TokenError> {
+        let kind: Kind = read("payload", payload)?;
+        if kind.nats.kind != T::TYPE || kind.nats.version != VERSION {
+            return Err(TokenError::Type {
+                found: kind.nats.kind,
+                version: kind.nats.version,
+                wanted: T::TYPE,
+            });
+        }
+        read("payload", payload)
+    }
+
+    /// Claims of the first version: their type stands outside, a user's limits were optional and
+    /// its networks one text.
+    fn read_first_version(payload: &str) -> Result<Self, TokenError> {
+        let mut value: Map<String, Value> = read("payload", payload)?;
+        let kind = value.get("type").and_then(Value::as_str);
+        if kind != Some(T::TYPE) {
+            return Err(TokenError::Type {
+                found: kind.unwrap_or_default().to_owned(),
+                version: 1,
+                wanted: T::TYPE,
+            });
+        }
+        let claims = value.entry("nats").or_insert(Value::Null);
+        if claims.is_null() {
+            *claims = Value::Object(Map::new());
+        }
+        if let Value::Object(claims) = claims
+            && T::SUBJECT == Some(KeyKind::User)
+        {
+            for limit in ["subs", "data", "payload"] {
+                claims.entry(limit).or_insert_with(|| NO_LIMIT.into());
+            }
+            if let Some(Value::String(networks)) = claims.get("src") {
+                let networks = networks.split(',').map(str::trim);
+                let networks = networks.filter(|network| !network.is_empty());
+                claims.insert("src".to_owned(), networks.map(Value::from).collect());
+            }
+        }
+        serde_json::from_value(Value::Object(value))
+            .map_err(|error| TokenError::Unreadable("payload", error.to_string()))
     }
 
     /// Whether the token holds at this time.
@@ -176,4 +227,62 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::claims::{AccountClaims, OperatorClaims, UserClaims};
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use serde_json::json;
+
+    fn first_version(key: &SigningKey, claims: &Value) -> String {
+        let part = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+        let payload = part(claims.to_string().as_bytes());
+        let signature = part(&key.sign(payload.as_bytes()).to_bytes());
+        let header = part(br#"{"typ":"jwt","alg":"ed25519"}"#);
+        format!("{header}.{payload}.{signature}")
+    }
+
+    // proves: JWT-02
+    #[test]
+    fn tokens_of_the_first_version_are_read_as_the_second() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let public = |kind| {
+            let key = key.verifying_key().to_bytes();
+            PublicKey { kind, key }.encode()
+        };
+        let (operator, account, user) = (
+            public(KeyKind::Operator),
+            public(KeyKind::Account),
+            public(KeyKind::User),
+        );
+        let text = first_version(
+            &key,
+            &json!({"iss": operator, "sub": operator, "type": "operator"}),
+        );
+        assert!(Token::<OperatorClaims>::decode(&text).is_ok());
+        let nats = json!({"limits": {"subs": -1, "conn": 3, "wildcards": true}});
+        let claims = json!({"iss": operator, "sub": account, "type": "account", "nats": nats});
+        let text = first_version(&key, &claims);
+        let token = Token::<AccountClaims>::decode(&text).expect("read");
+        assert_eq!(token.subject, account);
+        assert!(matches!(
+            Token::<OperatorClaims>::decode(&text),
+            Err(TokenError::Type { version: 1, .. })
+        ));
+        let nats = json!({"pub": {"allow": ["a"]}, "sub": {}, "src": "127.0.0.0/8, 10.0.0.0/8"});
+        let claims = json!({"iss": account, "sub": user, "type": "user", "nats": nats});
+        let mut text = first_version(&key, &claims);
+        let token = Token::<UserClaims>::decode(&text).expect("read");
+        let limits = token.claims.limits;
+        assert_eq!((limits.subs, limits.payload), (-1, -1));
+        assert_eq!(limits.src, ["127.0.0.0/8", "10.0.0.0/8"]);
+        text.truncate(text.len() - 3);
+        text.push_str("AAA");
+        assert!(matches!(
+            Token::<UserClaims>::decode(&text),
+            Err(TokenError::Signature | TokenError::Unreadable(..))
+        ));
+    }
 }

@@ -229,6 +229,11 @@ impl Consumer {
                 return false;
             }
             if request.heartbeat_ns > 0 && request.next_heartbeat_ns <= now.monotonic_ns {
+                // A `no_wait` request that got something hears of the end here, if not before.
+                if request.no_wait && request.delivered > 0 {
+                    send_status(context, &request.reply, &status("404 No Messages"));
+                    return false;
+                }
                 request.next_heartbeat_ns = now.after_ns(request.heartbeat_ns);
                 let headers = push_heartbeat(delivered.consumer, delivered.stream, None);
                 send_status(context, &request.reply, &headers);

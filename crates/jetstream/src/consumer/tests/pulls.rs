@@ -99,6 +99,16 @@ fn statuses_are_exact() {
             "408 Request Timeout|Nats-Pending-Messages: 5|Nats-Pending-Bytes: 0",
         ]
     );
+    let stalled = ConsumerConfig {
+        max_ack_pending: 2,
+        ..explicit()
+    };
+    let mut other = Bench::with_messages(stalled, &THREE);
+    let request = r#"{"batch":5,"no_wait":true,"expires":1000000000,"idle_heartbeat":400000000}"#;
+    other.pull("in", request);
+    assert_eq!(other.words(), ["1", "2"]);
+    other.sleep(SECOND_NS / 2);
+    assert_eq!(other.words(), ["404 No Messages"]);
     bench.pull("in", r#"{"batch":2,"max_bytes":20}"#);
     bench.publish("a", "too long for twenty bytes");
     assert_eq!(
