@@ -9,6 +9,9 @@ use crate::io::Effect;
 use crate::model::{AckPolicy, StreamConfig};
 use crate::shared::Turn;
 
+/// What the subjects of key-value and object stores begin with.
+const STORES: [&[u8]; 2] = [b"$KV.", b"$OBJ."];
+
 impl Stream {
     /// Subscribes to (or leaves) a consumer's subjects: pulls, acknowledgements, flow control.
     pub(super) fn bind_consumer(&self, turn: &mut Turn<'_>, name: &str, bind: bool) {
@@ -111,12 +114,39 @@ impl Stream {
             .subject_filters()
             .map(|filter| (Bytes::copy_from_slice(filter), ingest))
             .collect();
+        if !domain.is_empty() {
+            let stores = config.subject_filters().filter(|one| is_of_store(one));
+            filters.extend(stores.map(|filter| {
+                let prefixed = [domain_prefix(domain).as_bytes(), filter].concat();
+                (Bytes::from(prefixed), ingest)
+            }));
+        }
         if config.allow_direct {
             filters.extend(direct_get_filters(&self.name, domain, self.id));
         }
         filters.extend(self.mirror_filters(config, domain));
         filters
     }
+}
+
+/// Whether a subject is of a key-value or object store: clients write to these through the prefix of a
+/// domain too.
+fn is_of_store(subject: &[u8]) -> bool {
+    STORES.iter().any(|store| subject.starts_with(store))
+}
+
+fn domain_prefix(domain: &str) -> String {
+    format!("$JS.{domain}.API.")
+}
+
+/// What a publish through the prefix of a domain was meant for.
+pub(super) fn without_domain(subject: &Bytes, domain: &str) -> Option<Bytes> {
+    if !subject.starts_with(b"$JS.") {
+        return None;
+    }
+    let prefix = domain_prefix(domain);
+    let meant = subject.strip_prefix(prefix.as_bytes())?;
+    is_of_store(meant).then(|| subject.slice(prefix.len()..))
 }
 
 /// Where direct gets of a stream arrive.

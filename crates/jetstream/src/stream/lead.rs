@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::Stream;
+use super::binding::without_domain;
 use super::copying::Copied;
 use super::firing::is_schedule;
 use super::flight::{Departure, Flight};
@@ -294,9 +295,12 @@ fn inbound_size(inbound: &Inbound) -> u64 {
 /// Publishes and changes on the leader.
 impl Stream {
     /// A message on one of the stream's subjects.
-    pub fn publish(&mut self, turn: &mut Turn<'_>, message: Message) {
+    pub fn publish(&mut self, turn: &mut Turn<'_>, mut message: Message) {
         if !self.lead.is_leader || self.quarantined {
             return;
+        }
+        if let Some(subject) = without_domain(&message.subject, &turn.shared.domain) {
+            message.subject = subject;
         }
         let size = (message.headers.len() + message.payload.len()) as u64;
         if self.lead.is_full(size, turn.shared) {
