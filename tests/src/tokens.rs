@@ -14,18 +14,8 @@ pub struct Key {
 impl Key {
     fn new(prefix: u8, seed: u8) -> Self {
         let signing = SigningKey::from_bytes(&[seed; 32]);
-        let mut bytes = vec![prefix];
-        bytes.extend_from_slice(signing.verifying_key().as_bytes());
-        let checksum = bytes.iter().fold(0u16, |sum, byte| {
-            (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum, _| {
-                (sum << 1) ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 }
-            })
-        });
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        Self {
-            signing,
-            public: BASE32_NOPAD.encode(&bytes),
-        }
+        let public = text(prefix, signing.verifying_key().as_bytes());
+        Self { signing, public }
     }
 
     /// An operator's key; the seed makes it the same in every run.
@@ -44,6 +34,12 @@ impl Key {
     #[must_use]
     pub fn user(seed: u8) -> Self {
         Self::new(20 << 3, seed)
+    }
+
+    /// A key that others seal to; the seed is its secret.
+    #[must_use]
+    pub fn curve(public: &[u8]) -> String {
+        text(23 << 3, public)
     }
 
     /// The signature in CONNECT over the nonce of INFO.
@@ -74,4 +70,17 @@ impl Key {
         let signature = self.signing.sign(signed.as_bytes()).to_bytes();
         format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
     }
+}
+
+/// A public key in text form.
+fn text(prefix: u8, key: &[u8]) -> String {
+    let mut bytes = vec![prefix];
+    bytes.extend_from_slice(key);
+    let checksum = bytes.iter().fold(0u16, |sum, byte| {
+        (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum, _| {
+            (sum << 1) ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 }
+        })
+    });
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    BASE32_NOPAD.encode(&bytes)
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_config::Options;
-use millrace_config::options::{ConnectionType, UserOptions};
+use millrace_config::options::{CalloutOptions, ConnectionType, UserOptions};
 
+use crate::callout::Callout;
 use crate::operator::{OperatorMode, REVOKED};
 use crate::signature::is_signed;
 use crate::{Permissions, secret};
@@ -186,6 +187,8 @@ pub enum Decision {
     Reject(Rejection),
     /// Let it in if the check succeeds.
     NeedHash(Box<HashCheck>),
+    /// Ask a service; then `Question::answered` says who the client is.
+    Ask(Box<Callout>),
 }
 
 /// A user as the rules know it.
@@ -235,6 +238,7 @@ pub struct Authenticator {
     maps_certificates: bool,
     has_plain_passwords: bool,
     operator: Option<OperatorMode>,
+    callout: Option<CalloutOptions>,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -266,6 +270,7 @@ impl Authenticator {
         let mut rules = Self {
             token: block.token.clone(),
             no_auth_user: options.no_auth_user.clone(),
+            callout: block.callout.clone(),
             maps_certificates: options.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
             operator,
             ..Self::default()
@@ -349,7 +354,8 @@ impl Authenticator {
         }
         if let Some(operator) = &self.operator {
             return match operator.log_in(&credentials, facts) {
-                Ok(identity) => Decision::Accept(identity),
+                Ok((_, Some(callout))) => Decision::Ask(Box::new(callout)),
+                Ok((identity, None)) => Decision::Accept(identity),
                 Err(reason) => Decision::Reject(Rejection {
                     who: rejection(&credentials).who,
                     is_revoked: reason == REVOKED,
@@ -357,8 +363,43 @@ impl Authenticator {
                 }),
             };
         }
+        if let Some(callout) = self.callout_for(&credentials) {
+            return Decision::Ask(Box::new(callout));
+        }
         self.judge(&credentials, facts)
             .unwrap_or_else(|| Decision::Reject(rejection(&credentials)))
+    }
+
+    /// The service that decides about these credentials, if one does.
+    fn callout_for(&self, credentials: &Credentials<'_>) -> Option<Callout> {
+        let block = self.callout.as_ref()?;
+        let named = credentials.nkey.or(credentials.user);
+        let known = match (credentials.nkey, credentials.user) {
+            (Some(nkey), _) => self.nkeys.get(nkey),
+            (None, Some(user)) => self.users.get(user),
+            (None, None) => None,
+        };
+        if named.is_some_and(|named| block.users.iter().any(|user| user == named)) {
+            return None;
+        }
+        let is_spared = !block.allowed_accounts.is_empty()
+            && known.is_some_and(|user| {
+                let account = &*user.identity.account;
+                account != GLOBAL_ACCOUNT
+                    && !block.allowed_accounts.iter().any(|one| one == account)
+            });
+        (!is_spared).then(|| Callout {
+            account: block.account.as_str().into(),
+            issuer: Some(block.issuer.clone()),
+            curve_key: block.curve_key.clone(),
+            allowed_accounts: Vec::new(),
+        })
+    }
+
+    /// Operator mode, if it is on.
+    #[must_use]
+    pub fn operator(&self) -> Option<&OperatorMode> {
+        self.operator.as_ref()
     }
 
     /// `None` means refused.

@@ -5,15 +5,19 @@
 //! texts sent to clients are left to the broker.
 
 mod authenticator;
+mod callout;
 pub mod operator;
 mod permissions;
 mod reply_permits;
 mod secret;
+mod server_keys;
 mod signature;
 
 pub use authenticator::{
     Authenticator, Credentials, Decision, Expiry, Facts, HashCheck, Identity, Rejection, UserLimits,
 };
+pub use callout::{CALLOUT_SUBJECT, Callout, Question, QuestionSecrets, Request};
 pub use operator::add_operator_accounts;
 pub use permissions::{DenyFilter, Permissions};
 pub use reply_permits::ReplyPermits;
+pub use server_keys::{SEAL_NONCE_BYTES, ServerKeys};

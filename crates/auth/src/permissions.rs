@@ -76,6 +76,13 @@ impl Permissions {
         }
     }
 
+    /// The same, without leave to publish to `subject`.
+    pub(crate) fn without_publish(self, subject: &str) -> Self {
+        let mut denied = self;
+        denied.publish.deny.extend(Rule::new(subject));
+        denied
+    }
+
     /// Whether the lists allow publishing to `subject` (reply permits are asked apart).
     ///
     /// Wildcard tokens in `subject` are compared as they stand.

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod authorization;
+mod callout;
 mod jetstream;
 mod mappings;
 mod operator;

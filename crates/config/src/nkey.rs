@@ -20,6 +20,8 @@ pub enum KeyKind {
     User,
     /// `N...`: a server.
     Server,
+    /// `X...`: an X25519 key, for encryption.
+    Curve,
 }
 
 impl KeyKind {
@@ -29,6 +31,7 @@ impl KeyKind {
             Self::Account => 0x00,
             Self::User => 0xa0,
             Self::Server => 0x68,
+            Self::Curve => 0xb8,
         }
     }
 
@@ -38,6 +41,7 @@ impl KeyKind {
             0x00 => Some(Self::Account),
             0xa0 => Some(Self::User),
             0x68 => Some(Self::Server),
+            0xb8 => Some(Self::Curve),
             _ => None,
         }
     }

@@ -13,8 +13,8 @@ mod tls;
 mod websocket;
 
 pub use accounts::{
-    AccountJetStream, AccountLimits, AccountOptions, AuthorizationOptions, ConnectionType,
-    UserOptions,
+    AccountJetStream, AccountLimits, AccountOptions, AuthorizationOptions, CalloutOptions,
+    ConnectionType, UserOptions,
 };
 pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
 pub use operator::{FullResolver, OperatorOptions, Resolver};

@@ -15,6 +15,7 @@ use slab::Slab;
 
 use crate::account::{Accounts, SubscriptionKey};
 use crate::blocks::{BlockPool, CopyArena};
+use crate::callout::Callouts;
 use crate::chunks::ChunkPool;
 use crate::door::websocket_rules;
 use crate::effects::{
@@ -54,6 +55,7 @@ pub struct Broker {
     pub(crate) open_sessions: usize,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) imports: Imports,
+    pub(crate) callouts: Callouts,
     /// Whether some account maps subjects.
     pub(crate) has_mappings: bool,
     /// Whether `message_trace` is to be told what the message meets.
@@ -117,6 +119,7 @@ impl Broker {
             open_sessions: 0,
             subscriptions: Subscriptions::default(),
             imports: Imports::default(),
+            callouts: Callouts::default(),
             has_mappings: false,
             is_message_traced: false,
             message_trace: None,

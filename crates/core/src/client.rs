@@ -10,6 +10,7 @@ use millrace_wire::info::ConnectOptions;
 use rustc_hash::FxBuildHasher;
 
 use crate::account::SubscriptionKey;
+use crate::callout::Asking;
 use crate::match_cache::MatchCache;
 use crate::subscription::Subscriptions;
 
@@ -44,6 +45,10 @@ pub(crate) struct Client {
     pub(crate) options: Option<Box<ConnectOptions>>,
     /// Who it is if the password that is being compared matches.
     pub(crate) hashing: Option<Box<Hashing>>,
+    /// Who it is, if a service says so that was asked.
+    pub(crate) asking: Option<Box<Asking>>,
+    /// It is who a service said.
+    pub(crate) is_placed: bool,
     pub(crate) permissions: Option<Arc<Permissions>>,
     /// When it must leave; boxed because few clients have one.
     pub(crate) expires: Option<Box<Expiry>>,
@@ -65,6 +70,8 @@ impl Default for Client {
             first_ping_answered: false,
             options: None,
             hashing: None,
+            asking: None,
+            is_placed: false,
             permissions: None,
             expires: None,
             permits: None,

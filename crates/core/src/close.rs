@@ -64,6 +64,7 @@ impl Broker {
                 self.closed.push_back(info);
             }
         }
+        self.forget_question(slot);
         self.drop_subscriptions(slot);
         self.unbind_account(slot);
         let Some(session) = self.sessions.get_mut(slot as usize) else {

@@ -7,6 +7,7 @@
 mod account;
 mod blocks;
 mod broker;
+mod callout;
 mod chunks;
 mod client;
 mod close;

@@ -68,6 +68,7 @@ impl Broker {
             Decision::Accept(identity) => self.admit(now, slot, &identity),
             Decision::Reject(rejection) => self.reject(now, slot, &rejection),
             Decision::NeedHash(check) => self.ask_for_hash(slot, check),
+            Decision::Ask(callout) => self.ask_outside(now, slot, *callout),
         }
     }
 
@@ -165,7 +166,7 @@ impl Broker {
         self.fail(now, slot, b"Authorization Violation", reason);
     }
 
-    fn admit(&mut self, now: Now, slot: u32, identity: &Identity) {
+    pub(crate) fn admit(&mut self, now: Now, slot: u32, identity: &Identity) {
         if !self.bind_identity(now, slot, identity) {
             return;
         }
@@ -341,18 +342,22 @@ pub(crate) fn judge(
         signature: given(&options.sig),
         jwt: or(&options.jwt, |cookies| &cookies.jwt),
     };
+    authenticator.start(&credentials, &facts_of(now, session))
+}
+
+/// What the server knows of a connection.
+pub(crate) fn facts_of(now: Now, session: &Session) -> Facts<'_> {
     let connection_type = match session.facts.kind {
         ConnectionKind::Client => ConnectionType::Standard,
         ConnectionKind::InProcess => ConnectionType::InProcess,
         ConnectionKind::Websocket => ConnectionType::Websocket,
     };
     let tls_identities = session.tls.as_ref().map_or(&[][..], |tls| &tls.identities);
-    let facts = Facts {
+    Facts {
         connection_type,
         nonce: &session.nonce,
         tls_identities,
         peer_ip: session.facts.peer_ip,
         now_wall_ns: now.wall_ns,
-    };
-    authenticator.start(&credentials, &facts)
+    }
 }

@@ -281,7 +281,7 @@ impl Broker {
                     return Outcome::Taken;
                 }
             }
-            Owner::Service(_) | Owner::Responses | Owner::Shadow(_) => {}
+            Owner::Service(_) | Owner::Responses | Owner::Shadow(_) | Owner::Callouts => {}
         }
         self.deliver_now(now, key, outgoing)
     }

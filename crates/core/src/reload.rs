@@ -105,6 +105,10 @@ impl Broker {
             &self.authenticator,
             self.websocket_authenticator.as_ref(),
         );
+        if session.client.is_placed {
+            // Who a service has let in stays: it is asked at logins.
+            return;
+        }
         match judge(now, rules, session, options) {
             Decision::Accept(identity) => self.readmit(now, slot, &identity),
             Decision::Reject(rejection) if rejection.is_revoked => {
@@ -115,6 +119,7 @@ impl Broker {
                 self.close_session(now, slot, CloseReason::ClientClosed, true);
             }
             Decision::Reject(rejection) => self.reject(now, slot, &rejection),
+            Decision::Ask(callout) => self.ask_outside(now, slot, *callout),
             Decision::NeedHash(check) => {
                 session.phase = Phase::Hashing;
                 let identity = check.identity.clone();

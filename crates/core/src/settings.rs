@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_auth::ServerKeys;
 use millrace_config::Options;
 
 /// Who this server is; chosen by the host, because ids and seeds need entropy.
@@ -27,6 +28,8 @@ pub struct ServerIdentity {
     pub domain: String,
     /// Cluster name; empty when there is none.
     pub cluster: String,
+    /// Secret keys, of which `server_id` and `xkey` are the public ones.
+    pub keys: ServerKeys,
     /// Curve public key (`X...`); empty when there is none.
     pub xkey: String,
 }

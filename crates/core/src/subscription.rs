@@ -22,6 +22,8 @@ pub(crate) enum Owner {
     Responses,
     /// The shadow at this place: messages go to a subscription of another account.
     Shadow(u32),
+    /// The answers of services that decide about clients.
+    Callouts,
 }
 
 /// One subscription. Filter, queue and sid share one allocation; the sid stands between blanks, as

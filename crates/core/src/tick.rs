@@ -1,6 +1,6 @@
 //! What happens when a deadline passes: PING and stale connections, late logins, stalled writes.
 
-use millrace_auth::Expiry;
+use millrace_auth::{Expiry, Rejection};
 use millrace_clock::Now;
 use millrace_config::options::WriteTimeout;
 use millrace_wire::encode;
@@ -58,6 +58,9 @@ impl Broker {
                     b"Authentication Timeout",
                     CloseReason::AuthenticationTimeout,
                 );
+            }
+            Phase::Hashing if session.client.asking.is_some() => {
+                self.reject(now, slot, &Rejection::default());
             }
             Phase::Hashing | Phase::Open | Phase::Closed => {}
         }

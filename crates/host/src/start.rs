@@ -16,6 +16,7 @@ use crate::signals;
 use crate::store_folder::{StoreFolder, default_directory};
 use crate::tls;
 use crate::websocket::{Door, Terms};
+use millrace_auth::ServerKeys;
 use millrace_config::Options;
 use millrace_config::options::{DEFAULT_HOST, HandshakeMode, SyncInterval};
 use millrace_core::{BrokerSettings, COMPATIBLE_VERSION, MILLRACE_VERSION, ServerIdentity};
@@ -77,7 +78,8 @@ pub(crate) fn start(
     machine::raise_file_limit();
     let waiting = Waiting::new().map_err(|error| format!("no poll from the system: {error}"))?;
     signals::watch(waiting.inputs.clone()).map_err(|error| format!("no signals: {error}"))?;
-    let server_id = identity::server_id(&identity::entropy()?);
+    let keys = ServerKeys::new(identity::entropy()?, identity::entropy()?);
+    let server_id = keys.server_id();
     let server_name = options.server_name.clone();
     let server_name = server_name.unwrap_or_else(|| server_id.clone());
     let warnings = &context.warnings;
@@ -100,7 +102,7 @@ pub(crate) fn start(
         .map_err(|error| format!("no disk threads: {error}"))?;
     let passwords = PasswordPool::start(&waiting.inputs)
         .map_err(|error| format!("no threads for passwords: {error}"))?;
-    let identity = server_identity(&options, server_id, server_name, bound)?;
+    let identity = server_identity(&options, keys, server_name, bound)?;
     let options = Arc::new(options);
     let wake_inputs = waiting.inputs.clone();
     let settings = NodeSettings {
@@ -319,7 +321,7 @@ fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, Strin
 
 fn server_identity(
     options: &Options,
-    server_id: String,
+    keys: ServerKeys,
     server_name: String,
     bound: Bound,
 ) -> Result<ServerIdentity, String> {
@@ -334,7 +336,7 @@ fn server_identity(
         .websocket
         .map(|bound| advertised(&block.host, bound.port(), block.advertise.as_ref()));
     Ok(ServerIdentity {
-        server_id,
+        server_id: keys.server_id(),
         server_name,
         git_commit: String::new(),
         host,
@@ -344,7 +346,8 @@ fn server_identity(
         jetstream: options.jetstream.enabled,
         domain: options.jetstream.domain.clone().unwrap_or_default(),
         cluster: String::new(),
-        xkey: String::new(),
+        xkey: keys.curve_id(),
+        keys,
     })
 }
 

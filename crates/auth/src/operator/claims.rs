@@ -130,6 +130,8 @@ pub struct AccountClaims {
     #[serde(deserialize_with = "null_is_default")]
     pub trace: TraceClaims,
     #[serde(deserialize_with = "null_is_default")]
+    pub authorization: AuthorizationClaims,
+    #[serde(deserialize_with = "null_is_default")]
     pub limits: AccountLimitClaims,
     #[serde(deserialize_with = "null_is_default")]
     pub signing_keys: Vec<SigningKey>,
@@ -140,6 +142,20 @@ pub struct AccountClaims {
     pub default_permissions: PermissionClaims,
     #[serde(deserialize_with = "null_is_default")]
     pub tags: Vec<String>,
+}
+
+/// Who decides about the users of an account; nobody asks without `auth_users`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AuthorizationClaims {
+    /// Users that log in by their tokens alone: the service.
+    #[serde(deserialize_with = "null_is_default")]
+    pub auth_users: Vec<String>,
+    /// Accounts that users may be placed in; `*` for all.
+    #[serde(deserialize_with = "null_is_default")]
+    pub allowed_accounts: Vec<String>,
+    /// The service's public curve key.
+    pub xkey: String,
 }
 
 impl Claims for AccountClaims {

@@ -9,6 +9,7 @@ use super::claims::{AccountClaims, SigningKey, UserClaims, UserLimitClaims};
 use super::token::Token;
 use super::{OperatorMode, REVOKED, is_revoked, permission_options, template, times};
 use crate::authenticator::{Credentials, Facts, Identity, UserLimits};
+use crate::callout::Callout;
 use crate::signature::is_signed;
 use crate::{Expiry, Permissions};
 
@@ -32,7 +33,7 @@ impl OperatorMode {
         &self,
         credentials: &Credentials<'_>,
         facts: &Facts<'_>,
-    ) -> Outcome<Identity> {
+    ) -> Outcome<(Identity, Option<Callout>)> {
         let text = credentials
             .jwt
             .or(self.default_sentinel.as_deref())
@@ -51,27 +52,36 @@ impl OperatorMode {
             return Err(REVOKED.to_owned());
         }
         check_source(granted.limits, facts.peer_ip)?;
-        let leaves_ns = times::end_of_stay(granted.limits, facts.now_wall_ns)?;
-        let expires = [
-            seconds_to_ns(user.expires_s).map(Expiry::user),
-            leaves_ns.map(Expiry::user),
-            seconds_to_ns(account.expires_s).map(Expiry::account),
-        ];
-        let rules = permission_options(&granted.permissions)
-            .or_else(|| permission_options(&account.claims.default_permissions));
-        Ok(Identity {
-            account: key.into(),
-            user: user.subject.as_str().into(),
-            permissions: rules.map(|rules| Arc::new(Permissions::new(&rules))),
-            limits: UserLimits {
-                max_subscriptions: granted.limits.subs,
-                max_payload: granted.limits.payload,
-            },
-            expires: expires
-                .into_iter()
-                .flatten()
-                .min_by_key(|expiry| expiry.at_wall_ns),
-        })
+        let callout = Callout::of_account(key, &account.claims.authorization, &user.subject);
+        Ok((
+            identity(&user, key, Some(account), &granted, facts)?,
+            callout,
+        ))
+    }
+
+    /// As whom a token lets in that the account's service has answered with.
+    pub(crate) fn admit(
+        &self,
+        user: &Token<UserClaims>,
+        account: &str,
+        facts: &Facts<'_>,
+    ) -> Outcome<Identity> {
+        let (key, account) = self
+            .accounts
+            .get_key_value(account)
+            .ok_or_else(|| format!("no valid account {account:?} for auth callout response"))?;
+        let granted = granted(user, key, account)?;
+        check_connection_type(granted.limits, facts.connection_type)?;
+        identity(user, key, Some(account), &granted, facts)
+    }
+
+    /// Whether a key is an account's own or one of its signing keys.
+    pub(crate) fn is_key_of(&self, account: &str, key: &str) -> bool {
+        let Some(token) = self.accounts.get(account) else {
+            return false;
+        };
+        let mut keys = token.claims.signing_keys.iter();
+        key == account || keys.any(|known| known.key() == key)
     }
 
     /// The account a user's token speaks of, if it is known, pinned, in time, and has signed it.
@@ -97,6 +107,62 @@ impl OperatorMode {
             .map_err(|error| format!("account {key}: {error}"))?;
         Ok((key, account))
     }
+}
+
+/// As whom a token lets in, in configuration mode: the account is named by its audience.
+pub(crate) fn admit_placed(
+    user: &Token<UserClaims>,
+    account: &str,
+    facts: &Facts<'_>,
+) -> Outcome<Identity> {
+    if account.is_empty() {
+        return Err("no valid account \"\" for auth callout response".to_owned());
+    }
+    let granted = Granted {
+        limits: &user.claims.limits,
+        permissions: user.claims.limits.permissions.clone(),
+    };
+    check_connection_type(granted.limits, facts.connection_type)?;
+    identity(user, account, None, &granted, facts)
+}
+
+fn identity(
+    user: &Token<UserClaims>,
+    key: &str,
+    account: Option<&Token<AccountClaims>>,
+    granted: &Granted<'_>,
+    facts: &Facts<'_>,
+) -> Outcome<Identity> {
+    let leaves_ns = times::end_of_stay(granted.limits, facts.now_wall_ns)?;
+    let expires = [
+        seconds_to_ns(user.expires_s).map(Expiry::user),
+        leaves_ns.map(Expiry::user),
+        account.and_then(|account| seconds_to_ns(account.expires_s).map(Expiry::account)),
+    ];
+    let default = account.map(|account| &account.claims.default_permissions);
+    let rules =
+        permission_options(&granted.permissions).or_else(|| default.and_then(permission_options));
+    // Without limits of its own a token says nothing, as those of older tools do.
+    let limit = |limit: i64| {
+        if account.is_none() && limit == 0 {
+            -1
+        } else {
+            limit
+        }
+    };
+    Ok(Identity {
+        account: key.into(),
+        user: user.subject.as_str().into(),
+        permissions: rules.map(|rules| Arc::new(Permissions::new(&rules))),
+        limits: UserLimits {
+            max_subscriptions: limit(granted.limits.subs),
+            max_payload: limit(granted.limits.payload),
+        },
+        expires: expires
+            .into_iter()
+            .flatten()
+            .min_by_key(|expiry| expiry.at_wall_ns),
+    })
 }
 
 /// What the signing key lets the user have.

@@ -21,6 +21,7 @@ use millrace_config::options::{
     ResponseOptions, SubjectList,
 };
 
+pub(crate) use login::admit_placed;
 pub use stored::{TokenChange, delete_accounts, update_account};
 
 use claims::{

@@ -60,7 +60,9 @@ const FIELDS: &[Field<AuthorizationOptions>] = &[
             a.default_permissions = permissions::decode(d, e);
         },
     ),
-    unsupported(&["auth_callout", "auth_hook"]),
+    field(&["auth_callout", "auth_hook"], |d, a, e| {
+        a.callout = super::callout::decode(d, e)
+    }),
     unsupported(&["proxy_required"]),
 ];
 

@@ -75,6 +75,23 @@ pub struct AuthorizationOptions {
     pub default_permissions: Option<PermissionOptions>,
     /// Only clients behind a trusted proxy may connect.
     pub proxy_required: bool,
+    /// A service that decides who clients are.
+    pub callout: Option<CalloutOptions>,
+}
+
+/// A service inside an account that is asked who clients are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CalloutOptions {
+    /// Public account key that signs its answers.
+    pub issuer: String,
+    /// The account it listens in.
+    pub account: String,
+    /// Users, by name or nkey, that log in without it: the service itself.
+    pub users: Vec<String>,
+    /// Public curve key that requests are sealed to.
+    pub curve_key: Option<String>,
+    /// Only users of these accounts are decided about; empty for all.
+    pub allowed_accounts: Vec<String>,
 }
 
 impl Default for AuthorizationOptions {
@@ -87,6 +104,7 @@ impl Default for AuthorizationOptions {
             users: Vec::new(),
             default_permissions: None,
             proxy_required: false,
+            callout: None,
         }
     }
 }

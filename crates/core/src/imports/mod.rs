@@ -213,6 +213,7 @@ impl Broker {
             Owner::Service(place) => self.deliver_service(now, place, outgoing),
             Owner::Responses => self.deliver_response(now, account, outgoing),
             Owner::Shadow(place) => self.deliver_shadow(now, place, outgoing),
+            Owner::Callouts => self.keep_answer(outgoing),
             Owner::Session(_) | Owner::Endpoint(_) => Outcome::Refused,
         }
     }

@@ -238,6 +238,7 @@ impl Broker {
 
     /// Answers that nobody hears any more are not awaited.
     pub(crate) fn drop_lost_replies(&mut self, now: Now) {
+        self.take_answers(now);
         for (account, filter) in std::mem::take(&mut self.imports.responses.lost) {
             self.check_replies(now, account, &filter);
         }
