@@ -396,12 +396,6 @@ impl Authenticator {
         })
     }
 
-    /// Operator mode, if it is on.
-    #[must_use]
-    pub fn operator(&self) -> Option<&OperatorMode> {
-        self.operator.as_ref()
-    }
-
     /// `None` means refused.
     fn judge(&self, credentials: &Credentials<'_>, facts: &Facts<'_>) -> Option<Decision> {
         if let (Some(nkey), false) = (credentials.nkey, self.nkeys.is_empty()) {

@@ -35,6 +35,7 @@ fn outcome(decision: Decision) -> Result<String, String> {
             check.identity.account, check.identity.user
         )),
         Decision::NeedHash(check) => Err(format!("User {:?}", &*check.identity.user)),
+        Decision::Ask(callout) => Err(format!("asked in {:?}", callout.account)),
     }
 }
 
