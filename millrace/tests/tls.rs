@@ -119,6 +119,7 @@ fn gets_in(server: &Server, with_certificate: bool) -> bool {
     false
 }
 
+// proves: TLS-01
 #[test]
 fn messages_pass_through_a_connection_that_was_upgraded_after_info() {
     let server = server("", "");
@@ -132,6 +133,7 @@ fn messages_pass_through_a_connection_that_was_upgraded_after_info() {
     expect(&mut stream, "MSG big 1 3\r\nend\r\n");
 }
 
+// proves: TLS-02
 #[test]
 fn info_says_what_kind_of_tls_there_is() {
     for (top, wanted) in [
@@ -145,6 +147,7 @@ fn info_says_what_kind_of_tls_there_is() {
     assert!(info.contains("\"tls_verify\":true"), "{info}");
 }
 
+// proves: TLS-05
 #[test]
 fn a_client_that_stays_plain_is_served_only_where_that_is_allowed() {
     let server_of_both = server("", "allow_non_tls: true");
@@ -156,6 +159,7 @@ fn a_client_that_stays_plain_is_served_only_where_that_is_allowed() {
     assert!(!client.expect_end().contains("PONG"));
 }
 
+// proves: TLS-03 TLS-08 REL-08
 #[test]
 fn certificates_are_asked_for_and_compared_with_pins() {
     let verifying = server("verify: true", "");
@@ -174,6 +178,7 @@ fn certificates_are_asked_for_and_compared_with_pins() {
     assert!(gets_in(&pinning, true));
 }
 
+// proves: TLS-04
 #[test]
 fn a_certificate_says_which_user_it_is() {
     let users = "authorization { users: [ { user: \"derek@nats.io\" } ] }";
@@ -182,6 +187,7 @@ fn a_certificate_says_which_user_it_is() {
     assert!(!gets_in(&server("verify_and_map: true", users), true));
 }
 
+// proves: TLS-06
 #[test]
 fn the_handshake_comes_first_where_it_is_configured_so() {
     let strict = server("handshake_first: true", "");
@@ -193,6 +199,7 @@ fn the_handshake_comes_first_where_it_is_configured_so() {
     log_in(&mut connect(&either, false, false));
 }
 
+// proves: TLS-07
 #[test]
 fn a_handshake_that_never_comes_is_given_up_without_a_word() {
     let server = server("", "");
@@ -201,6 +208,7 @@ fn a_handshake_that_never_comes_is_given_up_without_a_word() {
     assert_eq!(client.expect_end(), "");
 }
 
+// proves: TLS-13
 #[test]
 fn handshakes_beyond_the_rate_are_refused_with_a_text() {
     let server = server("connection_rate_limit: 1", "");

@@ -42,6 +42,9 @@ impl Broker {
                 let verb = if headers.is_empty() { "PUB" } else { "HPUB" };
                 let line = control_line(verb, &[subject], *reply, headers, payload);
                 self.trace(slot, &format!("<<- [{line}]"));
+                if headers.is_empty() && payload.is_empty() {
+                    return;
+                }
                 let shown = self.shown_payload(headers, payload);
                 format!("<<- MSG_PAYLOAD: [{shown}]")
             }
@@ -92,8 +95,11 @@ impl Broker {
         let names = [message.subject, record.sid()];
         let line = control_line(verb, &names, reply, headers, message.payload);
         let shown = self.shown_payload(headers, message.payload);
+        let is_empty = headers.is_empty() && message.payload.is_empty();
         self.trace(slot, &format!("->> [{line}]"));
-        self.trace(slot, &format!("->> MSG_PAYLOAD: [{shown}]"));
+        if !is_empty {
+            self.trace(slot, &format!("->> MSG_PAYLOAD: [{shown}]"));
+        }
     }
 
     fn shown_payload(&self, headers: &[u8], payload: &[u8]) -> String {

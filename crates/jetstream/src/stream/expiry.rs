@@ -60,12 +60,14 @@ impl Stream {
             self.want_index(turn.shared);
             return;
         }
-        self.lead.stage(
-            &Operation::Expire {
-                now_ns: turn.now.wall_ns,
-            },
-            Durability::Lazy,
-        );
+        // Where a marker follows, it is to stand there a quarter of a second later, not two.
+        let durability = if self.config.subject_delete_marker_ttl_ns > 0 {
+            Durability::Now
+        } else {
+            Durability::Lazy
+        };
+        let now_ns = turn.now.wall_ns;
+        self.lead.stage(&Operation::Expire { now_ns }, durability);
         self.lead.expire_pending = true;
         self.lead.next_expire_ns = turn.now.after_ns(EXPIRE_INTERVAL_NS);
     }
