@@ -85,7 +85,7 @@ impl Message<'_> {
     }
 }
 
-/// `[hdrlen ]size CRLF`: how every control line of a message ends. Empty until it is needed.
+/// `[hdrlen ]size CRLF`: how every control line of a message ends.
 #[derive(Clone, Copy)]
 struct Sizes {
     text: [u8; SIZES_MAX],
@@ -96,26 +96,24 @@ struct Sizes {
 const SIZES_MAX: usize = 48;
 
 impl Sizes {
-    const fn empty() -> Self {
-        Self {
+    fn of(message: &Message<'_>, with_headers: bool) -> Self {
+        let mut sizes = Self {
             text: [0; SIZES_MAX],
             length: 0,
+        };
+        let mut number = itoa::Buffer::new();
+        if with_headers {
+            sizes.add(number.format(message.headers.len()).as_bytes());
+            sizes.add(b" ");
+            sizes.add(number.format(message.size()).as_bytes());
+        } else {
+            sizes.add(number.format(message.payload.len()).as_bytes());
         }
+        sizes.add(b"\r\n");
+        sizes
     }
 
-    /// The text, written on first use.
-    fn text(&mut self, message: &Message<'_>, with_headers: bool) -> &[u8] {
-        if self.length == 0 {
-            let mut number = itoa::Buffer::new();
-            if with_headers {
-                self.add(number.format(message.headers.len()).as_bytes());
-                self.add(b" ");
-                self.add(number.format(message.size()).as_bytes());
-            } else {
-                self.add(number.format(message.payload.len()).as_bytes());
-            }
-            self.add(b"\r\n");
-        }
+    fn text(&self) -> &[u8] {
         self.text.get(..self.length).unwrap_or_default()
     }
 
@@ -136,10 +134,10 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) publisher: Option<u32>,
     /// The imports it came through; `None` in the account it was published in.
     pub(crate) chain: Option<&'a Chain<'a>>,
-    /// The end of a MSG line.
-    plain_sizes: Sizes,
-    /// The end of an HMSG line.
-    header_sizes: Sizes,
+    /// The end of a MSG line, made on first use.
+    plain_sizes: Option<Sizes>,
+    /// The end of an HMSG line, made on first use.
+    header_sizes: Option<Sizes>,
     /// The payload as its owner gave it, to be kept by anybody.
     given: Option<Bytes>,
     /// A big payload as recipients share it, made on first use.
@@ -206,17 +204,17 @@ impl Broker {
         if is_pedantic && !millrace_subject::is_valid_literal(message.subject) {
             self.send_error(slot, b"Invalid Publish Subject");
         }
-        let mapped = if self.has_mappings {
-            self.map_published(now, slot, account_id, message.subject)
+        if self.has_mappings
+            && let Some(subject) = self.map_published(now, slot, account_id, message.subject)
+        {
+            let message = Message {
+                subject: &subject,
+                ..*message
+            };
+            self.publish_checked(now, slot, account_id, &message, &mut cache);
         } else {
-            None
-        };
-        let mapped = mapped.as_deref().map(|subject| Message {
-            subject,
-            ..*message
-        });
-        let message = mapped.as_ref().unwrap_or(message);
-        self.publish_checked(now, slot, account_id, message, &mut cache);
+            self.publish_checked(now, slot, account_id, message, &mut cache);
+        }
         if let Some(session) = self.sessions.get_mut(slot as usize)
             && !session.is_closed()
         {
@@ -621,8 +619,8 @@ impl<'a> Outgoing<'a> {
             destination: message.subject,
             publisher,
             chain: None,
-            plain_sizes: Sizes::empty(),
-            header_sizes: Sizes::empty(),
+            plain_sizes: None,
+            header_sizes: None,
             given: None,
             lent: None,
             delivered: Delivered::default(),
@@ -701,7 +699,8 @@ impl<'a> Outgoing<'a> {
         } else {
             (b"MSG ", &[][..], &mut self.plain_sizes)
         };
-        let sizes = sizes.text(message, with_headers);
+        let sizes = sizes.get_or_insert_with(|| Sizes::of(message, with_headers));
+        let sizes = sizes.text();
         let is_shared = message.is_shared();
         let (body, line_end): (&[u8], &[u8]) = match (is_shared, message.body.is_empty()) {
             (true, _) => (b"", b""),

@@ -629,6 +629,7 @@ fn split<const N: usize>(argument: &[u8], separates: fn(u8) -> bool) -> ([Span; 
 }
 
 /// One to nine decimal digits.
+#[inline]
 fn size(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
