@@ -4,6 +4,7 @@
 //! to `--version`. Called under any other name it starts with JetStream on when nothing else is
 //! said, and tells its own version.
 
+mod explain;
 mod load;
 mod signal;
 mod usage;
@@ -60,6 +61,12 @@ fn answer(program: &Program, flags: Flags) -> i32 {
         Some("help") => {
             print!("{}", usage::text(program.name()));
             return EXIT_OK;
+        }
+        Some("explain") => {
+            return match explain::run(flags.words.get(1..).unwrap_or_default()) {
+                Ok(()) => EXIT_OK,
+                Err(reason) => fail(program, &reason),
+            };
         }
         Some(_) => {
             let word = word.unwrap_or_default();

@@ -2,8 +2,14 @@
 
 /// The usage under the name the program was called by.
 pub(crate) fn text(program: &str) -> String {
-    format!("\nUsage: {program} [options]\n{OPTIONS}")
+    format!("\nUsage: {program} [options]\n{COMMANDS}{OPTIONS}")
 }
+
+const COMMANDS: &str = "
+Commands:
+    explain <url> <stream> <consumer>
+                                     Ask a running server why a consumer is not delivering
+";
 
 const OPTIONS: &str = "
 Server:

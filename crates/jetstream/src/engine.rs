@@ -34,6 +34,7 @@ const API_FILTERS: &[&str] = &[
     "CONSUMER.NAMES.>",
     "CONSUMER.LIST.>",
     "CONSUMER.INFO.>",
+    "CONSUMER.EXPLAIN.>",
     "CONSUMER.DELETE.>",
     "CONSUMER.PAUSE.>",
     "CONSUMER.UNPIN.>",

@@ -84,6 +84,8 @@ pub struct Shared {
     pub finished: Vec<(PendingRequest, Outcome)>,
     /// What consumers did that others may want to know; `api` makes advisories of it.
     pub consumer_events: Vec<(StreamId, String, ConsumerEvent)>,
+    /// Times that a consumer's state had to be put right.
+    pub consumers_repaired: u64,
     /// Consumers that were deleted for inactivity.
     pub consumers_expired: Vec<(StreamId, String)>,
     /// Streams whose index something needs, in the order in which they will be read.
@@ -135,6 +137,7 @@ impl Shared {
             origin,
             finished: Vec::new(),
             consumer_events: Vec::new(),
+            consumers_repaired: 0,
             consumers_expired: Vec::new(),
             indexes_wanted: VecDeque::new(),
             started: Vec::new(),

@@ -230,6 +230,14 @@ struct PinBody<'a> {
     reason: &'a str,
 }
 
+/// Fields of the event about a state that was put right; our own.
+#[derive(Serialize)]
+struct RepairBody<'a> {
+    stream: &'a str,
+    consumer: &'a str,
+    violation: &'a str,
+}
+
 /// What a consumer told of itself. `account_name` stands in the events about pins.
 pub fn consumer_event(
     context: &mut EventContext<'_>,
@@ -260,6 +268,15 @@ pub fn consumer_event(
                 kind,
                 &pin(group, "", reason),
             );
+        }
+        ConsumerEvent::Repaired { violation } => {
+            let kind = "advisory.v1.consumer_repaired";
+            let body = RepairBody {
+                stream,
+                consumer,
+                violation,
+            };
+            emit(context, &advisory("REPAIRED"), kind, &body);
         }
         ConsumerEvent::PauseEnded => {
             consumer_pause(context, stream, consumer, false, Timestamp::ZERO);

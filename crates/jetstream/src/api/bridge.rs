@@ -13,7 +13,7 @@ use super::request::ApiRequest;
 use super::{direct, dispatch, finish as finishing};
 use crate::backup::{RestoreAsk, SnapshotAsk, Way};
 use crate::changes::PurgeRequest;
-use crate::consumer::ConsumerEvent;
+use crate::consumer::{ConsumerEvent, Explanation};
 use crate::engine::{Account, JetStream};
 use crate::error::ErrorCode;
 use crate::ids::{AccountRef, StreamId};
@@ -333,6 +333,22 @@ impl ApiEngine for JetStream {
             })
         })?
         .map(as_shown)
+    }
+
+    fn explain(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+    ) -> Option<Explanation> {
+        // Asking for its information drops requests that nobody waits for any more.
+        let info = self.consumer_info(turn, stream, consumer)?;
+        let stream = self.streams.get(&stream)?;
+        let slot = stream.consumers.get(consumer)?;
+        Some(
+            slot.consumer
+                .explain(turn.now, &stream.name, info.num_pending),
+        )
     }
 
     fn check_reset(

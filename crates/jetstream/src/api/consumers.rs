@@ -232,6 +232,7 @@ impl Named<'_> {
             ConsumerCall::Pause => self.pause(engine, turn),
             ConsumerCall::Unpin => self.unpin(engine, turn),
             ConsumerCall::Reset => self.reset(engine, turn),
+            ConsumerCall::Explain => self.explain(engine, turn),
             ConsumerCall::LeaderStepdown
             | ConsumerCall::PeerRemove
             | ConsumerCall::PeerEvacuate => Err(ErrorCode::ClusterRequired.into()),
@@ -269,6 +270,13 @@ impl Named<'_> {
         let id = self.find_without_body(engine)?;
         let info = full_info(engine, turn, id, self.name)?;
         Ok(Progress::Answer(Body::Consumer(info)))
+    }
+
+    fn explain(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {
+        let id = self.find_without_body(engine)?;
+        let explanation = engine.explain(turn, id, self.name);
+        let explanation = explanation.ok_or(ErrorCode::ConsumerNotFound)?;
+        Ok(Progress::Answer(Body::Explanation(Box::new(explanation))))
     }
 
     fn delete(&self, engine: &mut dyn ApiEngine, turn: &mut ApiTurn<'_>) -> CallResult {

@@ -9,6 +9,7 @@ use millrace_clock::{Now, Random};
 use millrace_store::stream::StreamStore;
 
 use crate::backup::{RestoreAsk, SnapshotAsk};
+use crate::consumer::Explanation;
 use crate::engine::Account;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
@@ -98,6 +99,13 @@ pub trait ApiEngine {
         stream: StreamId,
         consumer: &str,
     ) -> Option<ConsumerInfo>;
+    /// Why a consumer is not delivering.
+    fn explain(
+        &mut self,
+        turn: &mut ApiTurn<'_>,
+        stream: StreamId,
+        consumer: &str,
+    ) -> Option<Explanation>;
     /// Where a reset would start, or the reason of the refusal.
     ///
     /// # Errors

@@ -61,6 +61,8 @@ pub enum ConsumerCall {
     Pause,
     Unpin,
     Reset,
+    /// Why it is not delivering: a call of our own.
+    Explain,
     LeaderStepdown,
     PeerRemove,
     PeerEvacuate,
@@ -153,8 +155,9 @@ impl StreamCall {
 }
 
 impl ConsumerCall {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("INFO", Self::Info),
+        ("EXPLAIN", Self::Explain),
         ("DELETE", Self::Delete),
         ("PAUSE", Self::Pause),
         ("UNPIN", Self::Unpin),
@@ -167,6 +170,7 @@ impl ConsumerCall {
     fn response_type(self) -> &'static str {
         match self {
             Self::Info => "consumer_info_response",
+            Self::Explain => "consumer_explain_response",
             Self::Delete => "consumer_delete_response",
             Self::Pause => "consumer_pause_response",
             Self::Unpin => "consumer_unpin_response",

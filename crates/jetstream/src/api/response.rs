@@ -110,6 +110,8 @@ pub enum Body {
         page: Page,
         consumers: Vec<ConsumerInfo>,
     },
+    /// Why a consumer is not delivering.
+    Explanation(Box<crate::consumer::Explanation>),
     /// Consumer pause.
     Paused {
         paused: bool,

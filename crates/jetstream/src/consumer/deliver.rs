@@ -64,6 +64,7 @@ impl Consumer {
             }
             let step = match self.next_candidate(context.store) {
                 Some(candidate) => self.deliver(context, candidate),
+                None if self.recount_if_stuck(context) => Step::Skipped,
                 None => {
                     if !self.is_blocked() {
                         self.end_one_shots(context);
@@ -83,7 +84,7 @@ impl Consumer {
                 }
             }
         }
-        self.state.debug_check(context.store.last_sequence());
+        self.check_invariants(context);
         result
     }
 

@@ -17,6 +17,8 @@
 mod ack_subject;
 mod acks;
 mod deliver;
+mod explain;
+mod invariants;
 mod leader;
 mod pending;
 mod priority;
@@ -44,6 +46,7 @@ use millrace_store::stream::Filter;
 
 pub use ack_subject::{AckSubject, parse_ack_subject};
 pub use deliver::DELIVERIES_PER_WAKE_MAX;
+pub use explain::{Explanation, Obstacle};
 pub use record::SnapshotError;
 pub use settings::{
     MAX_WAITING_DEFAULT, Mode, PullSettings, PushSettings, Settings, Start, StreamFacts,
@@ -145,6 +148,11 @@ pub enum ConsumerEvent {
         ack_time_ns: u64,
         /// Deliveries made.
         deliveries: u64,
+    },
+    /// Something that must hold did not, and was put right.
+    Repaired {
+        /// What it was.
+        violation: &'static str,
     },
     /// Inactive for its threshold: the stream proposes the deletion. Said once a second until done.
     Inactive,

@@ -64,6 +64,34 @@ impl PushState {
             && self.paced_until_ns <= now.monotonic_ns
     }
 
+    /// What holds messages back although somebody listens: a word and a text.
+    pub(super) fn held_back(
+        &self,
+        push: &PushSettings,
+        now: Now,
+    ) -> Option<(&'static str, String)> {
+        if push.flow_control && self.sent_bytes > self.window_bytes {
+            let subject = self.outstanding.as_ref().map(|it| it.subject.as_str());
+            let text = format!(
+                "{} bytes were sent since the last answer to flow control, more than the window of {}; an answer to {} opens it",
+                self.sent_bytes,
+                self.window_bytes,
+                subject.unwrap_or_default()
+            );
+            return Some(("flow_control", text));
+        }
+        if self.paced_until_ns > now.monotonic_ns {
+            let wait_ns = i64::try_from(self.paced_until_ns - now.monotonic_ns);
+            let wait = millrace_clock::go_duration::format(wait_ns.unwrap_or(i64::MAX));
+            let text = format!(
+                "the rate limit of {} bits per second allows the next message in {wait}",
+                push.rate_limit_bps
+            );
+            return Some(("rate_limit", text));
+        }
+        None
+    }
+
     /// Accounts for a message of `size` bytes; true if a flow control request is due.
     fn sent(&mut self, push: &PushSettings, now: Now, size: u64) -> bool {
         if push.idle_heartbeat_ns > 0 {

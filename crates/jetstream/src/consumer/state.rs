@@ -401,26 +401,4 @@ impl State {
         self.delivered.stream = self.delivered.stream.max(to.stream);
         self.delivered.consumer = self.delivered.consumer.max(to.consumer);
     }
-
-    /// What must always hold (DESIGN decision 6). Violations are bugs, found by tests.
-    pub(super) fn debug_check(&self, last_sequence: u64) {
-        debug_assert!(
-            self.floor.stream <= self.delivered.stream,
-            "floor above delivered: {self:?}"
-        );
-        debug_assert!(
-            self.floor.consumer <= self.delivered.consumer,
-            "floor ahead: {self:?}"
-        );
-        debug_assert!(
-            self.pending
-                .first()
-                .is_none_or(|slot| slot.sequence > self.floor.stream),
-            "pending below the floor: {self:?}"
-        );
-        debug_assert!(
-            self.pending.is_empty() || self.delivered.stream <= last_sequence,
-            "delivered beyond the stream: {self:?}"
-        );
-    }
 }

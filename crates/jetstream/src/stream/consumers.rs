@@ -112,6 +112,17 @@ impl Stream {
 
     fn consumer_events(&mut self, turn: &mut Turn<'_>, name: &str, events: Vec<ConsumerEvent>) {
         for event in events {
+            if let ConsumerEvent::Repaired { violation } = event {
+                turn.shared.consumers_repaired += 1;
+                let text = format!(
+                    "JetStream consumer '{} > {name}': repaired: {violation}",
+                    self.name
+                );
+                turn.effects.push(Effect::Log {
+                    level: LogLevel::Error,
+                    text,
+                });
+            }
             if event == ConsumerEvent::Inactive {
                 self.remove_inactive(name);
             } else {

@@ -77,6 +77,8 @@ impl Node {
         let totals = jetstream.map(JetStream::totals).unwrap_or_default();
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        let repaired = jetstream.map_or(0, |it| it.shared.consumers_repaired);
+        put("millrace", json!({"consumers_repaired": repaired}));
         put("memory", json!(totals.memory_bytes));
         put("storage", json!(totals.file_bytes));
         put("reserved_memory", json!(totals.reserved_memory_bytes));
