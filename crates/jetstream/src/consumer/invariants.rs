@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_is_repaired_once() {
-        let cases: [(fn(&mut State), u64); 4] = [
+        type Damage = fn(&mut State);
+        let cases: [(Damage, u64); 4] = [
             (|state| state.floor.stream = 11, 10),
             (|state| state.floor.consumer = 6, 10),
             (|state| state.floor.stream = 8, 10),
