@@ -277,7 +277,11 @@ impl Stream {
 
     /// Remembers a message that is to be published again once its entry is applied.
     fn note_republication(&mut self, sequence: u64, incoming: &Incoming<'_>) {
-        let Some(republisher) = self.republisher.as_mut().filter(|_| self.lead.is_leader) else {
+        let Some(republisher) = self
+            .republisher
+            .as_mut()
+            .filter(|_| self.lead.is_leader && !self.restoring)
+        else {
             return;
         };
         if !republisher.wants(incoming.subject) {
