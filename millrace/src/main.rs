@@ -4,6 +4,7 @@
 //! to `--version`. Called under any other name it starts with JetStream on when nothing else is
 //! said, and tells its own version.
 
+mod commands;
 mod explain;
 mod load;
 mod signal;
@@ -69,6 +70,9 @@ fn answer(program: &Program, flags: Flags) -> i32 {
             };
         }
         Some(_) => {
+            if let Some(code) = commands::run(program.name(), &flags.words) {
+                return code;
+            }
             let word = word.unwrap_or_default();
             return fail(program, &format!("unrecognized command: {word:?}"));
         }

@@ -9,6 +9,8 @@ const COMMANDS: &str = "
 Commands:
     explain <url> <stream> <consumer>
                                      Ask a running server why a consumer is not delivering
+    import <dir>                     Take over the streams of a stopped nats-server
+    check, repair, export <dir>      Look at a stopped store (each with --help)
 ";
 
 const OPTIONS: &str = "

@@ -7,6 +7,8 @@
 mod harness;
 #[path = "backup/hostile.rs"]
 mod hostile;
+#[path = "backup/life.rs"]
+mod life;
 #[path = "backup/protocol.rs"]
 mod protocol;
 #[path = "backup/round_trip.rs"]

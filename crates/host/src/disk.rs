@@ -1,6 +1,7 @@
 //! Carries out disk requests: one thread per lane, each doing what it is told in order. What to
 //! write, when to sync and what a failure means is decided by `store` and `node`.
 
+use crate::disk_scratch::Scratch;
 use crate::event_loop::{Input, Inputs};
 use crate::limits::ZERO_FILL_BYTES;
 use crate::store_folder::sync_folder;
@@ -39,12 +40,27 @@ impl DiskLanes {
     /// # Errors
     /// The system refuses a thread.
     pub(crate) fn start(root: &Path, inputs: &Inputs) -> io::Result<Self> {
+        Self::start_with(root, inputs, None)
+    }
+
+    /// The same, but nothing in `root` changes: what is made goes to a scratch folder, which goes with
+    /// the lanes; what is removed only counts as gone, and what is there cannot be written to.
+    ///
+    /// # Errors
+    /// The system refuses a thread or the folder.
+    pub(crate) fn start_reading(root: &Path, inputs: &Inputs) -> io::Result<Self> {
+        let scratch = Arc::new(Scratch::new(root)?);
+        Self::start_with(root, inputs, Some(scratch))
+    }
+
+    fn start_with(root: &Path, inputs: &Inputs, scratch: Option<Arc<Scratch>>) -> io::Result<Self> {
         let files: Files = Arc::default();
         let lane = |name: &str| -> io::Result<Sender<DiskRequest>> {
             let (requests, receiver) = channel();
             let executor = Executor {
                 root: root.to_owned(),
                 files: Arc::clone(&files),
+                scratch: scratch.clone(),
             };
             let inputs = inputs.clone();
             std::thread::Builder::new()
@@ -73,6 +89,8 @@ impl DiskLanes {
 struct Executor {
     root: PathBuf,
     files: Files,
+    /// Set: the store itself is only read.
+    scratch: Option<Arc<Scratch>>,
 }
 
 impl Executor {
@@ -97,6 +115,11 @@ impl Executor {
     }
 
     fn execute(&self, operation: DiskOperation) -> io::Result<DiskReply> {
+        if let Some(scratch) = &self.scratch
+            && let Some(result) = self.execute_aside(scratch, &operation)
+        {
+            return result;
+        }
         match operation {
             DiskOperation::List { directory } => self.list(&directory),
             DiskOperation::CreateDirectory { path } => done(fs::create_dir_all(self.path(&path)?)),
@@ -154,6 +177,55 @@ impl Executor {
             }
             DiskOperation::SyncDirectory { path } => done(sync_folder(&self.path(&path)?)),
         }
+    }
+
+    /// What touches names, without touching the store; `None`: it is done as always.
+    fn execute_aside(
+        &self,
+        scratch: &Scratch,
+        operation: &DiskOperation,
+    ) -> Option<io::Result<DiskReply>> {
+        let checked = |path: &str| self.path(path).map(|_| ());
+        Some(match operation {
+            DiskOperation::List { directory } => checked(directory)
+                .and_then(|()| scratch.list(directory))
+                .map(DiskReply::Names),
+            DiskOperation::CreateDirectory { path } => {
+                done(checked(path).and_then(|()| scratch.create_directory(path)))
+            }
+            DiskOperation::Create { file, path, .. } => {
+                let created = checked(path).and_then(|()| scratch.create(path));
+                done(created.map(|created| self.keep(*file, created)))
+            }
+            DiskOperation::Open { file, path } => {
+                let opened = checked(path).and_then(|()| scratch.open(path));
+                opened.and_then(|(opened, writes)| {
+                    if !writes {
+                        scratch.keep_as_it_is(*file);
+                    }
+                    let length = opened.metadata()?.len();
+                    self.keep(*file, opened);
+                    Ok(DiskReply::Opened { length })
+                })
+            }
+            DiskOperation::Rename { from, to } => done(
+                checked(from)
+                    .and_then(|()| checked(to))
+                    .and_then(|()| scratch.rename(from, to)),
+            ),
+            DiskOperation::Remove { path } | DiskOperation::RemoveTree { path } => {
+                done(checked(path).map(|()| scratch.remove(path)))
+            }
+            DiskOperation::Write { file, .. }
+            | DiskOperation::Truncate { file, .. }
+            | DiskOperation::Sync { file }
+                if scratch.is_kept(*file) =>
+            {
+                Ok(DiskReply::Done)
+            }
+            DiskOperation::SyncDirectory { .. } => Ok(DiskReply::Done),
+            _ => return None,
+        })
     }
 
     /// The place of a relative path; one that would leave the store folder is refused.
@@ -347,6 +419,7 @@ mod tests {
         Executor {
             root,
             files: Files::default(),
+            scratch: None,
         }
     }
 

@@ -101,6 +101,11 @@ impl Waiting {
             receiver,
         })
     }
+
+    /// The next input, waited for so long; for those who have no sockets to wait for.
+    pub(crate) fn receive_within(&self, time: Duration) -> Option<Input> {
+        self.receiver.recv_timeout(time).ok()
+    }
 }
 
 /// How far the server is in its life.

@@ -42,11 +42,13 @@ pub(crate) enum StoreFolderError {
     Newer { path: PathBuf, found: u64 },
     #[error(
         "store directory {0:?} holds streams of nats-server and none of Millrace: they are not read \
-         or changed. Copy them over with a running nats-server and `nats stream backup` and \
-         `restore`, choose another store directory, or create the empty folder {FOLDER:?} in it to \
-         start without them"
+         or changed. Copy them with `millrace import {directory}` while no nats-server runs on them, choose \
+         another store directory, or create the empty folder {FOLDER:?} in it to start without them",
+        directory = .0.display()
     )]
     Foreign(PathBuf),
+    #[error("store directory {0:?} holds no store of Millrace")]
+    Missing(PathBuf),
 }
 
 /// The folder used when none is configured: the user's data folder, which outlives a reboot.
@@ -66,10 +68,15 @@ impl StoreFolder {
     /// # Errors
     /// [`StoreFolderError`]; its text is for the log.
     pub(crate) fn open(store_dir: &Path) -> Result<Self, StoreFolderError> {
-        let path = store_dir.join(FOLDER);
-        if !path.exists() && has_foreign_streams(store_dir) {
+        if !store_dir.join(FOLDER).exists() && has_foreign_streams(store_dir) {
             return Err(StoreFolderError::Foreign(store_dir.to_owned()));
         }
+        Self::open_beside_others(store_dir)
+    }
+
+    /// The same without asking what else is there.
+    pub(crate) fn open_beside_others(store_dir: &Path) -> Result<Self, StoreFolderError> {
+        let path = store_dir.join(FOLDER);
         let create = |source| StoreFolderError::Create {
             path: path.clone(),
             source,
@@ -102,6 +109,20 @@ impl StoreFolder {
             return Err(StoreFolderError::Newer { path, found });
         }
         Ok(Self { path, _lock: lock })
+    }
+}
+
+/// For those who only read.
+impl StoreFolder {
+    /// Locks and checks a store that is there.
+    ///
+    /// # Errors
+    /// [`StoreFolderError`]; its text is for the user.
+    pub(crate) fn open_existing(store_dir: &Path) -> Result<Self, StoreFolderError> {
+        if !store_dir.join(FOLDER).join(FORMAT_PATH).exists() {
+            return Err(StoreFolderError::Missing(store_dir.to_owned()));
+        }
+        Self::open_beside_others(store_dir)
     }
 }
 

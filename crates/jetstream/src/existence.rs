@@ -17,6 +17,15 @@ use crate::stream::Stream;
 use crate::stream::apply::Committed;
 
 impl JetStream {
+    /// Names of the accounts whose streams the log knows, in their order.
+    #[must_use]
+    pub fn stored_accounts(&self) -> Vec<String> {
+        let streams = self.meta.streams.values();
+        let names = streams.map(|stream| String::from_utf8_lossy(&stream.account).into_owned());
+        let names: std::collections::BTreeSet<String> = names.collect();
+        names.into_iter().collect()
+    }
+
     pub(crate) fn apply_meta(
         &mut self,
         now: Now,

@@ -232,6 +232,20 @@ impl Node {
             .is_none_or(|engine| engine.health() != crate::engine::EngineHealth::Recovering)
     }
 
+    /// Whether JetStream has read its store and works.
+    #[must_use]
+    pub fn serves_streams(&self) -> bool {
+        let engine = self.engine.as_ref();
+        engine.is_some_and(|engine| engine.jetstream().is_some())
+    }
+
+    /// Names of the accounts that have streams in the store, served or not; none before it is read.
+    #[must_use]
+    pub fn stored_accounts(&self) -> Vec<String> {
+        let jetstream = self.engine.as_ref().and_then(Engine::jetstream);
+        jetstream.map_or_else(Vec::new, millrace_jetstream::JetStream::stored_accounts)
+    }
+
     /// Options the server runs with now.
     #[must_use]
     pub const fn options(&self) -> &Arc<Options> {
