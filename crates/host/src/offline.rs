@@ -9,6 +9,7 @@ use crate::identity;
 use crate::machine;
 use crate::store_folder::StoreFolder;
 use bytes::Bytes;
+use millrace_auth::ServerKeys;
 use millrace_config::Options;
 use millrace_core::{
     BrokerSettings, ConnectionFacts, ConnectionId, ConnectionKind, ServerIdentity,
@@ -98,19 +99,14 @@ impl Offline {
         };
         let disk = disk.map_err(|error| format!("no disk threads: {error}"))?;
         let options = options_for(accounts)?;
-        let server_id = identity::server_id(&identity::entropy()?);
+        let keys = ServerKeys::new(identity::entropy()?, identity::entropy()?);
         let identity = ServerIdentity {
-            server_name: server_id.clone(),
-            server_id,
-            git_commit: String::new(),
-            host: String::new(),
-            port: 0,
+            server_id: keys.server_id(),
+            server_name: keys.server_id(),
             nonce_seed: identity::entropy()?,
             jetstream: true,
-            domain: String::new(),
-            cluster: String::new(),
-            xkey: String::new(),
-            websocket: None,
+            keys,
+            ..ServerIdentity::default()
         };
         let settings = NodeSettings {
             broker: BrokerSettings {
