@@ -564,7 +564,7 @@ fn schedules_fire_as_those_of_the_reference() {
     check_millrace("schedules");
 }
 
-// proves: JS-TTL-03
+// proves: JS-TTL-03, JS-KV-04
 #[test]
 fn subjects_that_expire_leave_the_references_markers() {
     check_millrace("markers");
