@@ -321,7 +321,7 @@ fn differences(server: &Server, table: &[Script]) -> Vec<String> {
 }
 
 // proves: JS-MIR-01, JS-MIR-02, JS-MIR-03, JS-MIR-04, JS-MIR-05, JS-SRC-01, JS-SRC-02, JS-SRC-04
-// proves: JS-SRC-05, JS-SRC-06, JS-DG-05
+// proves: JS-SRC-05, JS-SRC-06, JS-SRC-07, JS-SRC-08, JS-DG-05
 #[test]
 fn copies_are_made_as_the_reference_makes_them() {
     if std::env::var_os("MILLRACE_CORPUS_RECORD").is_some() {

@@ -14,7 +14,7 @@ use crate::model::json::parse;
 use crate::model::{
     CheckedConsumer, ConsumerAddress, ConsumerConfig, ConsumerContext, ConsumerCreateRequest,
     ConsumerInfo, ExistingConsumer, Timestamp, check_consumer, check_consumer_address,
-    is_valid_group_name, unsupported_consumer, with_dynamic_metadata,
+    is_valid_group_name, with_dynamic_metadata,
 };
 use crate::request::PendingRequest;
 
@@ -90,9 +90,6 @@ pub(super) fn create(
             engine, turn, id, &name,
         )?))),
         CheckedConsumer::Create { name, config } => {
-            if let Some(error) = unsupported_consumer(&config) {
-                return Err(error);
-            }
             let name = if name.is_empty() {
                 unused_name(engine, id)
             } else {

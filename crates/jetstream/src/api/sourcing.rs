@@ -58,6 +58,14 @@ pub(super) fn adapt(engine: &mut dyn ApiEngine, id: StreamId, config: &mut Consu
         config.name = format!("{}-{suffix}", config.name);
         return;
     }
+    // One that is there already goes on where it is.
+    let consumers = engine.consumers(id).into_iter();
+    let mut named = consumers.filter(|(name, _)| *name == config.name);
+    if let Some((_, existing)) = named.next() {
+        config.deliver_policy = existing.deliver_policy;
+        config.opt_start_seq = existing.opt_start_seq;
+        config.opt_start_time = existing.opt_start_time;
+    }
     config.direct = false;
     config.durable.clone_from(&config.name);
     config.ack_policy = AckPolicy::FlowControl;

@@ -9,6 +9,7 @@ use super::pending::Slot;
 use super::state::Position;
 use super::{AckAnswer, Consumer, ConsumerContext, ConsumerEvent};
 use crate::model::AckPolicy;
+use crate::publish::{header_value, parse_number};
 
 /// What the payload of an acknowledgement asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,29 @@ impl Consumer {
         AckAnswer::AfterCommit
     }
 
+    /// An answer to flow control that says what the receiver has: all of that is acknowledged.
+    pub(super) fn acknowledge_by_flow(&mut self, context: &mut ConsumerContext<'_>, block: &[u8]) {
+        let number = |name: &[u8]| header_value(block, name).and_then(parse_number);
+        let (Some(consumer_sequence), Some(stream_sequence)) =
+            (number(b"Nats-Last-Consumer"), number(b"Nats-Last-Stream"))
+        else {
+            return;
+        };
+        if self.settings.ack_policy != AckPolicy::FlowControl {
+            return;
+        }
+        let delivered = self.state.delivered;
+        // Never more than was delivered, whatever the answer says.
+        let subject = AckSubject {
+            stream: b"",
+            consumer: b"",
+            deliveries: 1,
+            stream_sequence: stream_sequence.min(delivered.stream),
+            consumer_sequence: consumer_sequence.min(delivered.consumer),
+        };
+        self.settle(context, &subject, true);
+    }
+
     /// Whether an ack beyond the delivered position may be one of the leader before this one.
     fn is_trusted(&self, context: &ConsumerContext<'_>, sequence: u64) -> bool {
         self.leader
@@ -126,7 +150,7 @@ impl Consumer {
             if self.state.acknowledge_ahead(sequence) {
                 self.note_settled(sequence, None);
             }
-        } else if self.settings.ack_policy == AckPolicy::All {
+        } else if self.settings.acknowledges_through() {
             if sequence <= self.state.floor.stream {
                 return;
             }

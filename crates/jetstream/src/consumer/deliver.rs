@@ -237,7 +237,11 @@ impl Consumer {
             outgoing.headers,
             outgoing.payload,
         );
+        // Half of what may be unacknowledged is out: time to hear what has arrived.
+        let many = self.settings.ack_policy == AckPolicy::FlowControl
+            && (self.state.pending.len() + 1) * 2 >= self.settings.max_ack_pending;
         if received {
+            leader.asks_soon = many;
             leader.note_pushed(context, push, &self.settings.name, outgoing.size());
         } else {
             leader.push.active = false;

@@ -36,6 +36,8 @@ pub(super) struct Leadership {
     pub(super) resume_at_ns: Option<u64>,
     /// Monotonic time of the last logged position (ack policy none).
     pub(super) position_logged_ns: u64,
+    /// Flow control is to be asked for, however few bytes were sent.
+    pub(super) asks_soon: bool,
     pub(super) ack: AckSubjectWriter,
     /// Reused for headers that a delivery changes.
     pub(super) headers: Vec<u8>,

@@ -556,6 +556,12 @@ impl Consumer {
         }
     }
 
+    /// All messages up to this sequence are acknowledged.
+    #[must_use]
+    pub const fn ack_floor(&self) -> u64 {
+        self.state.floor.stream
+    }
+
     /// State for a checkpoint.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {

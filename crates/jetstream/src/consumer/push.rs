@@ -6,6 +6,7 @@ use super::leader::Leadership;
 use super::settings::{Mode, PushSettings};
 use super::status::{push_heartbeat, status};
 use super::{Consumer, ConsumerContext, Place};
+use crate::model::AckPolicy;
 
 /// Flow control window at the start, and its upper limit, in bytes.
 const WINDOW_START_BYTES: u64 = 2 << 20;
@@ -177,7 +178,15 @@ impl Leadership {
         consumer: &str,
         size: u64,
     ) {
-        if !self.push.sent(push, context.now, size) {
+        let due = self.push.sent(push, context.now, size);
+        if due || self.asks_soon {
+            self.ask_flow(context, push, consumer);
+        }
+    }
+
+    /// Sends a flow control request, unless one has no answer yet.
+    fn ask_flow(&mut self, context: &mut ConsumerContext<'_>, push: &PushSettings, consumer: &str) {
+        if self.push.outstanding.is_some() {
             return;
         }
         let subject = flow_control_subject(
@@ -232,9 +241,18 @@ impl Consumer {
     }
 
     /// A message on `$JS.FC.<stream>.<consumer>.<id>`: the answer to a flow control request.
-    pub fn flow_control_reply(&mut self, subject: &[u8]) {
-        if let Some(leader) = self.leader.as_deref_mut() {
-            leader.push.answered(subject);
+    pub fn flow_control_reply(
+        &mut self,
+        context: &mut ConsumerContext<'_>,
+        subject: &[u8],
+        headers: &[u8],
+    ) {
+        let known = self
+            .leader
+            .as_deref_mut()
+            .is_some_and(|leader| leader.push.answered(subject));
+        if known {
+            self.acknowledge_by_flow(context, headers);
         }
     }
 
@@ -265,5 +283,9 @@ impl Consumer {
             &headers,
             b"",
         );
+        // A second of quiet: what is not acknowledged yet is asked for.
+        if self.settings.ack_policy == AckPolicy::FlowControl && !self.state.pending.is_empty() {
+            leader.ask_flow(context, push, &self.settings.name);
+        }
     }
 }

@@ -205,6 +205,10 @@ impl Settings {
     /// How long after its `deliveries`-th delivery a message is due again, in nanoseconds.
     #[must_use]
     pub fn redelivery_wait_ns(&self, deliveries: u64) -> i64 {
+        // Who acknowledges by flow control asks again for what it missed.
+        if self.ack_policy == AckPolicy::FlowControl {
+            return i64::MAX;
+        }
         let index = usize::try_from(deliveries.saturating_sub(1)).unwrap_or(usize::MAX);
         let wait_ns = self
             .backoff_ns
@@ -212,6 +216,11 @@ impl Settings {
             .or_else(|| self.backoff_ns.last())
             .unwrap_or(&self.ack_wait_ns);
         i64::try_from(*wait_ns).unwrap_or(i64::MAX)
+    }
+
+    /// Whether an acknowledgement covers all messages before it.
+    pub(super) const fn acknowledges_through(&self) -> bool {
+        matches!(self.ack_policy, AckPolicy::All | AckPolicy::FlowControl)
     }
 
     /// The wait after a first delivery.

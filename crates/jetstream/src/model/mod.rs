@@ -42,4 +42,4 @@ pub use stream_config::{
 };
 pub use stream_rules::{CheckedCreate, check_create, check_update};
 pub use timestamp::Timestamp;
-pub use unsupported::{unsupported, unsupported_consumer};
+pub use unsupported::unsupported;

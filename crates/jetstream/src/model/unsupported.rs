@@ -1,8 +1,6 @@
 //! The one list of features that are not built yet, with the error a client gets for each. It only
 //! shrinks. Validation (`stream_rules`, `consumer_rules`) comes first and answers as the reference.
 
-use super::consumer_config::ConsumerConfig;
-use super::enums::AckPolicy;
 use super::stream_config::StreamConfig;
 use crate::error::{ApiError, ErrorCode};
 
@@ -15,12 +13,4 @@ pub fn unsupported(config: &StreamConfig) -> Option<ApiError> {
     )];
     let (_, feature) = missing.iter().find(|(wanted, _)| *wanted)?;
     Some(ErrorCode::StreamInvalidConfig.with(format!("{feature} not supported yet")))
-}
-
-/// The same for a consumer.
-#[must_use]
-pub fn unsupported_consumer(config: &ConsumerConfig) -> Option<ApiError> {
-    // Acknowledging by flow control serves mirrors and sources of other servers.
-    (config.ack_policy == AckPolicy::FlowControl)
-        .then(|| ErrorCode::ConsumerCreate.with("flow control acks are not supported yet"))
 }

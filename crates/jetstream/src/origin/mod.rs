@@ -12,6 +12,8 @@ mod delivery;
 mod position;
 mod puller;
 mod source_header;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub(crate) use delivery::is_control;

@@ -449,18 +449,13 @@ impl Puller {
         }
     }
 
-    /// As stream info reports it.
+    /// As stream info reports it, but for how far it was read: the stream's state knows that.
     pub(crate) fn info(&self, now: Now) -> SourceInfo {
         let active_ns = self.heard_ns.map_or(-1, |at| {
             i64::try_from(now.monotonic_ns.saturating_sub(at)).unwrap_or(i64::MAX)
         });
-        let sequence = match self.kind {
-            Kind::Mirror => 0,
-            Kind::Source(_) => self.position,
-        };
         SourceInfo {
             lag: self.lag,
-            sequence,
             active_ns,
             error: self.error.clone(),
             ..SourceInfo::of(&self.source)

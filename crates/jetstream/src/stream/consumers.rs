@@ -14,7 +14,7 @@ use crate::consumer::{
 use crate::entry::{Operation, Reader, put_block, put_i64, put_u64};
 use crate::ids::Endpoint;
 use crate::io::{Durability, Effect, LogLevel, Message};
-use crate::model::{ConsumerConfig, RetentionPolicy};
+use crate::model::{AckPolicy, ConsumerConfig, RetentionPolicy};
 use crate::request::Outcome;
 use crate::shared::Turn;
 
@@ -269,8 +269,8 @@ impl Stream {
                 let Some(name) = token(&message.subject, 3) else {
                     return;
                 };
-                self.with_consumer(turn, &name, |consumer, _| {
-                    consumer.flow_control_reply(&message.subject);
+                self.with_consumer(turn, &name, |consumer, context| {
+                    consumer.flow_control_reply(context, &message.subject, &message.headers);
                 });
                 self.wake_one(turn, &name);
             }
@@ -483,6 +483,11 @@ impl Stream {
                     .push((slot.consumer.watched_subject().map(<[u8]>::to_vec), false));
                 let before = slot.consumer.settings().filter.clone();
                 slot.consumer.update(settings, &store);
+                if config.sourcing && config.ack_policy == AckPolicy::FlowControl {
+                    // A mirror or source comes back: it gets what it did not acknowledge.
+                    let next = slot.consumer.ack_floor() + 1;
+                    slot.consumer.reset(next, &store);
+                }
                 let now = &slot.consumer.settings().filter;
                 self.consumer_index.change_filter(slot.number, &before, now);
                 slot.config = config;

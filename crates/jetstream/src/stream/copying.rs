@@ -185,7 +185,20 @@ impl Stream {
     #[must_use]
     pub fn source_infos(&self, now: millrace_clock::Now) -> Vec<SourceInfo> {
         match &self.copying {
-            Some(copying) => copying.pullers.iter().map(|one| one.info(now)).collect(),
+            Some(copying) => {
+                let infos = copying.pullers.iter().map(|one| {
+                    // What is applied is reported, not what is on its way.
+                    let applied = match &one.kind {
+                        Kind::Mirror => None,
+                        Kind::Source(name) => self.source_positions.get(&name.key()),
+                    };
+                    SourceInfo {
+                        sequence: applied.map_or(0, |position| position.sequence),
+                        ..one.info(now)
+                    }
+                });
+                infos.collect()
+            }
             None => {
                 let configured = self.config.mirror.iter().chain(&self.config.sources);
                 configured.map(SourceInfo::of).collect()

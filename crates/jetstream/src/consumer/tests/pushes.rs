@@ -88,9 +88,9 @@ fn quiet_consumers_send_heartbeats_and_flow_control_stalls_and_grows() {
             requests[0].reply
         )]
     );
-    bench
-        .consumer
-        .flow_control_reply(requests[0].reply.as_bytes());
+    bench.with(|consumer, context| {
+        consumer.flow_control_reply(context, requests[0].reply.as_bytes(), b"");
+    });
     bench.wake();
     assert_eq!(
         bench
@@ -161,4 +161,46 @@ fn replay_keeps_gaps_and_a_rate_limit_spaces_messages() {
     assert_eq!(bench.sent().len(), 1);
     bench.sleep(2 * SECOND_NS);
     assert_eq!(bench.sent().len(), 1);
+}
+
+// proves: JS-SRC-07
+#[test]
+fn answers_to_flow_control_acknowledge_what_the_receiver_has() {
+    let config = ConsumerConfig {
+        idle_heartbeat_ns: SECOND_NS as i64,
+        flow_control: true,
+        ack_policy: AckPolicy::FlowControl,
+        ack_wait_ns: 0,
+        max_ack_pending: 4,
+        ..pushed()
+    };
+    let mut bench = Bench::new(config);
+    bench.listen("d");
+    bench.publish("a", "1");
+    assert_eq!(bench.words(), ["1"]);
+    // Half of what may be unacknowledged is out: asked for at once.
+    bench.publish("a", "2");
+    let sent = bench.sent();
+    let asked = sent[1].reply.clone();
+    assert!(asked.starts_with("$JS.FC.S.C."), "{sent:?}");
+    let answer = |bench: &mut Bench, subject: &str, last: u64| {
+        let block =
+            format!("NATS/1.0\r\nNats-Last-Consumer: {last}\r\nNats-Last-Stream: {last}\r\n\r\n");
+        bench.with(|consumer, context| {
+            consumer.flow_control_reply(context, subject.as_bytes(), block.as_bytes());
+        });
+    };
+    // Somebody else's answer changes nothing, one beyond the end no more than there is.
+    answer(&mut bench, "$JS.FC.S.C.none", 2);
+    assert_eq!(bench.info().num_ack_pending, 2);
+    answer(&mut bench, &asked, 1);
+    assert_eq!(bench.info().num_ack_pending, 1);
+    // Nothing is delivered again by itself; after a second of quiet it is asked for the rest.
+    bench.sleep(SECOND_NS);
+    let sent = bench.sent();
+    let asked = sent[1].reply.clone();
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    answer(&mut bench, &asked, 99);
+    assert_eq!(bench.info().num_ack_pending, 0);
+    assert_eq!(bench.info().ack_floor.stream, 2);
 }
