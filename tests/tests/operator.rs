@@ -464,6 +464,41 @@ fn a_connection_ends_when_its_token_expires() {
     }
 }
 
+// proves: JWT-07
+#[test]
+fn connections_end_when_the_token_of_their_account_expires() {
+    let cast = Cast::new();
+    let config = cast.config(false, &json!({}));
+    let claims = json!({"type": "account", "limits": unlimited()});
+    // Built before the time begins to run.
+    millrace_tests::millrace_binary();
+    let fields = json!({"exp": now_s() + 4});
+    let account = cast
+        .operator_signing
+        .token(&cast.account.public, &fields, claims);
+    let lines: Vec<String> = config
+        .lines()
+        .map(|line| match line.starts_with(&cast.account.public) {
+            true => format!("{}: {account}", cast.account.public),
+            false => line.to_owned(),
+        })
+        .collect();
+    let Some(servers) = both("account expiry", &lines.join("\n")) else {
+        return;
+    };
+    let token = cast.user(&cast.account, &json!({}), &json!({"bearer_token": true}));
+    let clients = servers.map(|server| {
+        let mut client = connect(&server, &token, None);
+        assert_eq!(client.flush(), b"");
+        (server, client)
+    });
+    for (_server, mut client) in clients {
+        let end = String::from_utf8(client.read_to_end()).unwrap();
+        let end = end.replace("PING\r\n", "");
+        assert_eq!(end, "-ERR 'Account Authentication Expired'\r\n");
+    }
+}
+
 /// Whether a server starts with a configuration, and what it says if not.
 fn refusal(binary: &std::path::Path, config: &str) -> Option<String> {
     let folder = millrace_tests::fresh_folder("refusal");

@@ -341,7 +341,8 @@ impl Broker {
     }
 
     /// Whether a client of the system account is there to hear of others.
-    pub(crate) fn is_watched(&self) -> bool {
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
         let system = self.accounts.get(AccountId::SYSTEM);
         system.is_some_and(|account| account.counters.connections > 0)
     }

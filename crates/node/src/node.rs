@@ -126,6 +126,7 @@ impl Node {
             self.tell_waiting_pulls(now);
         }
         self.broker.tick(now);
+        self.repeat_connections(now);
     }
 
     /// The server stops: waiting pulls are told (409 Server Shutdown), then every connection is closed
@@ -208,10 +209,14 @@ impl Node {
             return Some(0);
         }
         let engine = self.engine.as_ref().and_then(Engine::next_deadline);
-        [self.broker.next_deadline(), engine]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.broker.next_deadline(),
+            engine,
+            self.system.connections_due_ns,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Handles of all Raft groups: by them a stopping server ends each group and learns, from any

@@ -13,6 +13,8 @@ const DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
 const CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
 /// Length of an event's id.
 const ID_LENGTH: usize = 22;
+/// How often accounts with connections tell how many they have.
+const CONNECTIONS_AGAIN_NS: u64 = 30 * Now::SECOND_NS;
 
 impl Node {
     /// Publishes what happened to clients since the last call. Nothing is collected while no client
@@ -70,6 +72,25 @@ impl Node {
             "timestamp": time_text(now.wall_ns),
             "server": self.server_value(now),
         })
+    }
+
+    /// Tells again how many connections accounts have, while somebody may hear it.
+    pub(crate) fn repeat_connections(&mut self, now: Now) {
+        if !self.broker.is_watched() {
+            self.system.connections_due_ns = None;
+            return;
+        }
+        let next_ns = now.after_ns(CONNECTIONS_AGAIN_NS);
+        let due_ns = *self.system.connections_due_ns.get_or_insert(next_ns);
+        if due_ns > now.monotonic_ns {
+            return;
+        }
+        self.system.connections_due_ns = Some(next_ns);
+        for account in self.broker.accounts() {
+            if account.connections > 0 {
+                self.publish_connections(now, &account.name);
+            }
+        }
     }
 
     fn publish_connections(&mut self, now: Now, account: &str) {
@@ -149,4 +170,95 @@ fn client_value(info: &ConnectionInfo, account: &str) -> Value {
     put("kind", json!("Client"));
     put("client_type", json!(client_type(info.kind)));
     Value::Object(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::sync::Arc;
+
+    use millrace_clock::Now;
+    use millrace_core::{
+        BrokerSettings, ConnectionFacts, ConnectionId, ConnectionKind, ServerIdentity,
+    };
+
+    use crate::node::Node;
+    use crate::settings::NodeSettings;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            monotonic_ns: seconds * Now::SECOND_NS,
+            wall_ns: 1_700_000_000_000_000_000 + (seconds * Now::SECOND_NS) as i64,
+        }
+    }
+
+    fn log_in(node: &mut Node, now: Now, user: &str, more: &str) -> ConnectionId {
+        let facts = ConnectionFacts {
+            peer_ip: None,
+            peer_port: 0,
+            kind: ConnectionKind::Client,
+            tls: false,
+            websocket: None,
+        };
+        let id = node.broker().accept(now, facts);
+        let text =
+            format!("CONNECT {{\"verbose\":false,\"user\":\"{user}\",\"pass\":\"p\"}}\r\n{more}");
+        node.broker().receive(now, id, text.as_bytes());
+        node.end_of_turn(now);
+        id
+    }
+
+    /// Messages that wait for a client; they count as written.
+    fn messages(node: &mut Node, id: ConnectionId) -> usize {
+        let outbound = node.broker().outbound(id);
+        let mut text = Vec::new();
+        let mut slices = [IoSlice::new(&[]); 64];
+        let count = outbound.io_slices(&mut slices);
+        for part in slices.iter().take(count) {
+            text.extend_from_slice(part);
+        }
+        let pending = outbound.pending();
+        outbound.consumed(pending);
+        String::from_utf8_lossy(&text).matches("\r\nMSG ").count()
+            + usize::from(text.starts_with(b"MSG "))
+    }
+
+    // proves: SYS-13
+    #[test]
+    fn accounts_tell_their_connections_at_each_change_and_every_half_minute() {
+        let text = "accounts { SYS { users [{user: s, password: p}] }, A { users [{user: a, password: p}] } }
+                    system_account: SYS";
+        let load = |name: &str| Err(format!("no file {name}"));
+        let parsed = millrace_config::parse(text, "x.conf", &load, &|_| None);
+        let broker = BrokerSettings {
+            options: Arc::new(parsed.expect("a configuration").0),
+            identity: ServerIdentity::default(),
+            random_seed: 1,
+        };
+        let settings = NodeSettings {
+            broker,
+            jetstream: None,
+            wake: None,
+        };
+        let mut node = Node::new(at(1), settings);
+        let watcher = log_in(
+            &mut node,
+            at(1),
+            "s",
+            "SUB $SYS.ACCOUNT.A.SERVER.CONNS 1\r\n",
+        );
+        node.tick(at(1));
+        messages(&mut node, watcher);
+        log_in(&mut node, at(2), "a", "");
+        assert_eq!(messages(&mut node, watcher), 1, "at the change");
+        for (seconds, expected) in [(20, 0), (31, 1), (32, 0), (62, 1)] {
+            node.tick(at(seconds));
+            node.end_of_turn(at(seconds));
+            assert_eq!(messages(&mut node, watcher), expected, "after {seconds} s");
+        }
+        assert!(
+            node.next_deadline()
+                .is_some_and(|due_ns| due_ns <= at(92).monotonic_ns)
+        );
+    }
 }

@@ -47,6 +47,8 @@ pub(crate) struct System {
     sequence: u64,
     random: Random,
     events: Vec<millrace_core::SessionEvent>,
+    /// Monotonic time at which accounts tell again how many connections they have.
+    pub(crate) connections_due_ns: Option<u64>,
 }
 
 /// A request to read the configuration again.
@@ -71,6 +73,7 @@ impl System {
             sequence: 0,
             random,
             events: Vec::new(),
+            connections_due_ns: None,
         }
     }
 }
