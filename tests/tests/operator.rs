@@ -471,7 +471,7 @@ fn connections_end_when_the_token_of_their_account_expires() {
     let config = cast.config(false, &json!({}));
     let claims = json!({"type": "account", "limits": unlimited()});
     // Built before the time begins to run.
-    millrace_tests::millrace_binary();
+    let _ = millrace_tests::millrace_binary();
     let fields = json!({"exp": now_s() + 4});
     let account = cast
         .operator_signing
