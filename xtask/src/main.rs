@@ -20,7 +20,7 @@ const USAGE: &str = "usage: cargo xtask <chore>
            --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
   bench-guard [--bless]   count the instructions of the hot paths and compare with the figures in
            xtask/bench-guard.tsv; --bless writes them anew
-  sim [journal|node] [--seed N] [--count M] [--seconds S]   run seeds of the simulator
+  sim [journal|node|flips] [--seed N] [--count M] [--seconds S]   run seeds of the simulator
   sim fresh   run seeds that nobody has seen yet, for about a minute
   errors-gen LIST   write the table of JetStream API errors from a tab-separated list
 ";

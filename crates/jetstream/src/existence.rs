@@ -80,6 +80,8 @@ impl JetStream {
                     self.end_restore(now, StreamId(group), out, effects);
                 }
                 MetaOperation::Delete { group } => {
+                    // Also if its creation is lost, its number is not given again.
+                    self.meta.next_group = self.meta.next_group.max(group + 1);
                     if self.meta.streams.remove(&group).is_none() {
                         // Its creation is lost; its group must not look like one whose deletion is.
                         let group = GroupId(group);

@@ -40,13 +40,13 @@ impl JetStream {
         damaged: bool,
         effects: &mut Vec<Effect>,
     ) -> Stray {
+        self.meta.next_group = self.meta.next_group.max(group.0 + 1);
         if self.meta.streams.contains_key(&group.0) || !self.meta.is_leader {
             return Stray::Unknown;
         }
         if !damaged || group.0 < self.meta.known_below {
             return Stray::Deleted;
         }
-        self.meta.next_group = self.meta.next_group.max(group.0 + 1);
         let Some(Ok(identity)) = checkpoint.map(Identity::read) else {
             return Stray::Unknown;
         };

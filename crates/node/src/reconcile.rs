@@ -22,6 +22,8 @@ pub(crate) struct Reconciliation {
     pub(crate) absent: Vec<GroupId>,
     /// Groups that are on their way into the list again.
     rebuilding: BTreeSet<GroupId>,
+    /// Streams whose deletion was lost: they listen to subjects that may be another's now.
+    ending: BTreeSet<GroupId>,
 }
 
 impl Reconciliation {
@@ -47,10 +49,13 @@ impl Running {
             self.look_at_absent();
             self.look_at_strays(context);
         }
-        let waiting = &self.reconciliation.rebuilding;
-        !waiting
-            .iter()
-            .any(|group| self.recovered.contains_key(group))
+        let waiting = &self.reconciliation;
+        let is_there = |group: &GroupId| {
+            let group = millrace_jetstream::GroupId(group.0);
+            self.jetstream.streams.contains_key(&group.into())
+        };
+        let returning = |group: &GroupId| self.recovered.contains_key(group);
+        !waiting.rebuilding.iter().any(returning) && !waiting.ending.iter().any(is_there)
     }
 
     fn look_at_strays(&mut self, context: &mut TurnContext<'_>) {
@@ -83,6 +88,7 @@ impl Running {
     fn look_at_absent(&mut self) {
         for group in std::mem::take(&mut self.reconciliation.absent) {
             if self.reconciliation.damaged {
+                self.reconciliation.ending.insert(group);
                 let group = millrace_jetstream::GroupId(group.0);
                 self.jetstream.group_is_gone(group, &mut self.effects);
             }

@@ -327,7 +327,7 @@ impl NodeRun {
     }
 
     fn unreadable(&self, wrong: &str) -> Result<(), String> {
-        if self.plan.knobs.fail_read_permille > 0 {
+        if self.plan.knobs.fail_read_permille > 0 || self.is_damaged() {
             Ok(())
         } else {
             Err(format!("a read was answered with {wrong}"))

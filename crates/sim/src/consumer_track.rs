@@ -123,6 +123,12 @@ impl ConsumerTrack {
         }
     }
 
+    /// Damage took what it knew: everything may come again.
+    pub fn forgive(&mut self) {
+        self.done.clear();
+        self.done_through = 0;
+    }
+
     /// The server died: what was open may come again. Without acknowledgements, what was on its
     /// way to the client counts as delivered.
     pub fn restarted(&mut self, last: u64) {

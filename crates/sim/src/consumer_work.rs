@@ -254,9 +254,10 @@ impl NodeRun {
         let wall_ns = self.wall_max_ns;
         let fits = |state: &crate::model::Model| {
             let (least, most) = count_after(state, delivered, &consumer.filter, wall_ns);
+            let least = least.saturating_sub(track.hits());
             (least..=most).contains(&pending)
         };
-        if crate::resolve::may_be(&track.model, &track.pending, &fits) {
+        if track.doubtful || crate::resolve::may_be(&track.model, &track.pending, &fits) {
             return Ok(());
         }
         Err(format!(
@@ -326,6 +327,7 @@ impl NodeRun {
         let owed = track.model.messages.iter().filter(|(sequence, message)| {
             matches(&consumer.filter, &message.subject)
                 && !consumer.finished.contains(sequence)
+                && !track.is_hit(**sequence)
                 && message.expires_ns > self.wall_max_ns
         });
         owed.map(|(sequence, _)| *sequence).collect()

@@ -6,6 +6,7 @@
 //! the seed keeps, sector by sector and in no order. Killing the process loses nothing but the
 //! requests that were not carried out.
 
+use crate::content::{Change, Content};
 use crate::digest::Digest;
 use bytes::Bytes;
 use millrace_clock::Random;
@@ -137,46 +138,6 @@ impl Counters {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Inode(u64);
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Bytes },
-    Length(usize),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// Since the last successful sync, in order.
-    unsynced: Vec<Change>,
-}
-
-impl Content {
-    fn apply(image: &mut Vec<u8>, change: &Change) {
-        match change {
-            Change::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if image.len() < end {
-                    image.resize(end, 0);
-                }
-                image[*offset..end].copy_from_slice(bytes);
-            }
-            Change::Length(length) => image.resize(*length, 0),
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        Self::apply(&mut self.live, &change);
-        self.unsynced.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in std::mem::take(&mut self.unsynced) {
-            Self::apply(&mut self.durable, &change);
-        }
-    }
-}
 
 /// A change of names that is atomic in itself.
 #[derive(Clone, Debug)]
@@ -533,7 +494,7 @@ impl SimDisk {
             let content = self.content(file)?;
             for change in std::mem::take(&mut content.unsynced) {
                 if random.below(2) == 0 {
-                    Content::apply(&mut content.durable, &change);
+                    content.make_durable(&change);
                 }
             }
             return Err(io_error());
@@ -681,31 +642,29 @@ impl SimDisk {
                 && self.random.below(2) == 0
             {
                 self.counters.torn_writes += 1;
-                self.keep_some_sectors(&mut content.durable, *offset, bytes);
+                self.keep_some_sectors(&mut content, *offset, bytes);
                 continue;
             }
             if self.keeps(mood, self.knobs.lose_writes) {
-                Content::apply(&mut content.durable, &change);
+                content.make_durable(&change);
             } else if matches!(change, Change::Write { .. }) {
                 self.counters.lost_writes += 1;
             }
         }
         content.live = content.durable.clone();
+        content.live_flips = content.durable_flips.clone();
         self.contents.insert(inode, content);
     }
 
-    fn keep_some_sectors(&mut self, durable: &mut Vec<u8>, offset: usize, bytes: &Bytes) {
+    fn keep_some_sectors(&mut self, content: &mut Content, offset: usize, bytes: &Bytes) {
         for start in (0..bytes.len()).step_by(SECTOR_BYTES) {
             let end = (start + SECTOR_BYTES).min(bytes.len());
             if self.random.below(2) == 0 {
                 let bytes = bytes.slice(start..end);
-                Content::apply(
-                    durable,
-                    &Change::Write {
-                        offset: offset + start,
-                        bytes,
-                    },
-                );
+                content.make_durable(&Change::Write {
+                    offset: offset + start,
+                    bytes,
+                });
             }
         }
     }
@@ -716,15 +675,44 @@ impl SimDisk {
         let Some(content) = inode.and_then(|inode| self.contents.get_mut(inode)) else {
             return false;
         };
+        let (offset, mask) = (offset as usize, 1 << (bit % 8));
         let mut flipped = false;
-        for image in [&mut content.live, &mut content.durable] {
-            if let Some(byte) = image.get_mut(offset as usize) {
-                *byte ^= 1 << (bit % 8);
+        for (image, flips) in [
+            (&mut content.live, &mut content.live_flips),
+            (&mut content.durable, &mut content.durable_flips),
+        ] {
+            if let Some(byte) = image.get_mut(offset) {
+                *byte ^= mask;
+                *flips.entry(offset).or_default() ^= mask;
                 flipped = true;
             }
         }
         self.counters.flipped_bits += u64::from(flipped);
         flipped
+    }
+
+    /// Every file as it was written, without the bits that flipped since, by path.
+    pub fn pristine(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        self.live_names.iter().filter_map(|(path, inode)| {
+            let content = self.contents.get(inode)?;
+            let mut bytes = content.live.clone();
+            for (offset, mask) in &content.live_flips {
+                if let Some(byte) = bytes.get_mut(*offset) {
+                    *byte ^= mask;
+                }
+            }
+            Some((path.as_str(), bytes))
+        })
+    }
+
+    /// Whether some bit of this byte is flipped.
+    #[must_use]
+    pub fn is_flipped(&self, path: &str, offset: u64) -> bool {
+        let content = self
+            .live_names
+            .get(path)
+            .and_then(|it| self.contents.get(it));
+        content.is_some_and(|content| content.live_flips.contains_key(&(offset as usize)))
     }
 
     /// Every file with its live content, by path: for oracles and for tests that look for bytes.

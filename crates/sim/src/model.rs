@@ -192,6 +192,16 @@ impl Model {
         }
     }
 
+    /// Makes a change again that is known to have taken effect; its messages begin at `first`.
+    pub fn redo(&mut self, change: &Change, first: u64) {
+        let Change::Publish { messages, .. } = change else {
+            self.apply(change);
+            return;
+        };
+        self.last = self.last.max(first.saturating_sub(1));
+        messages.iter().for_each(|sent| self.store(sent));
+    }
+
     fn size(&self, sent: &Sent) -> u64 {
         let body = (sent.subject.len() + sent.headers_length + sent.payload.len()) as u64;
         let headers = u64::from(sent.headers_length > 0) * FILE_HEADERS_BYTES;

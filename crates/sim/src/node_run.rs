@@ -3,6 +3,7 @@
 //! read of it must be explained by what was acknowledged.
 
 use crate::client::{Received, publish};
+use crate::damaged::Damaged;
 use crate::disk::{Counters, Knobs};
 use crate::model::Limits;
 use crate::resolve::Seen;
@@ -30,6 +31,8 @@ pub struct NodePlan {
     pub streams: u64,
     /// The wall clock is set now and then.
     pub clock_jumps: bool,
+    /// Bits flip in cold data, while the server runs and while it does not.
+    pub flips: bool,
 }
 
 impl NodePlan {
@@ -40,6 +43,7 @@ impl NodePlan {
         turns: 60,
         streams: 3,
         clock_jumps: false,
+        flips: false,
     };
 
     /// The faults that belong to a seed: power cuts always, and one other kind in turn.
@@ -56,6 +60,15 @@ impl NodePlan {
             _ => {}
         }
         plan
+    }
+
+    /// Power cuts, and bits that flip in cold data.
+    #[must_use]
+    pub const fn flips() -> Self {
+        Self {
+            flips: true,
+            ..Self::POWER
+        }
     }
 }
 
@@ -79,6 +92,9 @@ pub struct NodeOutcome {
     pub starts: u64,
     /// Servers that wrote their last checkpoints and ended.
     pub stops: u64,
+    /// Damaged messages that were not served, and checks at which damaged operations were missing.
+    pub unreadable: u64,
+    pub losses: u64,
 }
 
 impl NodeOutcome {
@@ -99,6 +115,8 @@ impl NodeOutcome {
         self.refused += other.refused;
         self.starts += other.starts;
         self.stops += other.stops;
+        self.unreadable += other.unreadable;
+        self.losses += other.losses;
     }
 
     /// Kinds of work that were never done: such runs prove less than they say.
@@ -198,6 +216,7 @@ pub struct NodeRun {
     off: bool,
     /// The last server ended in order: nothing is left to be replayed.
     stopped_in_order: bool,
+    pub(crate) damaged: Damaged,
     pub(crate) outcome: NodeOutcome,
 }
 
@@ -227,6 +246,7 @@ impl NodeRun {
             journal_failed: false,
             off: false,
             stopped_in_order: false,
+            damaged: Damaged::default(),
             outcome: NodeOutcome::default(),
         }
     }
@@ -326,6 +346,9 @@ impl NodeRun {
                 track.clock_went_back(back_ns);
             }
         }
+        if self.plan.flips && self.random.below(25) == 0 {
+            self.flip_bits();
+        }
         self.end_of_turn()?;
         match self.random.below(5) {
             0 => self.sleep()?,
@@ -355,6 +378,7 @@ impl NodeRun {
             && knobs.fail_write_permille == 0
             && knobs.fail_read_permille == 0
             && knobs.capacity_bytes == 0
+            && !self.is_damaged()
     }
 
     pub(crate) fn end_of_turn(&mut self) -> Result<(), String> {
@@ -364,6 +388,7 @@ impl NodeRun {
             if line.severity != LogSeverity::Error {
                 continue;
             }
+            self.damaged.heard(&line.text);
             if line.text.contains("the journal failed") {
                 self.outcome.counters.journal_failures += 1;
                 self.journal_failed = true;
@@ -431,6 +456,10 @@ impl NodeRun {
         }
         let power_cut = self.random.below(4) > 0;
         self.world.die(power_cut);
+        if self.world.trace {
+            let scan = crate::damage::Damage::scan(&self.world.disk);
+            eprint!("{}", scan.describe());
+        }
         self.requests.clear();
         self.journal_failed = false;
         self.off = false;
@@ -504,7 +533,11 @@ impl NodeRun {
 
     /// Starts the server, possibly killed a few times on the way, and compares.
     pub(crate) fn start(&mut self) -> Result<(), String> {
+        if self.plan.flips && self.random.below(2) == 0 {
+            self.flip_bits();
+        }
         for _ in 0..self.random.below(3) {
+            self.note_risk();
             self.world.boot();
             let limit = self.random.below(60);
             for _ in 0..limit {
@@ -515,6 +548,7 @@ impl NodeRun {
             self.die()?;
         }
         self.world.disk.set_knobs(self.quiet_knobs());
+        self.note_risk();
         self.world.boot();
         self.outcome.starts += 1;
         self.settle_on_healthy_disk()?;
@@ -575,7 +609,8 @@ impl NodeRun {
 
     fn check_stream(&mut self, stream: usize) -> Result<(), String> {
         let name = self.streams[stream].name.clone();
-        let info = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
+        let details = r#"{"deleted_details":true}"#;
+        let info = self.ask(&format!("$JS.API.STREAM.INFO.{name}"), details)?;
         let info: serde_json::Value = serde_json::from_slice(&info.payload)
             .map_err(|_| format!("no stream info: {:?}", info.headers))?;
         let existence = self.streams[stream].existence;
@@ -617,20 +652,25 @@ impl NodeRun {
                 seen.messages.insert(sequence, message);
             }
         }
+        self.note_unreadable(stream, &info, &mut seen);
         // Messages may expire while they are read; the numbers come first.
         let wall_ns = self.wall_max_ns;
         let expires = self.streams[stream].model.limits.max_age_ns > 0
             || self.streams[stream].model.limits.ttl;
         if expires {
-            seen.count = seen.messages.len() as u64;
+            seen.count = (seen.messages.len() + seen.unreadable.len()) as u64;
             let first = seen.messages.first_key_value().map(|(first, _)| *first);
+            let unreadable = seen.unreadable.first().copied();
+            let first = first.into_iter().chain(unreadable).min();
             let empty = if seen.last == 0 { 0 } else { seen.last + 1 };
             seen.first = first.unwrap_or(empty);
             seen.bytes = None;
         }
-        self.streams[stream]
-            .resolve(&seen, wall_ns)
-            .map_err(|wrong| format!("{wrong} ({} to {})", seen.first, seen.last))
+        let hit = self.entries_at_risk(stream);
+        let lost = self.streams[stream]
+            .resolve(&seen, wall_ns, &hit, self.damaged.told)
+            .map_err(|wrong| format!("{wrong} ({} to {})", seen.first, seen.last))?;
+        self.damage_is_told(stream, &seen, lost)
     }
 
     fn consumer_names(&mut self, stream: &str) -> Result<Vec<String>, String> {

@@ -7,7 +7,7 @@
 
 use crate::model::{Change, Effect, Model};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// States looked at before a question is given up as undecided; no run comes near.
 const STATES_MAX: u32 = 100_000;
@@ -45,6 +45,27 @@ pub struct Seen {
     pub bytes: Option<u64>,
     pub description: String,
     pub consumers: Vec<String>,
+    /// Messages that were hit by damage: counted and not served, and gone.
+    pub unreadable: BTreeSet<u64>,
+    pub missing: BTreeSet<u64>,
+}
+
+/// A state, and the operations that led to it, by their place among those that were pending.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub model: Model,
+    pub done: Vec<usize>,
+}
+
+/// Does an operation on its way. `gaps`: operations before it may be lost to damage, and what it was
+/// answered says where it stands.
+pub fn apply_pending(model: &mut Model, one: &Pending, gaps: bool) -> Effect {
+    if let (true, Some(Effect::Stored(last)), Change::Publish { messages, .. }) =
+        (gaps, one.answer, &one.change)
+    {
+        model.last = model.last.max(last - messages.len() as u64);
+    }
+    model.apply(&one.change)
 }
 
 /// What goes on in [`explore`].
@@ -52,15 +73,17 @@ struct Search<'a> {
     pending: &'a [Pending],
     /// Whether the state may be gone on from.
     goes_on: &'a dyn Fn(&Model) -> bool,
-    /// Whether this is it; it hears whether something certain is still missing.
-    is_it: &'a mut dyn FnMut(&Model, bool) -> bool,
+    /// Whether this is it; it hears whether something certain is still missing, and what was done.
+    is_it: &'a mut dyn FnMut(&Model, bool, &[usize]) -> bool,
+    done: Vec<usize>,
+    gaps: bool,
     left: u32,
 }
 
 impl Search<'_> {
     fn from(&mut self, model: &Model, at: usize) -> bool {
         let missing = self.pending[at..].iter().any(Pending::is_certain);
-        if (self.is_it)(model, missing) {
+        if (self.is_it)(model, missing, &self.done) {
             return true;
         }
         let Some(next) = self.pending.get(at) else {
@@ -71,12 +94,16 @@ impl Search<'_> {
         };
         self.left = left;
         let mut after = model.clone();
-        let effect = after.apply(&next.change);
+        let effect = apply_pending(&mut after, next, self.gaps);
         let fits = next
             .answer
             .map_or(effect != Effect::Refused, |answer| answer == effect);
-        if fits && (self.goes_on)(&after) && self.from(&after, at + 1) {
-            return true;
+        if fits && (self.goes_on)(&after) {
+            self.done.push(at);
+            if self.from(&after, at + 1) {
+                return true;
+            }
+            self.done.pop();
         }
         let skips = !next.is_certain() && (next.may_be_refused || effect == Effect::Refused);
         if skips && self.from(model, at + 1) {
@@ -97,7 +124,9 @@ pub fn may_be(model: &Model, pending: &[Pending], fits: &dyn Fn(&Model) -> bool)
     Search {
         pending,
         goes_on: &|_| true,
-        is_it: &mut |model, _| fits(model),
+        is_it: &mut |model, _, _| fits(model),
+        done: Vec::new(),
+        gaps: false,
         left: STATES_MAX,
     }
     .from(model, 0)
@@ -112,7 +141,8 @@ pub fn resolve(
     pending: &[Pending],
     seen: &Seen,
     wall_ns: i64,
-) -> Result<Model, String> {
+    gaps: bool,
+) -> Result<Resolved, String> {
     let mut found = None;
     let mut best: Option<(usize, String)> = None;
     let goes_on = |after: &Model| {
@@ -128,17 +158,17 @@ pub fn resolve(
                         .is_none_or(|(_, payload)| *payload == message.payload)
                 })
     };
-    let mut is_it = |state: &Model, missing: bool| {
+    let mut is_it = |state: &Model, missing: bool, done: &[usize]| {
         let wrong = if missing {
             vec!["something acknowledged or seen did not happen".to_owned()]
         } else {
             compare(state, seen, wall_ns)
         };
         if wrong.is_empty() {
-            found = Some(state.clone());
+            found = Some((state.clone(), done.to_vec()));
             return true;
         }
-        if best.as_ref().is_none_or(|(count, _)| wrong.len() <= *count) && !missing {
+        if best.as_ref().is_none_or(|(count, _)| wrong.len() < *count) && !missing {
             best = Some((wrong.len(), wrong.join("; ")));
         }
         false
@@ -147,10 +177,12 @@ pub fn resolve(
         pending,
         goes_on: &goes_on,
         is_it: &mut is_it,
+        done: Vec::new(),
+        gaps,
         left: STATES_MAX,
     }
     .from(model, 0);
-    let Some(mut state) = found else {
+    let Some((mut state, done)) = found else {
         let text = best.map_or_else(
             || "nothing that was acknowledged explains it".to_owned(),
             |(_, text)| text,
@@ -163,10 +195,12 @@ pub fn resolve(
         .messages
         .keys()
         .copied()
-        .filter(|sequence| !seen.messages.contains_key(sequence))
+        .filter(|sequence| {
+            !seen.messages.contains_key(sequence) && !seen.unreadable.contains(sequence)
+        })
         .collect();
     gone.into_iter().for_each(|sequence| state.remove(sequence));
-    Ok(state)
+    Ok(Resolved { model: state, done })
 }
 
 /// What is wrong, if the stream should be in this state. Messages that may have expired may be gone.
@@ -188,9 +222,9 @@ fn compare(state: &Model, seen: &Seen, wall_ns: i64) -> Vec<String> {
     }
     let mut bytes = 0;
     for (sequence, message) in &state.messages {
-        if seen.messages.contains_key(sequence) {
+        if seen.messages.contains_key(sequence) || seen.unreadable.contains(sequence) {
             bytes += message.size;
-        } else if message.expires_ns > wall_ns {
+        } else if message.expires_ns > wall_ns && !seen.missing.contains(sequence) {
             let lost = short(&message.payload);
             wrong.push(format!("{lost} at sequence {sequence} is lost"));
         }
@@ -200,10 +234,13 @@ fn compare(state: &Model, seen: &Seen, wall_ns: i64) -> Vec<String> {
             wrong.push(format!("{what} is {is} and not {should}"));
         }
     };
-    let first = seen.messages.first_key_value().map(|(first, _)| *first);
+    let readable = seen.messages.first_key_value().map(|(first, _)| *first);
+    let first = readable.into_iter().chain(seen.unreadable.first().copied());
+    let first = first.min();
+    let count = seen.messages.len() + seen.unreadable.len();
     let empty = if state.last == 0 { 0 } else { state.last + 1 };
     differs("the last sequence", seen.last, state.last);
-    differs("the count", seen.count, seen.messages.len() as u64);
+    differs("the count", seen.count, count as u64);
     // An empty stream that was purged begins with 1, one that never held anything with 0.
     let purged = state.last == 0 && seen.first == 1;
     if !purged || first.is_some() {
@@ -305,13 +342,13 @@ mod tests {
         ];
         for messages in allowed {
             let seen = seen(messages, messages.len() as u64);
-            let state = resolve(&model, &pending, &seen, 0).expect("allowed");
-            assert_eq!(state.messages.len(), messages.len());
+            let state = resolve(&model, &pending, &seen, 0, false).expect("allowed");
+            assert_eq!(state.model.messages.len(), messages.len());
         }
         let mut refusable = pending;
         refusable[0].may_be_refused = true;
         let seen = seen(&[(1, "a"), (2, "x"), (3, "y")], 3);
-        assert!(resolve(&model, &refusable, &seen, 0).is_ok());
+        assert!(resolve(&model, &refusable, &seen, 0, false).is_ok());
     }
 
     #[test]
@@ -328,7 +365,10 @@ mod tests {
         ];
         for messages in forbidden {
             let seen = seen(messages, messages.len() as u64);
-            assert!(resolve(&model, &pending, &seen, 0).is_err(), "{messages:?}");
+            assert!(
+                resolve(&model, &pending, &seen, 0, false).is_err(),
+                "{messages:?}"
+            );
         }
     }
 
@@ -336,10 +376,10 @@ mod tests {
     fn what_was_acknowledged_or_seen_must_be_there() {
         let (model, mut pending) = history();
         pending[0].seen = true;
-        assert!(resolve(&model, &pending, &seen(&[(1, "a")], 1), 0).is_err());
+        assert!(resolve(&model, &pending, &seen(&[(1, "a")], 1), 0, false).is_err());
         pending[0].seen = false;
         pending[1].answer = Some(Effect::Stored(4));
-        assert!(resolve(&model, &pending, &seen(&[(1, "a"), (2, "b")], 2), 0).is_err());
+        assert!(resolve(&model, &pending, &seen(&[(1, "a"), (2, "b")], 2), 0, false).is_err());
     }
 
     #[test]
@@ -354,7 +394,8 @@ mod tests {
             may_be_refused: false,
         };
         let (there, gone) = (seen(&[(1, "a")], 1), seen(&[], 1));
-        let ask = |delete: &Pending, seen| resolve(&model, std::slice::from_ref(delete), seen, 0);
+        let ask =
+            |delete: &Pending, seen| resolve(&model, std::slice::from_ref(delete), seen, 0, false);
         assert!(ask(&delete, &there).is_ok() && ask(&delete, &gone).is_ok());
         delete.answer = Some(Effect::Done);
         assert!(ask(&delete, &there).is_err() && ask(&delete, &gone).is_ok());
@@ -366,8 +407,8 @@ mod tests {
         if let Some(message) = model.messages.get_mut(&1) {
             std::sync::Arc::make_mut(message).expires_ns = 50;
         }
-        assert!(resolve(&model, &[], &seen(&[], 1), 49).is_err());
-        assert!(resolve(&model, &[], &seen(&[], 1), 50).is_ok());
-        assert!(resolve(&model, &[], &seen(&[(1, "a")], 1), 50).is_ok());
+        assert!(resolve(&model, &[], &seen(&[], 1), 49, false).is_err());
+        assert!(resolve(&model, &[], &seen(&[], 1), 50, false).is_ok());
+        assert!(resolve(&model, &[], &seen(&[(1, "a")], 1), 50, false).is_ok());
     }
 }

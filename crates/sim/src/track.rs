@@ -2,13 +2,16 @@
 //! therefore may and may not read. Every answer and every delivered message goes through here.
 
 use crate::consumer_track::ConsumerTrack;
+use crate::damage::Record;
 use crate::model::{Change, Effect, Limits, Model, Sent};
-use crate::resolve::{Pending, Seen, may_be, resolve, short};
+use crate::resolve::{Pending, Resolved, Seen, apply_pending, may_be, resolve, short};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages of a batch, at most.
 pub const BATCH_MAX: u64 = 40;
+/// Damaged journal entries of which every combination is looked at; no run has more at once.
+const HITS_MAX: usize = 8;
 
 /// Whether the stream is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,9 +33,26 @@ pub struct OpenBatch {
     pub total: usize,
 }
 
+/// An operation that took effect, and where its messages begin.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub change: Change,
+    pub first: u64,
+}
+
 /// One stream.
 #[derive(Debug, Default)]
 pub struct Track {
+    /// The configuration that it began with, and what happened since.
+    pub initial: Limits,
+    pub history: Vec<Done>,
+    /// Messages whose bytes were hit: they may not be served, or not be there.
+    pub unreadable: BTreeSet<u64>,
+    pub missing: BTreeSet<u64>,
+    /// The server started without some operations, and which is not looked at yet.
+    pub(crate) doubtful: bool,
+    /// Payloads in journal entries that were hit.
+    pub(crate) hit_payloads: BTreeSet<Bytes>,
     pub name: String,
     pub existence: Existence,
     pub model: Model,
@@ -75,6 +95,7 @@ impl Track {
     pub fn created(&mut self, limits: Limits) {
         *self = Self {
             existence: Existence::Present,
+            initial: limits.clone(),
             model: Model::new(limits),
             acknowledged: self.acknowledged,
             ..Self::new(std::mem::take(&mut self.name))
@@ -166,10 +187,34 @@ impl Track {
             if matches!(one.change, Change::Publish { batch: true, .. }) {
                 self.ranges.push((first, self.model.last));
             }
+            if matches!(effect, Effect::Stored(_) | Effect::Done) {
+                self.remember(one.change, first);
+            }
             self.version += 1;
             self.pending.remove(0);
         }
         Ok(())
+    }
+
+    fn remember(&mut self, change: Change, first: u64) {
+        if let Change::Publish { messages, .. } = &change {
+            let places = (first..).zip(messages);
+            let hit = places.filter(|(_, message)| self.hit_payloads.contains(&message.payload));
+            self.unreadable.extend(hit.map(|(sequence, _)| sequence));
+        }
+        self.history.push(Done { change, first });
+    }
+
+    /// Messages that were hit: as many may not be counted any more.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.unreadable.union(&self.missing).count() as u64
+    }
+
+    /// Whether the bytes of this message were hit.
+    #[must_use]
+    pub fn is_hit(&self, sequence: u64) -> bool {
+        self.unreadable.contains(&sequence) || self.missing.contains(&sequence)
     }
 
     /// The server refused: none of it happened.
@@ -195,12 +240,16 @@ impl Track {
     /// # Errors
     /// It must not be there, or not alone.
     pub fn read(&mut self, read: &Read, wall_ns: i64) -> Result<(), String> {
+        if self.doubtful {
+            return self.read_in_doubt(read);
+        }
         let fits = |state: &Model| {
             let same = state.messages.get(&read.sequence).is_some_and(|message| {
                 message.payload == read.payload && message.subject == read.subject
             });
             same && read.pending.as_ref().is_none_or(|(filter, pending)| {
                 let (least, most) = count_after(state, read.sequence, filter, wall_ns);
+                let least = least.saturating_sub(self.hits());
                 (least..=most).contains(pending)
             })
         };
@@ -220,6 +269,30 @@ impl Track {
             }
         }
         Ok(())
+    }
+
+    /// Some operations may be lost: what is read must have been stored there once, or be on its way.
+    fn read_in_doubt(&self, read: &Read) -> Result<(), String> {
+        let is_it =
+            |message: &Sent| message.payload == read.payload && message.subject == read.subject;
+        let stored = self.history.iter().any(|done| match &done.change {
+            Change::Publish { messages, .. } => (done.first..)
+                .zip(messages)
+                .any(|(at, message)| at == read.sequence && is_it(message)),
+            _ => false,
+        });
+        let on_its_way = self.pending.iter().any(|one| match &one.change {
+            Change::Publish { messages, .. } => messages.iter().any(is_it),
+            _ => false,
+        });
+        if stored || on_its_way {
+            return Ok(());
+        }
+        let (name, payload) = (&self.name, short(&read.payload));
+        Err(format!(
+            "{name}: {payload} read at sequence {}, where it never was",
+            read.sequence
+        ))
     }
 
     /// What is known about the place of a message that must not be read so.
@@ -251,7 +324,7 @@ impl Track {
                 .get(&sequence)
                 .is_none_or(|message| message.expires_ns <= wall_ns)
         };
-        if may_be(&self.model, &self.pending, &fits) {
+        if self.doubtful || self.is_hit(sequence) || may_be(&self.model, &self.pending, &fits) {
             return Ok(());
         }
         Err(format!(
@@ -274,6 +347,7 @@ impl Track {
         // It was looked up between the question and now, and read from the disk since.
         let there = |sequence: u64| {
             let message = self.model.messages.get(&sequence);
+            let message = message.filter(|_| !self.is_hit(sequence));
             message.filter(|message| message.expires_ns > wall_ns)
         };
         // A server that ended may have removed it and told nobody.
@@ -291,7 +365,7 @@ impl Track {
             }
             None => known_is_gone(),
         };
-        if good {
+        if good || self.doubtful {
             return Ok(());
         }
         let name = &self.name;
@@ -305,9 +379,10 @@ impl Track {
     pub fn read_numbers(&self, count: u64, last: u64, wall_ns: i64) -> Result<(), String> {
         let fits = |state: &Model| {
             let (least, most) = count_after(state, 0, ">", wall_ns);
+            let least = least.saturating_sub(self.hits());
             state.last == last && (least..=most).contains(&count)
         };
-        if may_be(&self.model, &self.pending, &fits) {
+        if self.doubtful || may_be(&self.model, &self.pending, &fits) {
             return Ok(());
         }
         Err(format!(
@@ -331,13 +406,14 @@ impl Track {
         filter: &str,
         wall_ns: i64,
     ) -> Result<(), String> {
-        let Some(last) = sequences.last() else {
+        let Some(last) = sequences.last().filter(|_| !self.doubtful) else {
             return Ok(());
         };
         let shows = |sequence: &u64| {
-            self.model.messages.get(sequence).is_some_and(|message| {
-                message.expires_ns > wall_ns && crate::model::matches(filter, &message.subject)
-            })
+            !self.is_hit(*sequence)
+                && self.model.messages.get(sequence).is_some_and(|message| {
+                    message.expires_ns > wall_ns && crate::model::matches(filter, &message.subject)
+                })
         };
         let holes = |from: u64, to: u64| {
             (from..=to).find(|sequence| {
@@ -368,19 +444,125 @@ impl Track {
         Ok(())
     }
 
-    /// Takes what a quiet stream holds, after a restart or at rest.
+    /// Takes what a quiet stream holds, after a restart or at rest. The entries of `hit` may be lost;
+    /// tells whether one is.
     ///
     /// # Errors
     /// It cannot be explained.
-    pub fn resolve(&mut self, seen: &Seen, wall_ns: i64) -> Result<(), String> {
-        let state = resolve(&self.model, &self.pending, seen, wall_ns)
-            .map_err(|wrong| format!("{}: {wrong}", self.name))?;
+    pub fn resolve(
+        &mut self,
+        seen: &Seen,
+        wall_ns: i64,
+        hit: &[Record],
+        told: bool,
+    ) -> Result<bool, String> {
+        // Those of one frame are lost together.
+        let mut frames: Vec<u64> = hit.iter().map(Record::frame).collect();
+        frames.dedup();
+        // Without a word in the log, nothing may be lost.
+        let count = if told { frames.len().min(HITS_MAX) } else { 0 };
+        let mut wrong = None;
+        for lost in (0..1_u32 << count).rev() {
+            let is_lost = |entry: &&Record| {
+                let at = frames.iter().position(|frame| *frame == entry.frame());
+                told && at.is_some_and(|at| at >= count || lost & (1 << at) != 0)
+            };
+            let entries: Vec<&Record> = hit.iter().filter(is_lost).collect();
+            match self.resolve_without(seen, wall_ns, &entries) {
+                Ok(()) => return Ok(lost > 0),
+                Err(why) => wrong = wrong.or(Some(why)),
+            }
+        }
+        let hit = hit.len();
+        Err(format!(
+            "{}: {} ({hit} entries hit)",
+            self.name,
+            wrong.unwrap_or_default()
+        ))
+    }
+
+    fn resolve_without(
+        &mut self,
+        seen: &Seen,
+        wall_ns: i64,
+        lost: &[&Record],
+    ) -> Result<(), String> {
+        let gaps = !lost.is_empty();
+        let (mut model, mut history) = (self.model.clone(), Vec::new());
+        let mut pending = self.pending.clone();
+        if gaps {
+            let without = self.without(lost);
+            (model, history) = (without.model, without.history);
+            pending.retain(|one| !without.pending.contains(&one.number));
+        }
+        let mut found = resolve(&model, &pending, seen, wall_ns, gaps);
+        // What came behind the lost ones may have said which sequence it had.
+        for last in [self.model.last, seen.last.min(self.model.last)] {
+            if found.is_err() && model.last < last {
+                let start = Model {
+                    last,
+                    ..model.clone()
+                };
+                found = resolve(&start, &pending, seen, wall_ns, gaps);
+                if found.is_ok() {
+                    model = start;
+                }
+            }
+        }
+        let Resolved { model: state, done } = found?;
+        if gaps {
+            self.history = history;
+            // Whether the lost ones' ids are remembered is not known.
+            self.ids.clear();
+        }
+        self.doubtful = false;
+        // What came back because its removal was lost is behind what consumers have passed.
+        let back = state
+            .messages
+            .keys()
+            .filter(|at| !self.model.messages.contains_key(at));
+        let back: Vec<u64> = back.copied().filter(|at| *at <= self.model.last).collect();
+        for consumer in self.consumers.values_mut().filter(|_| gaps) {
+            consumer.finished.extend(back.iter().copied());
+        }
+        for at in done {
+            let one = &pending[at];
+            let effect = apply_pending(&mut model, one, gaps);
+            let first = match (&one.change, effect) {
+                (Change::Publish { messages, .. }, Effect::Stored(last)) => {
+                    last + 1 - messages.len() as u64
+                }
+                (_, Effect::Done) => model.last + 1,
+                _ => continue,
+            };
+            self.remember(one.change.clone(), first);
+        }
+        self.forget_unseen_ids(seen);
         self.model = state;
         self.pending.clear();
         self.batches.clear();
         let consumers = &self.model.consumers;
         self.consumers.retain(|name, _| consumers.contains(name));
         Ok(())
+    }
+
+    /// Whether a message that nobody answered for was stored before it went away cannot be told, nor
+    /// whether its id is remembered.
+    fn forget_unseen_ids(&mut self, seen: &Seen) {
+        for one in &self.pending {
+            let Change::Publish { messages, .. } = &one.change else {
+                continue;
+            };
+            for message in messages {
+                let is_seen = seen
+                    .messages
+                    .values()
+                    .any(|(_, payload)| *payload == message.payload);
+                if let (Some(id), false) = (message.id, is_seen) {
+                    self.ids.retain(|(known, _)| *known != id);
+                }
+            }
+        }
     }
 
     /// An operation found nothing to do.

@@ -74,6 +74,17 @@ impl NodeRun {
             }
             _ => {}
         }
+        if self.plan.flips {
+            // What a lost message would have pushed out, and which of those came back, cannot be told.
+            limits = Limits {
+                memory: limits.memory,
+                max_age_ns: limits.max_age_ns,
+                ttl: limits.ttl,
+                direct: limits.direct,
+                description: limits.description,
+                ..Limits::default()
+            };
+        }
         limits
     }
 

@@ -87,3 +87,20 @@ fn a_full_disk_refuses_publishes_and_takes_them_again_when_there_is_room() {
     }
     assert_eq!(counters.idle_knobs(&knobs), Vec::<&str>::new());
 }
+
+/// Whatever is hit: it is reported, never served, and costs only what the flipped bit was part of.
+#[test]
+fn a_bit_that_flips_costs_what_it_hit_and_is_reported() {
+    let mut total = NodeOutcome::default();
+    for seed in 0..150 {
+        let outcome = NodeRun::new(seed, NodePlan::flips())
+            .run()
+            .unwrap_or_else(|wrong| panic!("cargo xtask sim flips --seed {seed}: {wrong}"));
+        total.add(&outcome);
+    }
+    let flipped = total.counters.flipped_bits;
+    assert!(
+        flipped > 200 && total.unreadable > 0 && total.losses > 20,
+        "{total:?}"
+    );
+}

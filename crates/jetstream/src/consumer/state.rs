@@ -346,6 +346,9 @@ impl State {
         if let Some(floor) = changes.floor {
             self.floor.stream = self.floor.stream.max(floor.stream);
             self.floor.consumer = self.floor.consumer.max(floor.consumer);
+            // More was delivered, in a record that is lost.
+            self.delivered.stream = self.delivered.stream.max(self.floor.stream);
+            self.delivered.consumer = self.delivered.consumer.max(self.floor.consumer);
             self.settle_below_floor(settled);
         }
         if !changes.acked.is_empty() {

@@ -1,5 +1,5 @@
-//! Runs seeds of the simulator: `sim [journal|node] [--seed N] [--count M] [--seconds S] [--trace]`.
-//! Without a workload both run. `--seconds` ends a workload earlier. Failing seeds are printed with
+//! Runs seeds of the simulator: `sim [journal|node|flips] [--seed N] [--count M] [--seconds S] [--trace]`.
+//! Without a workload all run. `--seconds` ends a workload earlier. Failing seeds are printed with
 //! the command that runs them again, and the status is then 1.
 
 use millrace_sim::disk::{Counters, Knobs};
@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 const FAILURES_MAX: u32 = 20;
 
 struct Arguments {
-    journal: bool,
-    node: bool,
+    workload: Option<String>,
     seed: u64,
     count: u64,
     /// How long a workload may take; `None`: as long as its seeds need.
@@ -23,8 +22,7 @@ struct Arguments {
 
 fn arguments() -> Option<Arguments> {
     let mut parsed = Arguments {
-        journal: true,
-        node: true,
+        workload: None,
         seed: 0,
         count: 1,
         time: None,
@@ -33,9 +31,8 @@ fn arguments() -> Option<Arguments> {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "journal" => parsed.node = false,
             "--trace" => parsed.trace = true,
-            "node" => parsed.journal = false,
+            "journal" | "node" | "flips" => parsed.workload = Some(word),
             "--seed" => parsed.seed = words.next()?.parse().ok()?,
             "--count" => parsed.count = words.next()?.parse().ok()?,
             "--seconds" => parsed.time = Some(Duration::from_secs(words.next()?.parse().ok()?)),
@@ -87,7 +84,7 @@ fn knobs(seed: u64) -> Knobs {
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [journal|node] [--seed N] [--count M] [--seconds S] [--trace]");
+        eprintln!("usage: sim [journal|node|flips] [--seed N] [--count M] [--seconds S] [--trace]");
         return ExitCode::FAILURE;
     };
     let journal = |seed| {
@@ -100,21 +97,25 @@ fn main() -> ExitCode {
             .map(|outcome| outcome.counters)
     };
     let mut total = NodeOutcome::default();
-    let node = |seed| {
-        let outcome = NodeRun::new(seed, NodePlan::of_seed(seed))
-            .traced(arguments.trace)
-            .run()?;
+    let mut node = |seed, plan| {
+        let outcome = NodeRun::new(seed, plan).traced(arguments.trace).run()?;
         total.add(&outcome);
         Ok(outcome.counters)
     };
+    let asked = |name: &str| arguments.workload.as_deref().is_none_or(|one| one == name);
     let mut result = Ok(());
-    if arguments.journal {
+    if asked("journal") {
         result = run_all("journal", &arguments, journal);
     }
-    if result.is_ok() && arguments.node {
-        result = run_all("node", &arguments, node);
-        println!("{total:?}");
+    if result.is_ok() && asked("node") {
+        result = run_all("node", &arguments, |seed| {
+            node(seed, NodePlan::of_seed(seed))
+        });
     }
+    if result.is_ok() && asked("flips") {
+        result = run_all("flips", &arguments, |seed| node(seed, NodePlan::flips()));
+    }
+    println!("{total:?}");
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(wrong) => {

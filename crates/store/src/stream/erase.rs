@@ -94,6 +94,7 @@ impl StreamStore {
             return false;
         };
         flush.fetch.bodies.remove(&sequence);
+        flush.erased.insert(sequence);
         if let Some(candidate) = flush.retained.get_mut(&sequence) {
             let bytes = Bytes::from(vec![0; candidate.length.bytes() as usize]);
             candidate.body = Body::Joined {

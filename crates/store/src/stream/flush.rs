@@ -51,6 +51,9 @@ pub(super) struct Flush {
     pub(super) rewrite: Option<super::rewrite::Rewrite>,
     /// Erased while their run was on its way.
     pub(super) erase: BTreeSet<u64>,
+    /// Erased before they were written: their records can never be read, also should the log forget
+    /// that they were removed.
+    pub(super) erased: BTreeSet<u64>,
     /// Requests whose end the next step waits for.
     pub(super) waiting: usize,
     failed: Option<String>,
@@ -127,6 +130,7 @@ impl StreamStore {
             run: None,
             rewrite,
             erase: BTreeSet::new(),
+            erased: BTreeSet::new(),
             waiting: 0,
             failed: None,
             stage: if self.prepared {
@@ -461,15 +465,16 @@ impl StreamStore {
         }
         let (segment, is_new) = self.segment_for_append(&candidates);
         let mut writer = RunWriter::new(segment, is_new);
-        let bodies = match &mut self.flush {
-            Some(flush) => std::mem::take(&mut flush.fetch.bodies),
-            None => return false,
+        let Some(flush) = &mut self.flush else {
+            return false;
         };
+        let bodies = std::mem::take(&mut flush.fetch.bodies);
         for candidate in &candidates {
             let fetched = bodies.get(&candidate.sequence).cloned().flatten();
             let body = candidate.body.parts().or(fetched);
-            let body = body.filter(|_| !self.damaged.contains(candidate.sequence));
-            writer.push(candidate, body);
+            let is_gone = self.damaged.contains(candidate.sequence)
+                || flush.erased.contains(&candidate.sequence);
+            writer.push(candidate, body.filter(|_| !is_gone));
         }
         let run = self.write_run(writer);
         if let Some(flush) = &mut self.flush {
