@@ -55,8 +55,8 @@ fn operations(reads: &[&[u8]], limits: &ParserLimits) -> (Vec<String>, Option<Pa
                     operation,
                     consumed,
                 }) => {
-                    check_size(&operation, limits);
-                    found.push(format!("{operation:?}"));
+                    check_publish(&operation, limits);
+                    found.push(format!("{:?}", without_tail(operation)));
                     (consumed, false)
                 }
                 Ok(Step::NeedMore { consumed, .. }) => (consumed, true),
@@ -71,12 +71,39 @@ fn operations(reads: &[&[u8]], limits: &ParserLimits) -> (Vec<String>, Option<Pa
     (found, None)
 }
 
-fn check_size(operation: &Operation<'_>, limits: &ParserLimits) {
+/// A size within the limits; and what is lent of the publisher's own line is that line's end.
+fn check_publish(operation: &Operation<'_>, limits: &ParserLimits) {
     if let Operation::Publish {
-        headers, payload, ..
+        headers,
+        payload,
+        tail,
+        ..
     } = operation
     {
         assert!(headers.len() + payload.len() <= limits.max_payload);
+        let message = [headers, *payload, b"\r\n"].concat();
+        let sizes = tail.strip_suffix(&*message);
+        assert!(tail.is_empty() || sizes.is_some_and(|sizes| sizes.ends_with(b"\r\n")));
+    }
+}
+
+/// The end of the publisher's line is lent only where all of it came in one read.
+fn without_tail(operation: Operation<'_>) -> Operation<'_> {
+    match operation {
+        Operation::Publish {
+            subject,
+            reply,
+            headers,
+            payload,
+            ..
+        } => Operation::Publish {
+            subject,
+            reply,
+            headers,
+            payload,
+            tail: &[],
+        },
+        other => other,
     }
 }
 

@@ -365,7 +365,7 @@ impl JetStream {
         match endpoint {
             Endpoint::DirectGet(stream) => {
                 let request = PendingRequest { account, message };
-                api::direct_get(self, now, stream, &request, out, effects);
+                api::direct_get(self, now, stream, request, out, effects);
                 self.with_stream(now, stream, out, effects, Stream::poll_store);
             }
             Endpoint::Origin(_) | Endpoint::OriginAnswer(_) => {

@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Harness, code};
+use millrace_jetstream::{Endpoint, Input, Message};
+use support::{ACCOUNT, Harness, code};
 
 // proves: JS-PUB-01
 #[test]
@@ -538,4 +539,58 @@ fn a_publish_behind_a_purge_beyond_the_end_is_acknowledged_with_the_sequence_it_
         r#"{"stream":"S","seq":10}"#
     );
     assert_eq!(harness.state(stream), (1, 10, 10));
+}
+
+/// Who publishes without a reply, or is published again by the server, cannot know when to read.
+#[test]
+fn a_read_sees_what_was_published_before_it_and_nobody_was_told_of() {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", r#","allow_direct":true"#);
+    harness.hold = true;
+    let publish = |harness: &mut Harness, reply: &str| {
+        harness.stage(Input::Deliver {
+            account: ACCOUNT,
+            endpoint: Endpoint::Ingest(stream),
+            message: Message {
+                subject: "S.1".into(),
+                reply: reply.to_owned().into(),
+                payload: "x".into(),
+                ..Message::default()
+            },
+        });
+    };
+    let ask = |harness: &mut Harness, endpoint, subject: &'static str| {
+        let reply = harness.fresh_reply();
+        harness.stage(Input::Deliver {
+            account: ACCOUNT,
+            endpoint,
+            message: Message {
+                subject: subject.into(),
+                reply: reply.clone().into(),
+                payload: r#"{"last_by_subj":"S.1"}"#.into(),
+                ..Message::default()
+            },
+        });
+        harness.end_of_turn();
+        reply
+    };
+    let direct = |harness: &mut Harness| {
+        ask(harness, Endpoint::DirectGet(stream), "$JS.API.DIRECT.GET.S")
+    };
+    let by_api = |harness: &mut Harness| ask(harness, Endpoint::Api, "$JS.API.STREAM.MSG.GET.S");
+    // A publisher that waits for its answer holds nobody up.
+    publish(&mut harness, "told");
+    let early = direct(&mut harness);
+    assert!(harness.take(&early).is_some_and(|sent| sent.headers.contains("404")));
+    publish(&mut harness, "");
+    let replies = [direct(&mut harness), by_api(&mut harness)];
+    for reply in &replies {
+        assert!(harness.take(reply).is_none(), "answered too early");
+    }
+    harness.commit_all();
+    harness.end_of_turn();
+    let sent = harness.take(&replies[0]).expect("an answer");
+    assert!(sent.headers.contains("Nats-Sequence: 2"), "{}", sent.headers);
+    let sent = harness.take(&replies[1]).expect("an answer");
+    assert!(sent.payload.contains("\"seq\":2"), "{}", sent.payload);
 }

@@ -9,7 +9,7 @@ use millrace_store::stream::StreamStore;
 use super::advisory::{self, Action, EventContext};
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
-use super::request::ApiRequest;
+use super::request::{ApiRequest, StreamCall};
 use super::{direct, dispatch, finish as finishing};
 use crate::backup::{RestoreAsk, SnapshotAsk, Way};
 use crate::changes::PurgeRequest;
@@ -23,11 +23,13 @@ use crate::outbound::Outbound;
 use crate::report::as_shown;
 use crate::request::{Outcome, PendingRequest};
 use crate::settings::Settings;
-use crate::stream::Stream;
+use crate::stream::{Lead, Stream};
 
 /// Most requests that wait for streams that are being created; further ones are told that there is
 /// no such stream.
 const CREATING_MAX: usize = 10_000;
+/// Reads that wait for messages in flight, of all streams; beyond it they see what is applied.
+const BEHIND_MAX: usize = 10_000;
 
 /// Requests and reads that wait for something.
 #[derive(Debug, Default)]
@@ -36,6 +38,8 @@ pub struct Waiting {
     requests: Vec<(StreamId, PendingRequest)>,
     /// Until the stream they name is created: requests are answered in their order.
     creating: Vec<PendingRequest>,
+    /// Until messages that nobody waits for are applied, each up to a proposal of its stream.
+    behind: Vec<BehindMessages>,
     /// Until the stream's store has read something.
     loading: BTreeMap<StreamId, Vec<ParkedRead>>,
     /// Until the next turn.
@@ -58,6 +62,16 @@ impl Waiting {
     }
 }
 
+/// A read that was asked for behind messages of the same stream whose publishers hear nothing.
+#[derive(Debug)]
+struct BehindMessages {
+    stream: StreamId,
+    proposal: u64,
+    /// On a direct get subject.
+    is_direct: bool,
+    request: PendingRequest,
+}
+
 /// A message on an API subject.
 pub fn handle(
     engine: &mut JetStream,
@@ -70,9 +84,72 @@ pub fn handle(
         engine.waiting.creating.push(request);
         return;
     }
+    let Some(request) = keep_message_get(engine, request) else {
+        return;
+    };
     let mut turn = ApiTurn { now, out, effects };
     if let Some((read, step)) = dispatch::handle(engine, &mut turn, request) {
         keep(engine, turn, read, step);
+    }
+}
+
+/// Keeps a read of a message until what was published before it can be read. Gives it back if
+/// nothing is on its way.
+fn keep_behind(
+    engine: &mut JetStream,
+    stream: StreamId,
+    is_direct: bool,
+    request: PendingRequest,
+) -> Option<PendingRequest> {
+    let lead = engine.streams.get(&stream).map(|stream| &stream.lead);
+    let Some(proposal) = lead.and_then(Lead::unheard) else {
+        return Some(request);
+    };
+    if engine.waiting.behind.len() >= BEHIND_MAX {
+        return Some(request);
+    }
+    engine.waiting.behind.push(BehindMessages {
+        stream,
+        proposal,
+        is_direct,
+        request,
+    });
+    None
+}
+
+fn keep_message_get(engine: &mut JetStream, request: PendingRequest) -> Option<PendingRequest> {
+    let subject = request.message.subject.clone();
+    let Some(ApiRequest::Stream {
+        call: StreamCall::MessageGet,
+        stream,
+    }) = ApiRequest::parse(&subject)
+    else {
+        return Some(request);
+    };
+    match dispatch::find_stream(engine, &request, stream) {
+        Some(id) => keep_behind(engine, id, false, request),
+        None => Some(request),
+    }
+}
+
+/// Goes on with reads whose messages are applied.
+fn release_behind(
+    engine: &mut JetStream,
+    now: Now,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
+    let is_free = |read: &mut BehindMessages| {
+        let stream = engine.streams.get(&read.stream);
+        stream.is_none_or(|stream| stream.lead.is_settled(read.proposal))
+    };
+    let free: Vec<_> = engine.waiting.behind.extract_if(.., is_free).collect();
+    for read in free {
+        if read.is_direct {
+            direct_get(engine, now, read.stream, read.request, out, effects);
+        } else {
+            handle(engine, now, read.request, out, effects);
+        }
     }
 }
 
@@ -105,12 +182,15 @@ pub fn direct_get(
     engine: &mut JetStream,
     now: Now,
     stream: StreamId,
-    request: &PendingRequest,
+    request: PendingRequest,
     out: &mut dyn Outbound,
     effects: &mut Vec<Effect>,
 ) {
+    let Some(request) = keep_behind(engine, stream, true, request) else {
+        return;
+    };
     let mut turn = ApiTurn { now, out, effects };
-    let PendingRequest { account, message } = request;
+    let PendingRequest { account, message } = &request;
     let read = direct::direct_get(engine, &mut turn, *account, stream, message);
     if let Some((read, step)) = read {
         keep(engine, turn, read, step);
@@ -159,6 +239,7 @@ pub fn end_of_turn(
         .partition(|read| engine.is_applying(read.stream()));
     engine.waiting.busy = waiting;
     continue_reads(engine, now, reads, out, effects);
+    release_behind(engine, now, out, effects);
     for request in std::mem::take(&mut engine.waiting.creating) {
         handle(engine, now, request, out, effects);
     }

@@ -67,6 +67,8 @@ pub(crate) struct Lead {
     pub(crate) flight: Flight,
     /// Publishes wait until this proposal is applied: it changes what they are checked against.
     barrier: u64,
+    /// The newest proposal with a message whose publisher hears nothing.
+    unheard: u64,
     /// An entry removes messages in steps: what is checked now could be wrong by then.
     pub(crate) held: bool,
     pub(crate) inbox: VecDeque<Inbound>,
@@ -187,6 +189,17 @@ impl Lead {
     /// Whether a change that an API request asked for is not applied yet.
     pub(crate) fn has_changes(&self) -> bool {
         self.barrier > self.applied || self.inbox_changes > 0
+    }
+
+    /// The proposal that a read waits for, so that it sees what was published before it: publishers
+    /// that are answered know themselves when their message can be read.
+    pub(crate) fn unheard(&self) -> Option<u64> {
+        (self.unheard > self.applied).then_some(self.unheard)
+    }
+
+    /// Whether a proposal is applied, or will not be.
+    pub(crate) const fn is_settled(&self, proposal: u64) -> bool {
+        !self.is_leader || self.applied >= proposal
     }
 
     /// The head of the next entry: it is proposed with it.
@@ -418,6 +431,9 @@ impl Stream {
                 checked.decision.unwanted = verdict == Verdict::Unwanted;
                 let value = checked.counter.as_ref().map(ToString::to_string);
                 let sequence = self.depart_publish(headers, parts, checked);
+                if message.reply.is_empty() {
+                    self.lead.unheard = self.lead.current();
+                }
                 let answer = match value {
                     Some(value) => PublishAnswer::Counter { sequence, value },
                     None => PublishAnswer::Stored { sequence },
