@@ -574,14 +574,17 @@ fn a_read_sees_what_was_published_before_it_and_nobody_was_told_of() {
         harness.end_of_turn();
         reply
     };
-    let direct = |harness: &mut Harness| {
-        ask(harness, Endpoint::DirectGet(stream), "$JS.API.DIRECT.GET.S")
-    };
+    let direct =
+        |harness: &mut Harness| ask(harness, Endpoint::DirectGet(stream), "$JS.API.DIRECT.GET.S");
     let by_api = |harness: &mut Harness| ask(harness, Endpoint::Api, "$JS.API.STREAM.MSG.GET.S");
     // A publisher that waits for its answer holds nobody up.
     publish(&mut harness, "told");
     let early = direct(&mut harness);
-    assert!(harness.take(&early).is_some_and(|sent| sent.headers.contains("404")));
+    assert!(
+        harness
+            .take(&early)
+            .is_some_and(|sent| sent.headers.contains("404"))
+    );
     publish(&mut harness, "");
     let replies = [direct(&mut harness), by_api(&mut harness)];
     for reply in &replies {
@@ -590,7 +593,11 @@ fn a_read_sees_what_was_published_before_it_and_nobody_was_told_of() {
     harness.commit_all();
     harness.end_of_turn();
     let sent = harness.take(&replies[0]).expect("an answer");
-    assert!(sent.headers.contains("Nats-Sequence: 2"), "{}", sent.headers);
+    assert!(
+        sent.headers.contains("Nats-Sequence: 2"),
+        "{}",
+        sent.headers
+    );
     let sent = harness.take(&replies[1]).expect("an answer");
     assert!(sent.payload.contains("\"seq\":2"), "{}", sent.payload);
 }
