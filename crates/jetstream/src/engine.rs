@@ -46,9 +46,6 @@ const API_FILTERS: &[&str] = &[
     "ACCOUNT.>",
 ];
 
-/// Streams that give memory back in one turn.
-const RELEASES_PER_TURN: usize = 4;
-
 /// An account with JetStream and the names of its streams.
 #[derive(Debug)]
 pub struct Account {
@@ -585,7 +582,8 @@ impl JetStream {
             stream.wake_all(&mut turn);
             stream.end_of_turn(&mut turn);
             stream.refresh_consumer_deadlines();
-            self.shared.memory.used(id.0, &stream.store.resident());
+            let resident = stream.store.resident();
+            self.shared.memory.used(id.0, &resident, now.monotonic_ns);
             let deadline_ns = stream.next_deadline(now, self.shared.stopping);
             self.forget_timer(id);
             if let Some(deadline_ns) = deadline_ns {
@@ -593,28 +591,11 @@ impl JetStream {
                 self.timer_of.insert(id, deadline_ns);
             }
         }
-        self.keep_memory_budget();
+        self.keep_memory_budget(now, out, effects);
         self.finish_requests(now, out, effects);
         if self.shared.holding && self.shared.staging.is_relieved() {
             self.shared.holding = false;
             effects.push(Effect::ReleasePublishers);
-        }
-    }
-
-    /// Streams that had nothing to do for longest give back what can be read again; a bounded part
-    /// of it in one turn.
-    fn keep_memory_budget(&mut self) {
-        for _ in 0..RELEASES_PER_TURN {
-            let Some(debtor) = self.shared.memory.debtor() else {
-                return;
-            };
-            let Some(stream) = self.streams.get_mut(&StreamId(debtor.store)) else {
-                self.shared.memory.forget(debtor.store);
-                continue;
-            };
-            let gave = stream.store.release(debtor.keep_bytes);
-            let resident = stream.store.resident();
-            self.shared.memory.released(debtor.store, &resident, gave);
         }
     }
 
@@ -626,7 +607,14 @@ impl JetStream {
         }
         let timer = self.timers.first().map(|(deadline_ns, _)| *deadline_ns);
         let backup = self.backups.next_deadline();
-        timer.into_iter().chain(backup).min()
+        [timer, backup, self.memory_deadline()].into_iter().flatten().min()
+    }
+
+    /// Wakes a stream at once.
+    pub(crate) fn wake_now(&mut self, id: StreamId) {
+        self.forget_timer(id);
+        self.timers.insert((0, id));
+        self.timer_of.insert(id, 0);
     }
 
     /// Answers what came to its end.

@@ -18,6 +18,7 @@ pub mod fast;
 mod gate;
 pub mod ids;
 pub mod io;
+mod memory;
 mod meta;
 pub mod model;
 mod origin;

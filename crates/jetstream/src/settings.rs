@@ -2,7 +2,7 @@
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use millrace_store::staging::DEFAULT_PART_BYTES;
-use millrace_store::stream::DEFAULT_MEMORY_BYTES;
+use millrace_store::stream::{DEFAULT_MEMORY_BYTES, INDEX_IDLE_NS};
 
 use crate::ids::AccountRef;
 pub use crate::model::AccountLimits;
@@ -86,6 +86,8 @@ pub struct Settings {
     pub items_per_step: usize,
     /// What all streams together keep in memory of messages that are also on disk, and of indexes.
     pub store_memory_bytes: u64,
+    /// How long nothing needs an index before it is given back for want of memory.
+    pub index_idle_ns: u64,
     /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
     pub batch_memory_bytes: u64,
     /// A batch with more bytes becomes a chain of parts of at most so many.
@@ -117,6 +119,7 @@ impl Default for Settings {
             batch: BatchLimits::default(),
             items_per_step: ITEMS_PER_STEP,
             store_memory_bytes: DEFAULT_MEMORY_BYTES,
+            index_idle_ns: INDEX_IDLE_NS,
             batch_memory_bytes: 64 * 1024 * 1024,
             batch_part_bytes: DEFAULT_PART_BYTES,
             accounts: Vec::new(),

@@ -123,7 +123,8 @@ impl Shared {
                 .with_part_bytes(settings.batch_part_bytes),
             staging_space: first_space,
             items_per_step: settings.items_per_step.max(1),
-            memory: MemoryBudget::new(settings.store_memory_bytes),
+            memory: MemoryBudget::new(settings.store_memory_bytes)
+                .with_index_idle_ns(settings.index_idle_ns),
             holding: false,
             batches_in_flight: 0,
             fast_in_flight: 0,

@@ -185,6 +185,13 @@ impl Node {
         finished
     }
 
+    /// Indexes of idle streams that were given back to keep to the memory budget.
+    #[must_use]
+    pub fn indexes_given_up(&self) -> u64 {
+        let jetstream = self.engine.as_ref().and_then(Engine::jetstream);
+        jetstream.map_or(0, |it| it.shared.memory.indexes_given_up())
+    }
+
     /// Groups that this start found with entries to replay; none after an end in order.
     #[must_use]
     pub fn replayed_groups(&self) -> u64 {

@@ -11,7 +11,7 @@ use millrace_jetstream::settings::{
 };
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
 use millrace_store::staging::DEFAULT_PART_BYTES;
-use millrace_store::stream::DEFAULT_MEMORY_BYTES;
+use millrace_store::stream::{DEFAULT_MEMORY_BYTES, INDEX_IDLE_NS};
 
 /// Share of `max_file` that the journal may take (hard-parts 4), as a divisor.
 const JOURNAL_SHARE: u64 = 20;
@@ -42,6 +42,8 @@ pub struct StoreSizes {
     pub batch_part_bytes: Option<u64>,
     /// What all streams together keep in memory of messages that are also on disk.
     pub memory_bytes: Option<u64>,
+    /// How long nothing needs an index before it may be given back.
+    pub index_idle_ns: Option<u64>,
 }
 
 /// What only the host can know about JetStream's surroundings.
@@ -111,6 +113,7 @@ pub(crate) fn engine_settings(
                 .unwrap_or(usize::MAX),
         },
         items_per_step: ITEMS_PER_STEP,
+        index_idle_ns: sizes.index_idle_ns.unwrap_or(INDEX_IDLE_NS),
         store_memory_bytes: sizes
             .memory_bytes
             .or(jetstream.max_cache)

@@ -95,6 +95,8 @@ pub struct NodeOutcome {
     /// Damaged messages that were not served, and checks at which damaged operations were missing.
     pub unreadable: u64,
     pub losses: u64,
+    /// Indexes of idle streams that were given back.
+    pub indexes_given_up: u64,
 }
 
 impl NodeOutcome {
@@ -117,6 +119,7 @@ impl NodeOutcome {
         self.stops += other.stops;
         self.unreadable += other.unreadable;
         self.losses += other.losses;
+        self.indexes_given_up += other.indexes_given_up;
     }
 
     /// Kinds of work that were never done: such runs prove less than they say.
@@ -136,6 +139,7 @@ impl NodeOutcome {
             ("confirmed acknowledgements", self.confirmed_acks),
             ("refused", self.refused),
             ("stops in order", self.stops),
+            ("indexes given back", self.indexes_given_up),
         ];
         let idle = table.iter().filter(|(_, count)| *count == 0);
         idle.map(|(name, _)| *name).collect()
@@ -280,6 +284,7 @@ impl NodeRun {
         self.drain_consumers()?;
         let counters = self.counters();
         self.outcome.counters = counters;
+        self.outcome.indexes_given_up = self.world.indexes_given_up;
         self.outcome.acknowledged = self.streams.iter().map(|track| track.acknowledged).sum();
         self.outcome.digest = self.world.digest();
         Ok(self.outcome)

@@ -39,6 +39,7 @@ pub fn draw_sizes(random: &mut Random) -> StoreSizes {
         batch_memory_bytes: Some(1 << (10 + random.below(8))),
         batch_part_bytes: Some(1 << (12 + random.below(3))),
         memory_bytes: Some(1 << (10 + random.below(10))),
+        index_idle_ns: Some(random.below(200) * 1_000_000),
     }
 }
 
@@ -51,6 +52,8 @@ pub struct World {
     pub received: Vec<Received>,
     pub log: Vec<LogLine>,
     pub clock_jumps: u64,
+    /// Indexes that servers gave back, of those that ended.
+    pub indexes_given_up: u64,
     /// A write or sync of the journal failed and the server has not said so yet.
     pub unheard_failure: bool,
     /// Everything that goes in and out is printed.
@@ -77,6 +80,7 @@ impl World {
             received: Vec::new(),
             log: Vec::new(),
             clock_jumps: 0,
+            indexes_given_up: 0,
             unheard_failure: false,
             trace: false,
             client: None,
@@ -129,7 +133,8 @@ impl World {
 
     /// Ends the server as a whole; a power cut takes the disk's cache too.
     pub fn die(&mut self, power_cut: bool) {
-        self.node = None;
+        let node = self.node.take();
+        self.indexes_given_up += node.map_or(0, |node| node.indexes_given_up());
         self.client = None;
         self.received.clear();
         self.unheard_failure = false;

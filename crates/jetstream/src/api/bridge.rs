@@ -47,6 +47,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Whether some answer is still being read from the stream.
+    pub(crate) fn reads(&self, stream: StreamId) -> bool {
+        self.loading.contains_key(&stream) || self.busy.iter().any(|read| read.stream() == stream)
+    }
+
     /// Whether another turn is wanted at once.
     #[must_use]
     pub fn is_busy(&self) -> bool {

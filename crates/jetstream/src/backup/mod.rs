@@ -64,6 +64,10 @@ pub(crate) struct Backups {
 }
 
 impl Backups {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.jobs.len() >= JOBS_MAX
     }

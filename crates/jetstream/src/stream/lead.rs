@@ -154,6 +154,23 @@ impl Lead {
         self.last_message_id = last_id;
     }
 
+    /// The lead is held and nothing is staged, on its way or waiting.
+    pub(crate) fn is_idle(&self) -> bool {
+        let busy = self.applied != self.proposed
+            || !self.flight.is_empty()
+            || !self.inbox.is_empty()
+            || !self.answers.is_empty()
+            || !self.requests.is_empty()
+            || !self.acknowledgements.is_empty()
+            || !self.turn_acknowledgements.is_empty()
+            || !self.batches.is_empty()
+            || self.fast.next_deadline().is_some()
+            || self.commit.is_some()
+            || self.expire_pending
+            || self.held;
+        self.is_leader && !busy
+    }
+
     /// Forgets everything staged. Nobody is answered: who takes over may decide otherwise.
     pub(crate) fn abandon(&mut self, shared: &mut Shared) {
         let proposed = self.proposed;

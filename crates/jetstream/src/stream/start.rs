@@ -279,6 +279,33 @@ impl Stream {
         self.resume_checkpoint(turn);
     }
 
+    /// Lets the index go, if nobody needs it and the stream's checkpoint has all of it: the stream is
+    /// cold then, as after a restart. What is in the way of that is moved to segments first.
+    pub(crate) fn give_up_index(&mut self, turn: &mut Turn<'_>) -> bool {
+        let hungry = |slot: &super::ConsumerSlot| {
+            slot.wake || !slot.consumer.is_counted() || slot.consumer.is_hungry()
+        };
+        if self.quarantined
+            || self.is_starting()
+            || self.is_behind()
+            || !self.lead.is_idle()
+            || !self.sweeps.are_done()
+            || self.consumers.values().any(hungry)
+        {
+            return false;
+        }
+        if self.lacks_checkpoint() {
+            self.want_checkpoint(turn);
+            return false;
+        }
+        if self.is_checkpointing() || !self.store.give_up_index() {
+            return false;
+        }
+        self.start = Some(Start::default());
+        self.poll_store(turn);
+        true
+    }
+
     /// What the journal holds of the stream cannot be read: it serves nothing, and nothing of it is
     /// touched.
     pub(crate) fn set_aside(&mut self, turn: &mut Turn<'_>) {
@@ -288,5 +315,45 @@ impl Stream {
         }
         self.start = None;
         turn.shared.started.push(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::StreamId;
+    use crate::settings::Settings;
+
+    #[test]
+    fn what_is_parked_keeps_its_order_and_no_more_is_taken_than_the_limits_say() {
+        let shared = Shared::new(&Settings {
+            max_buffered_messages: 3,
+            max_buffered_bytes: 10,
+            ..Settings::default()
+        });
+        let message = |payload: &'static str| {
+            let message = Message {
+                payload: payload.into(),
+                ..Message::default()
+            };
+            Parked::Message(Endpoint::Ingest(StreamId(1)), message)
+        };
+        let mut parking = Parking::default();
+        assert!(parking.push(message("1234"), &shared).is_none());
+        assert!(parking.push(message("12345678"), &shared).is_some());
+        assert!(parking.push(message("56"), &shared).is_none());
+        assert!(parking.push(message("78"), &shared).is_none());
+        // There is room for its bytes, but three is enough.
+        assert!(parking.push(message("9"), &shared).is_some());
+        let payloads = |parked: VecDeque<Parked>| -> Vec<Vec<u8>> {
+            let each = parked.into_iter().map(|one| match one {
+                Parked::Message(_, message) => message.payload.to_vec(),
+                Parked::Request(request) => request.message.payload.to_vec(),
+            });
+            each.collect()
+        };
+        assert_eq!(payloads(parking.take()), [&b"1234"[..], b"56", b"78"]);
+        // What was taken counts no more.
+        assert!(parking.push(message("1234567890"), &shared).is_none());
     }
 }

@@ -3,7 +3,7 @@
 //! What can be read again (bodies of the tail that the journal has, blocks read from segments) is
 //! one pool: whoever is active takes from it, and when it is used up the stores that had nothing
 //! to do for longest give theirs back, oldest first. Indexes count, so that the pool is smaller
-//! the larger they are, but they cannot be given back. All work is a logarithm per store touched,
+//! the larger they are; when they take more than their part, idle stores give theirs back too. All work is a logarithm per store touched,
 //! and a bounded step per store that gives back.
 
 use super::{MemoryShare, Resident};
@@ -16,6 +16,11 @@ const LEAST_POOL_DIVISOR: u64 = 4;
 /// The stores used last keep at least so much each: they could not serve a reader otherwise.
 const FLOOR_BYTES: u64 = 320 << 10;
 const FLOOR_STORES: usize = 8;
+/// Indexes may take what the pool does not need; beyond it, one that nothing needed for so long is
+/// given back. A store whose index comes and goes with every use would be worse than a full budget.
+pub const INDEX_IDLE_NS: u64 = 5_000_000_000;
+/// An index below this part of the budget is not worth reading it again.
+const INDEX_LEAST_DIVISOR: u64 = 1 << 14;
 
 /// Who holds what, and who must give back.
 #[derive(Clone, Debug)]
@@ -24,6 +29,10 @@ pub struct MemoryBudget {
     holders: BTreeMap<u64, Holder>,
     /// Stores that can give back, by the number of their last use.
     by_use: BTreeMap<u64, u64>,
+    /// Stores whose index may be given back, likewise.
+    indexes: BTreeMap<u64, u64>,
+    indexes_given_up: u64,
+    index_idle_ns: u64,
     uses: u64,
     cache_bytes: u64,
     fixed_bytes: u64,
@@ -32,6 +41,8 @@ pub struct MemoryBudget {
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     used: u64,
+    used_ns: u64,
+    index_bytes: u64,
     cache_bytes: u64,
     fixed_bytes: u64,
 }
@@ -52,10 +63,20 @@ impl MemoryBudget {
             total_bytes,
             holders: BTreeMap::new(),
             by_use: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            indexes_given_up: 0,
+            index_idle_ns: INDEX_IDLE_NS,
             uses: 0,
             cache_bytes: 0,
             fixed_bytes: 0,
         }
+    }
+
+    /// Indexes are given back after another time of idleness; short ones are for tests.
+    #[must_use]
+    pub const fn with_index_idle_ns(mut self, index_idle_ns: u64) -> Self {
+        self.index_idle_ns = index_idle_ns;
+        self
     }
 
     /// What a single store may keep at most: half of the budget for its tail, and no more blocks
@@ -68,12 +89,14 @@ impl MemoryBudget {
         }
     }
 
-    /// A store was used and holds this now.
-    pub fn used(&mut self, store: u64, resident: &Resident) {
+    /// A store was used at this monotonic time, and holds this now.
+    pub fn used(&mut self, store: u64, resident: &Resident, now_ns: u64) {
         self.forget(store);
         self.uses += 1;
         let holder = Holder {
             used: self.uses,
+            used_ns: now_ns,
+            index_bytes: resident.rows + resident.subjects + resident.deleted,
             cache_bytes: resident.cache,
             fixed_bytes: resident.total().saturating_sub(resident.cache),
         };
@@ -97,10 +120,49 @@ impl MemoryBudget {
         }
     }
 
+    /// Whose index should be given back by now: of those idle long enough the one that nothing needed
+    /// for longest; `None` when the indexes fit.
+    #[must_use]
+    pub fn idle_index(&self, now_ns: u64) -> Option<u64> {
+        let due = self.index_deadline()?;
+        let (_, store) = self.indexes.first_key_value()?;
+        (due <= now_ns).then_some(*store)
+    }
+
+    /// Monotonic time at which [`Self::idle_index`] has somebody to name.
+    #[must_use]
+    pub fn index_deadline(&self) -> Option<u64> {
+        if self.fixed_bytes <= self.total_bytes - self.total_bytes / LEAST_POOL_DIVISOR {
+            return None;
+        }
+        let (_, store) = self.indexes.first_key_value()?;
+        let used_ns = self.holders.get(store)?.used_ns;
+        Some(used_ns.saturating_add(self.index_idle_ns))
+    }
+
+    /// A store was asked for its index. One that needs it is not asked again before it is used.
+    pub fn index_given_up(&mut self, store: u64, resident: &Resident, gave: bool) {
+        let Some(before) = self.holders.get(&store).copied() else {
+            return;
+        };
+        self.indexes.remove(&before.used);
+        if gave {
+            self.indexes_given_up += 1;
+            self.used(store, resident, before.used_ns);
+        }
+    }
+
+    /// How many indexes were given back so far.
+    #[must_use]
+    pub const fn indexes_given_up(&self) -> u64 {
+        self.indexes_given_up
+    }
+
     /// A store is gone.
     pub fn forget(&mut self, store: u64) {
         if let Some(holder) = self.holders.remove(&store) {
             self.by_use.remove(&holder.used);
+            self.indexes.remove(&holder.used);
             self.cache_bytes -= holder.cache_bytes;
             self.fixed_bytes -= holder.fixed_bytes;
         }
@@ -143,6 +205,9 @@ impl MemoryBudget {
         self.fixed_bytes += holder.fixed_bytes;
         if holder.cache_bytes > 0 {
             self.by_use.insert(holder.used, store);
+        }
+        if holder.index_bytes > self.total_bytes / INDEX_LEAST_DIVISOR {
+            self.indexes.insert(holder.used, store);
         }
         self.holders.insert(store, holder);
     }
@@ -194,6 +259,30 @@ mod tests {
     }
 
     #[test]
+    fn indexes_that_do_not_fit_are_given_back_when_nothing_needed_them_for_a_while() {
+        let mut budget = MemoryBudget::new(400 * KIB);
+        let holds = |index: u64| Resident {
+            rows: index,
+            ..Resident::default()
+        };
+        let second = 1_000_000_000;
+        for store in 0..4 {
+            budget.used(store, &holds(90 * KIB), store * second);
+        }
+        // The last quarter belongs to the pool.
+        assert_eq!(budget.index_deadline(), Some(INDEX_IDLE_NS));
+        assert_eq!(budget.idle_index(INDEX_IDLE_NS - 1), None);
+        assert_eq!(budget.idle_index(INDEX_IDLE_NS), Some(0));
+        // One that is needed is asked again only after its next use.
+        budget.index_given_up(0, &holds(90 * KIB), false);
+        assert_eq!(budget.idle_index(10 * second), Some(1));
+        budget.index_given_up(1, &holds(0), true);
+        assert_eq!((budget.index_deadline(), budget.indexes_given_up()), (None, 1));
+        budget.used(1, &holds(90 * KIB), 9 * second);
+        assert_eq!(budget.idle_index(10 * second), Some(2));
+    }
+
+    #[test]
     fn many_streams_stay_within_a_small_budget_and_the_active_one_has_most_of_it() {
         const TOTAL: u64 = 8 << 20;
         let mut budget = MemoryBudget::new(TOTAL);
@@ -203,7 +292,7 @@ mod tests {
                 for _ in 0..10 {
                     publish(&mut stores[number], 4 * KIB);
                 }
-                budget.used(number as u64, &stores[number].resident());
+                budget.used(number as u64, &stores[number].resident(), 0);
                 let steps = settle(&mut stores, &mut budget);
                 assert!(steps <= 8, "{steps} stores gave back for one that was used");
                 let held: u64 = stores.iter().map(|store| store.resident().cache).sum();
@@ -216,7 +305,7 @@ mod tests {
         let pool = budget.pool_bytes();
         for _ in 0..3000 {
             publish(&mut stores[3], 4 * KIB);
-            budget.used(3, &stores[3].resident());
+            budget.used(3, &stores[3].resident(), 0);
             settle(&mut stores, &mut budget);
         }
         let held = stores[3].resident().cache;
@@ -251,7 +340,7 @@ mod tests {
                 };
                 store.append(message, None);
             }
-            budget.used(number as u64, &store.resident());
+            budget.used(number as u64, &store.resident(), 0);
         }
         let steps = settle(&mut stores, &mut budget);
         assert!(steps <= 20, "{steps}");

@@ -150,9 +150,9 @@ impl Disk {
 }
 
 /// A store, its disk, the model, and the log that would be replayed.
-struct World {
+pub(super) struct World {
     disk: Disk,
-    store: StreamStore,
+    pub(super) store: StreamStore,
     model: Model,
     log: Vec<(Operation, Option<JournalPosition>)>,
     /// The last durable checkpoint: manifest and log length.
@@ -168,7 +168,7 @@ struct World {
 }
 
 impl World {
-    fn new(share: MemoryShare) -> Self {
+    pub(super) fn new(share: MemoryShare) -> Self {
         Self {
             disk: Disk::default(),
             store: StreamStore::new(Self::settings(share, 1)),
@@ -215,7 +215,7 @@ impl World {
         Some(JournalPosition { file: 1, offset })
     }
 
-    fn append(&mut self, subject: &'static str, payload: usize) {
+    pub(super) fn append(&mut self, subject: &'static str, payload: usize) {
         let sequence = self.model.last_sequence + 1;
         let payload = (0..payload)
             .map(|at| (at as u64 * 7 + sequence) as u8)
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while self.turn(usize::MAX) {}
     }
 
@@ -305,14 +305,14 @@ impl World {
         }
     }
 
-    fn flush_and_settle(&mut self) {
+    pub(super) fn flush_and_settle(&mut self) {
         self.settle();
         self.flush();
         self.settle();
     }
 
     /// Loses memory and unsynced bytes, and comes back from checkpoint and log.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.queue.clear();
         self.written = None;
         self.disk.crash();
@@ -341,6 +341,19 @@ impl World {
         }
     }
 
+    /// Gives the index up if it can be, and reads it again.
+    fn sleep(&mut self) -> bool {
+        self.flush_and_settle();
+        self.checkpoint_durable();
+        self.settle();
+        let at = self.checkpoint.as_ref().map(|(_, index)| *index);
+        let slept = at == Some(self.log.len()) && self.store.give_up_index();
+        while self.store.ensure_loaded() == Lookup::Loading {
+            self.settle();
+        }
+        slept
+    }
+
     fn get(&mut self, sequence: u64) -> Result<StoredMessage, ReadError> {
         for _ in 0..20 {
             if let Lookup::Ready(answer) = self.store.get(sequence) {
@@ -351,7 +364,7 @@ impl World {
         panic!("message {sequence} never comes");
     }
 
-    fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         check_index(&self.store, &self.model);
         for message in self.model.messages.clone().into_values() {
             assert_eq!(self.get(message.sequence), Ok(message));
@@ -365,6 +378,7 @@ enum Event {
     Flush,
     Turn(usize),
     Crash,
+    Sleep,
     CheckpointDurable,
     FailWrites(bool),
 }
@@ -376,6 +390,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         20 => (0usize..6).prop_map(Event::Turn),
         4 => Just(Event::CheckpointDurable),
         1 => Just(Event::Crash),
+        1 => Just(Event::Sleep),
         1 => any::<bool>().prop_map(Event::FailWrites),
     ]
 }
@@ -399,6 +414,7 @@ proptest! {
                 Event::Turn(limit) => { world.turn(limit); }
                 Event::CheckpointDurable => world.checkpoint_durable(),
                 Event::Crash => world.crash(),
+                Event::Sleep => { world.sleep(); }
                 Event::FailWrites(fail) => world.disk.fail_writes = fail,
             }
         }

@@ -468,6 +468,7 @@ impl StreamStore {
         let mut index = load.index;
         for (first, last) in index.finish_load(&load.content.state, load.deleted.flatten()) {
             self.events.push(StoreEvent::Lost { first, last });
+            self.is_incomplete = true;
         }
         self.index = index;
     }

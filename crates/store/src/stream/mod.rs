@@ -37,10 +37,11 @@ mod query;
 mod read;
 mod rewrite;
 mod segment;
+mod sleep;
 mod tail;
 mod types;
 
-pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, MemoryBudget};
+pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, INDEX_IDLE_NS, MemoryBudget};
 pub use filter::Filter;
 pub use purge::PurgeCursor;
 pub use types::{
@@ -95,6 +96,8 @@ pub struct StreamStore {
     /// Journal file, first and last sequence of messages in it.
     journal_runs: Vec<(u64, u64, u64)>,
     damaged: SequenceSet,
+    /// The index lacks messages that the manifest counts.
+    is_incomplete: bool,
     /// Failed a check once; the second time it counts.
     suspects: BTreeSet<u64>,
     events: Vec<StoreEvent>,
@@ -141,6 +144,7 @@ impl StreamStore {
             load: None,
             journal_runs: Vec::new(),
             damaged: SequenceSet::new(),
+            is_incomplete: false,
             suspects: BTreeSet::new(),
             events: Vec::new(),
             leftovers: Vec::new(),

@@ -39,8 +39,8 @@ enum Place {
 /// What was taken out at once and is freed in steps.
 #[derive(Debug)]
 pub(super) struct Leftovers {
-    index: Index,
-    bodies: Bodies,
+    pub(super) index: Index,
+    pub(super) bodies: Bodies,
 }
 
 impl PurgeCursor {
