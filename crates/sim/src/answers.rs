@@ -227,9 +227,10 @@ impl NodeRun {
                     self.track_if_present(stream, |track| track.read(&read, wall_ns))
                 }
                 Ok(Some(read)) => Err(format!("asked for {sequence}, got {}", read.sequence)),
-                Ok(None) => {
-                    self.track_if_present(stream, |track| track.read_nothing(sequence, wall_ns))
-                }
+                // A message that twice could not be read is not there for whoever asks.
+                Ok(None) => self
+                    .track_if_present(stream, |track| track.read_nothing(sequence, wall_ns))
+                    .or_else(|wrong| self.unreadable(&wrong)),
                 Err(wrong) => self.unreadable(&wrong),
             },
             Request::LastOf {

@@ -12,6 +12,7 @@ const CONSUMERS_MAX: usize = 3;
 const ACK_WAIT_NS: u64 = 3_000_000_000;
 /// Rounds in which a consumer must give all that it has.
 const DRAIN_ROUNDS: u32 = 400;
+const DRAIN_PAUSE_NS: u64 = 500_000_000;
 
 impl NodeRun {
     pub(crate) fn use_consumer(&mut self, stream: usize) {
@@ -307,6 +308,8 @@ impl NodeRun {
             }
             self.settle()?;
             self.sleep()?;
+            // Whatever else the server is woken for: what waits for time must come to its turn.
+            self.world.pass(DRAIN_PAUSE_NS);
         }
         let consumer = &self.streams[stream].consumers[name];
         Err(format!(
