@@ -44,7 +44,13 @@ fn publish(server: &Server, count: usize, payload: &[u8]) {
 fn peak_bytes(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib: u64 = line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let kib: u64 = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     kib << 10
 }
 
@@ -115,7 +121,10 @@ fn a_long_journal_costs_a_start_after_kill_9_no_more_memory_than_the_server_may_
         let answer = client.request("$JS.API.DIRECT.GET.A", body.as_bytes());
         assert_eq!(answer.payload.len(), MESSAGE_BYTES, "{sequence}");
     }
-    for (when, peak) in [("under load", loaded), ("after kill -9", peak_bytes(&server))] {
+    for (when, peak) in [
+        ("under load", loaded),
+        ("after kill -9", peak_bytes(&server)),
+    ] {
         assert!(peak <= PEAK_BYTES, "{when}: {peak} bytes");
     }
 }

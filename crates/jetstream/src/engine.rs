@@ -607,7 +607,10 @@ impl JetStream {
         }
         let timer = self.timers.first().map(|(deadline_ns, _)| *deadline_ns);
         let backup = self.backups.next_deadline();
-        [timer, backup, self.memory_deadline()].into_iter().flatten().min()
+        [timer, backup, self.memory_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Wakes a stream at once.

@@ -52,9 +52,8 @@ impl JetStream {
         effects: &mut Vec<Effect>,
     ) {
         // A backup goes through a stream in many turns, and there are few of them.
-        let is_read = !self.backups.is_empty()
-            || self.waiting.reads(id)
-            || self.reading_index.contains(&id);
+        let is_read =
+            !self.backups.is_empty() || self.waiting.reads(id) || self.reading_index.contains(&id);
         let Some(stream) = self.streams.get_mut(&id) else {
             self.shared.memory.forget(id.0);
             return;

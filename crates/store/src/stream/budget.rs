@@ -277,7 +277,10 @@ mod tests {
         budget.index_given_up(0, &holds(90 * KIB), false);
         assert_eq!(budget.idle_index(10 * second), Some(1));
         budget.index_given_up(1, &holds(0), true);
-        assert_eq!((budget.index_deadline(), budget.indexes_given_up()), (None, 1));
+        assert_eq!(
+            (budget.index_deadline(), budget.indexes_given_up()),
+            (None, 1)
+        );
         budget.used(1, &holds(90 * KIB), 9 * second);
         assert_eq!(budget.idle_index(10 * second), Some(2));
     }
