@@ -1,6 +1,5 @@
 //! Giving the index back: what is in segments and named by a durable manifest can be read again.
 
-use super::blocks::Blocks;
 use super::io::Purpose;
 use super::purge::Leftovers;
 use super::segment::manifest::ManifestContent;
@@ -30,14 +29,14 @@ impl StreamStore {
         let Ok(fresh) = Self::from_manifest(self.settings.clone(), &manifest) else {
             return false;
         };
-        let mut old = mem::replace(self, fresh);
+        let old = mem::replace(self, fresh);
         // What belongs to this run of the server, and what is on its way.
         self.io = old.io;
         self.io.close_all();
         self.appendable = old.appendable;
         self.prepared = old.prepared;
         self.kept = old.kept;
-        self.blocks = mem::replace(&mut old.blocks, Blocks::default());
+        self.blocks = old.blocks;
         self.leftovers = old.leftovers;
         self.leftovers.push(Leftovers {
             index: old.index,
