@@ -86,6 +86,8 @@ pub(crate) struct Running {
     /// The last turn ended before everything had come to rest: another is due at once.
     unsettled: bool,
     pub(crate) seed: u64,
+    /// The disk became full, and nobody was told yet.
+    is_out_of_storage: bool,
 }
 
 /// What a turn needs from around the engine.
@@ -201,7 +203,16 @@ impl Engine {
             .into_iter()
             .flatten()
             .min(),
-            Phase::Recovering(_) | Phase::Failed(_) => None,
+            Phase::Recovering(recovery) => recovery.next_deadline(),
+            Phase::Failed(_) => None,
+        }
+    }
+
+    /// Whether the disk became full since the last call: an event of the server.
+    pub(crate) fn take_out_of_storage(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Running(running) => std::mem::take(&mut running.is_out_of_storage),
+            Phase::Recovering(_) | Phase::Failed(_) => false,
         }
     }
 
@@ -211,6 +222,11 @@ impl Engine {
             Phase::Recovering(recovery) => {
                 match recovery.complete(context.now, completion, context.requests) {
                     Progress::Working => {}
+                    Progress::NoRoom => {
+                        let text = "JetStream: the disk is full: its start waits for room";
+                        let line = LogLine::new(LogSeverity::Warning, text.to_owned());
+                        context.log.push(line);
+                    }
                     Progress::Done(recovered) => self.recovered(*recovered, context),
                     Progress::Failed(error) => self.give_up(error.to_string(), context),
                 }
@@ -242,6 +258,9 @@ impl Engine {
     /// Hands on what reached JetStream's endpoints and the timers, and moves everything as far as
     /// it goes without the disk.
     pub(crate) fn turn(&mut self, deliveries: &mut Vec<Delivery>, context: &mut TurnContext<'_>) {
+        if let Phase::Recovering(recovery) = &mut self.phase {
+            recovery.tick(context.now, context.requests);
+        }
         let Phase::Running(running) = &mut self.phase else {
             deliveries.clear();
             return;
@@ -282,6 +301,7 @@ impl Engine {
             terms: BTreeMap::new(),
             unsettled: false,
             seed,
+            is_out_of_storage: false,
         });
         running.jetstream.start(&mut running.effects);
         self.phase = Phase::Running(running);
@@ -629,6 +649,7 @@ impl Running {
             self.input(Input::CheckpointWanted { group }, context);
         }
         if let Some(full) = progress.full {
+            self.is_out_of_storage |= full;
             self.input(Input::DiskFull { full }, context);
             let text = if full {
                 "JetStream: the disk is full: publishes are refused until there is room"

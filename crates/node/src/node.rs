@@ -151,6 +151,13 @@ impl Node {
             deliveries.clear();
         }
         self.with_engine(now, |engine, context| engine.turn(&mut deliveries, context));
+        if self
+            .engine
+            .as_mut()
+            .is_some_and(Engine::take_out_of_storage)
+        {
+            self.publish_out_of_storage(now);
+        }
         self.deliveries = deliveries;
     }
 

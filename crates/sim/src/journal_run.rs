@@ -68,6 +68,8 @@ pub struct Outcome {
     /// Pieces of files that were filled with zeros ahead of use.
     pub pieces_filled: u64,
     pub filled: u64,
+    /// Starts that had to wait until somebody else made room.
+    pub starts_without_room: u64,
     pub resumed: u64,
 }
 
@@ -490,7 +492,8 @@ impl JournalRun {
         }
     }
 
-    fn die(&mut self) {
+    /// Ends the life, mostly in the middle of work.
+    pub fn die(&mut self) {
         let failed = self.journal.is_none();
         // Most deaths come in the middle of work.
         for _ in 0..self.random.below(6) {
@@ -574,10 +577,20 @@ impl JournalRun {
             self.disk.submit(requests.drain(..));
             // Requests of a journal that failed may still be under way.
             let Some(completion) = self.disk.step() else {
-                break;
+                let Some(due) = recovery.next_deadline() else {
+                    break;
+                };
+                // Whoever else had filled the disk makes room.
+                let mut knobs = self.disk.knobs();
+                knobs.capacity_bytes += 16 << 10;
+                self.disk.set_knobs(knobs);
+                self.now.monotonic_ns = due;
+                recovery.tick(self.now, &mut requests);
+                continue;
             };
             match recovery.complete(self.now, completion, &mut requests) {
                 Progress::Working => {}
+                Progress::NoRoom => self.outcome.starts_without_room += 1,
                 Progress::Done(recovered) => return Ok(Some(recovered)),
                 Progress::Failed(error) => return Err(error),
             }

@@ -18,6 +18,13 @@ use std::collections::BTreeMap;
 const STEPS_MAX: u32 = 200_000;
 /// Publishes that fill the smallest disk of the tests for certain.
 const FILL_PUBLISHES: u32 = 5_000;
+/// The smallest disk holds a journal's active file and little else; the largest is filled by some runs.
+const CAPACITY_BYTES_MIN: u64 = 256 << 10;
+const CAPACITY_BYTES_MORE: u64 = 512 << 10;
+/// What is given back when a start finds nothing left.
+const ROOM_BYTES: u64 = 128 << 10;
+/// Of the seed's randomness, what the capacity is drawn from.
+const CAPACITY_STREAM: u64 = 4;
 pub(crate) const INBOX: &str = "_INBOX.sim";
 
 /// How a run goes.
@@ -57,6 +64,10 @@ impl NodePlan {
             1 => plan.knobs.fail_sync_permille = 5,
             2 => plan.knobs.fail_write_permille = 5,
             3 => plan.knobs.fail_read_permille = 20,
+            4 => {
+                let mut random = Random::new(seed).stream(CAPACITY_STREAM);
+                plan.knobs.capacity_bytes = CAPACITY_BYTES_MIN + random.below(CAPACITY_BYTES_MORE);
+            }
             _ => {}
         }
         plan
@@ -97,6 +108,8 @@ pub struct NodeOutcome {
     pub losses: u64,
     /// Indexes of idle streams that were given back.
     pub indexes_given_up: u64,
+    /// Starts on a full disk with nothing left to use: somebody else had to make room.
+    pub rooms_made: u64,
 }
 
 impl NodeOutcome {
@@ -120,6 +133,7 @@ impl NodeOutcome {
         self.unreadable += other.unreadable;
         self.losses += other.losses;
         self.indexes_given_up += other.indexes_given_up;
+        self.rooms_made += other.rooms_made;
     }
 
     /// Kinds of work that were never done: such runs prove less than they say.
@@ -221,6 +235,8 @@ pub struct NodeRun {
     /// The last server ended in order: nothing is left to be replayed.
     stopped_in_order: bool,
     pub(crate) damaged: Damaged,
+    /// The server's start looks for room again before long.
+    waits_for_room: bool,
     pub(crate) outcome: NodeOutcome,
 }
 
@@ -251,6 +267,7 @@ impl NodeRun {
             off: false,
             stopped_in_order: false,
             damaged: Damaged::default(),
+            waits_for_room: false,
             outcome: NodeOutcome::default(),
         }
     }
@@ -390,6 +407,9 @@ impl NodeRun {
         self.world.end_of_turn();
         self.wall_max_ns = self.wall_max_ns.max(self.world.now.wall_ns);
         for line in std::mem::take(&mut self.world.log) {
+            if line.text.contains("its start waits for room") {
+                self.make_room();
+            }
             if line.severity != LogSeverity::Error {
                 continue;
             }
@@ -411,6 +431,19 @@ impl NodeRun {
             self.take_message(message)?;
         }
         Ok(())
+    }
+
+    /// What had to go on has used up the last of a full disk, and somebody else gives some back.
+    fn make_room(&mut self) {
+        self.outcome.rooms_made += 1;
+        self.waits_for_room = true;
+        self.plan.knobs.capacity_bytes += ROOM_BYTES;
+        let capacity_bytes = self.plan.knobs.capacity_bytes;
+        let knobs = self.world.disk.knobs();
+        self.world.disk.set_knobs(Knobs {
+            capacity_bytes,
+            ..knobs
+        });
     }
 
     pub(crate) fn disk_step(&mut self) -> Result<bool, String> {
@@ -435,10 +468,13 @@ impl NodeRun {
             let due = self.world.deadline();
             let busy = due.is_some_and(|due| due <= self.world.now.monotonic_ns);
             if !self.disk_step()? {
-                if !busy {
+                if busy {
+                    self.world.pass(1_000);
+                } else if std::mem::take(&mut self.waits_for_room) {
+                    self.sleep()?;
+                } else {
                     return Ok(());
                 }
-                self.world.pass(1_000);
             }
         }
         Err("the server never comes to rest".to_owned())

@@ -233,6 +233,60 @@ fn a_full_disk_lets_small_work_go_on_and_ends_when_checkpoints_make_room() {
     assert_eq!(counters.idle_knobs(&knobs), Vec::<&str>::new());
 }
 
+/// Again and again, with less and less: what the reserve was for is done, the server stops, starts, and
+/// what makes room is still taken.
+#[test]
+fn a_start_on_a_full_disk_finds_room_in_what_was_reserved_and_not_used() {
+    let knobs = Knobs {
+        capacity_bytes: 7 * (64 << 10),
+        ..Knobs::POWER
+    };
+    let plan = Plan {
+        knobs,
+        budget_bytes: 1 << 30,
+        turns: 2000,
+        ..Plan::POWER
+    };
+    let (mut starts, mut counters) = (0, Counters::default());
+    for seed in 70_000..70_040 {
+        let mut run = JournalRun::new(seed, plan);
+        let sound = |result: Result<Vec<Damage>, String>| {
+            let report = result.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+            assert_eq!(report, Vec::new(), "seed {seed}");
+        };
+        sound(run.recover());
+        for _ in 0..6 {
+            for _ in 0..1000 {
+                if run.is_full() {
+                    break;
+                }
+                run.live().expect("sound");
+            }
+            assert!(run.is_full(), "seed {seed}");
+            run.die();
+            sound(run.recover());
+            run.sleep();
+            run.drain().expect("sound");
+        }
+        let settle = |run: &mut JournalRun| {
+            for _ in 0..60 {
+                run.drain().expect("sound");
+                run.sleep();
+            }
+        };
+        run.checkpoint_all();
+        settle(&mut run);
+        assert_eq!(run.waiting(), 0, "seed {seed}: checkpoints are taken");
+        assert!(!run.is_full(), "seed {seed}: there is room again");
+        let outcome = run.outcome();
+        assert_eq!(outcome.starts_without_room, 0, "seed {seed}");
+        starts += outcome.recoveries;
+        counters.add(&outcome.counters);
+    }
+    assert!(starts >= 40 * 7, "{starts}");
+    assert_eq!(counters.idle_knobs(&knobs), Vec::<&str>::new());
+}
+
 #[test]
 fn payloads_are_read_back_from_where_the_journal_says() {
     let mut read = 0;

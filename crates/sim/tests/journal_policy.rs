@@ -48,7 +48,7 @@ impl Bench {
             let completion = disk.step().expect("recovery goes on");
             match recovery.complete(now, completion, &mut requests) {
                 Progress::Done(recovered) => break recovered.journal,
-                Progress::Working => {}
+                Progress::Working | Progress::NoRoom => {}
                 Progress::Failed(error) => panic!("{error}"),
             }
         };

@@ -25,7 +25,7 @@ fn open(disk: &mut SimDisk, server_id: &str) -> Result<Box<Recovered>, RecoveryE
         disk.submit(requests.drain(..));
         let completion = disk.step().expect("recovery always asks for something");
         match recovery.complete(Now::default(), completion, &mut requests) {
-            Progress::Working => {}
+            Progress::Working | Progress::NoRoom => {}
             Progress::Done(recovered) => return Ok(recovered),
             Progress::Failed(error) => return Err(error),
         }

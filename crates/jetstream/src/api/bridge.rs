@@ -492,6 +492,10 @@ impl ApiEngine for JetStream {
         free.then(|| Self::begin_restore(self, &mut Way::new(turn), ask))
     }
 
+    fn is_disk_full(&self) -> bool {
+        self.shared.disk_full
+    }
+
     fn create_stream(
         &mut self,
         turn: &mut ApiTurn<'_>,

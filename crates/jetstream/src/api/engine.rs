@@ -135,6 +135,8 @@ pub trait ApiEngine {
     /// Begins to restore a stream: gives the subject that takes the chunks. `None`: too much of
     /// this goes on already.
     fn begin_restore(&mut self, turn: &mut ApiTurn<'_>, ask: RestoreAsk) -> Option<String>;
+    /// There is no room for more on the disk: what is new is refused.
+    fn is_disk_full(&self) -> bool;
     /// Creates a stream; ends with `Outcome::StreamCreated`.
     fn create_stream(
         &mut self,

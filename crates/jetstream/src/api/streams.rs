@@ -463,6 +463,9 @@ pub(super) fn create(
     if let Some(error) = unsupported(&checked.config) {
         return Err(error);
     }
+    if engine.is_disk_full() && checked.config.storage == crate::model::StorageKind::File {
+        return Err(ErrorCode::InsufficientResources.into());
+    }
     engine.create_stream(turn, checked.config, pending.clone());
     Ok(Progress::Pending)
 }

@@ -11,6 +11,8 @@ use crate::node::Node;
 const CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
 const DISCONNECT: &str = "io.nats.server.advisory.v1.client_disconnect";
 const CONNECTIONS: &str = "io.nats.server.advisory.v1.account_connections";
+const OUT_OF_STORAGE: &str = "io.nats.jetstream.advisory.v1.server_out_of_space";
+const OUT_OF_STORAGE_SUBJECT: &[u8] = b"$JS.EVENT.ADVISORY.SERVER.OUT_OF_STORAGE";
 /// Length of an event's id.
 const ID_LENGTH: usize = 22;
 /// How often accounts with connections tell how many they have.
@@ -91,6 +93,20 @@ impl Node {
                 self.publish_connections(now, &account.name);
             }
         }
+    }
+
+    /// The disk of the store is full (spec jetstream/06-events).
+    pub(crate) fn publish_out_of_storage(&mut self, now: Now) {
+        let id = self.system.random.base62(ID_LENGTH);
+        let identity = self.broker.identity();
+        let value = json!({
+            "type": OUT_OF_STORAGE,
+            "id": id,
+            "timestamp": time_text(now.wall_ns),
+            "server": identity.server_name,
+            "server_id": identity.server_id,
+        });
+        self.publish_system(now, AccountId::SYSTEM, OUT_OF_STORAGE_SUBJECT, &value);
     }
 
     fn publish_connections(&mut self, now: Now, account: &str) {

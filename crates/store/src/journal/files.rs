@@ -91,6 +91,9 @@ impl OpenFile {
     }
 }
 
+/// On a full disk a file may be as short as this.
+const SHORTEST_FILE_BYTES: u64 = 64 << 10;
+
 #[derive(Debug)]
 enum Next {
     None,
@@ -150,6 +153,8 @@ pub(super) struct JournalFiles {
     filling: Filling,
     /// The owner was told that the disk is full.
     full: bool,
+    /// What goes on on a full disk has used up the reserve: a file of this length is tried next.
+    short_bytes: Option<u64>,
     reserve_retry_ns: u64,
     next_number: u64,
     epochs: Random,
@@ -171,6 +176,7 @@ impl JournalFiles {
         active: OpenFile,
         reserve: Option<FileId>,
         spares: Spares,
+        is_full: bool,
         epochs: Random,
     ) -> Self {
         let next_number = active.number + 1;
@@ -183,7 +189,8 @@ impl JournalFiles {
             removal: Removal::Idle,
             spares,
             filling: Filling::default(),
-            full: false,
+            full: is_full,
+            short_bytes: None,
             reserve_retry_ns: 0,
             next_number,
             epochs,
@@ -257,26 +264,28 @@ impl JournalFiles {
     }
 
     /// Asks for what is missing: the next file first, then the reserve, then removals.
-    /// `exhausted`: the active file has no room for what is queued.
+    /// `exhausted`: the active file has no room for what is queued, which takes so many bytes.
     pub(super) fn poll(
         &mut self,
         now: Now,
         settings: &JournalSettings,
-        exhausted: bool,
+        exhausted: Option<u64>,
         oldest_needed: Option<u64>,
         ids: &mut Ids,
         out: &mut Vec<DiskRequest>,
         events: &mut Vec<JournalEvent>,
     ) {
-        let (missing, retry) = match self.next {
-            Next::None => (true, false),
-            Next::Waiting { until_ns } => (false, now.monotonic_ns >= until_ns),
-            _ => (false, false),
+        let is_due = match self.next {
+            Next::None => true,
+            Next::Waiting { until_ns } => {
+                let urgent = exhausted.is_some() && self.spares.count() == 0;
+                !(urgent && self.take_reserve(settings, ids, out)) && now.monotonic_ns >= until_ns
+            }
+            _ => false,
         };
-        let waiting = matches!(self.next, Next::Waiting { .. });
-        let from_reserve = waiting && exhausted && self.take_reserve(settings, ids, out);
-        if !from_reserve && (missing || retry) {
-            self.open_next(settings, ids, out);
+        if is_due {
+            let bytes = self.next_bytes(settings, exhausted);
+            self.open_next(bytes, ids, out);
         }
         if self.wants_reserve(settings) && now.monotonic_ns >= self.reserve_retry_ns {
             self.make_reserve(settings, ids, out);
@@ -317,18 +326,29 @@ impl JournalFiles {
         OpenFile::new(number, id, epoch, bytes)
     }
 
-    fn open_next(&mut self, settings: &JournalSettings, ids: &mut Ids, out: &mut Vec<DiskRequest>) {
+    /// How long the next file is to be: whole, or what there is room for when work would stop.
+    fn next_bytes(&mut self, settings: &JournalSettings, exhausted: Option<u64>) -> u64 {
+        let bytes = self.short_bytes.take().unwrap_or(settings.file_bytes);
+        let Some(needed) = exhausted else {
+            return settings.file_bytes;
+        };
+        let shortest = (FIRST_FRAME_OFFSET + needed).max(SHORTEST_FILE_BYTES);
+        self.short_bytes = (bytes / 2 >= shortest).then_some(bytes / 2);
+        bytes
+    }
+
+    fn open_next(&mut self, bytes: u64, ids: &mut Ids, out: &mut Vec<DiskRequest>) {
         if let Some(spare) = self.spares.take() {
             let mut file = self.new_file(spare.id, spare.bytes);
             file.written = spare.bytes;
             self.next = write_header(file, Some(spare.path), ids, out);
             return;
         }
-        let file = self.new_file(ids.file(), settings.file_bytes);
+        let file = self.new_file(ids.file(), bytes);
         let create = DiskOperation::Create {
             file: file.id,
             path: file_path(file.number),
-            preallocate: settings.file_bytes,
+            preallocate: bytes,
         };
         let token = ids.ask(Lane::Data, create, out);
         self.next = Next::Opening { file, token };
@@ -367,7 +387,7 @@ impl JournalFiles {
         active.offset += length;
         active.bytes = active.bytes.max(active.offset);
         active.written = active.written.max(active.offset);
-        self.filling.written_bytes += length;
+        self.filling.note_frame(length);
     }
 
     /// The reserve comes after the next file.
@@ -475,7 +495,8 @@ impl JournalFiles {
             FileOutcome::NotMine => self.complete_filling(now, token, error, settings),
             other => other,
         };
-        let ready = matches!(self.next, Next::Ready(_));
+        // A short next file will do: the reserve is made only after it, when there is room again.
+        let ready = self.next.ready().is_some();
         let reserved =
             settings.reserve_bytes == 0 || matches!(self.reserve, Reserve::Present { .. });
         if self.full && ready && reserved {
@@ -502,7 +523,11 @@ impl JournalFiles {
                     FileOutcome::Fine
                 }
                 Some(DiskError::NoSpace) => {
-                    let until_ns = now.after_ns(settings.space_retry_ns);
+                    // A shorter one is tried at once.
+                    let until_ns = match self.short_bytes {
+                        Some(_) => 0,
+                        None => now.after_ns(settings.space_retry_ns),
+                    };
                     self.next = Next::Waiting { until_ns };
                     self.say_full(events);
                     FileOutcome::Fine

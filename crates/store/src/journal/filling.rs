@@ -9,6 +9,10 @@ use crate::disk::{DiskOperation, DiskRequest, Lane, Token};
 use bytes::Bytes;
 use millrace_clock::Now;
 
+/// Between frames longer than this the disk has no time to spare: what a frame gains from zeros is less
+/// than they cost.
+const FRAME_BYTES_MAX: u64 = 512 << 10;
+
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Zeros on their way to a part of a file that no frame reaches meanwhile.
@@ -26,8 +30,9 @@ struct Piece {
 pub(super) struct Filling {
     under_way: Option<Piece>,
     due_ns: u64,
-    /// Frames written in this run.
-    pub written_bytes: u64,
+    /// Frames written in this run, and the last of them.
+    written_bytes: u64,
+    last_frame_bytes: u64,
     /// The disk has no room even for what was reserved: not a disk to be filled.
     off: bool,
 }
@@ -42,7 +47,16 @@ impl Filling {
     }
 
     fn is_wanted(&self, settings: &JournalSettings) -> bool {
-        !self.off && settings.fill_bytes > 0 && self.written_bytes >= settings.fill_after_bytes
+        !self.off
+            && settings.fill_bytes > 0
+            && self.written_bytes >= settings.fill_after_bytes
+            && self.last_frame_bytes <= FRAME_BYTES_MAX
+    }
+
+    /// A frame is about to be written.
+    pub(super) fn note_frame(&mut self, length: u64) {
+        self.written_bytes += length;
+        self.last_frame_bytes = length;
     }
 
     /// When the next piece is due, if one of these files is to be filled and nothing is under way.

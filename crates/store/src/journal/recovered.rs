@@ -21,6 +21,8 @@ pub struct RecoverySettings {
 #[derive(Debug)]
 pub enum Progress {
     Working,
+    /// There is no room for anything to be written: [`super::Recovery::tick`] looks again. Said once.
+    NoRoom,
     Done(Box<Recovered>),
     Failed(RecoveryError),
 }

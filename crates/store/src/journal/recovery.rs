@@ -10,6 +10,7 @@ use super::files::{Ids, OpenFile};
 use super::frame::{self, FRAME_HEAD_BYTES, FRAME_MAGIC};
 use super::record::read_u32;
 use super::recovered::{Damage, Progress, RecoveryError, RecoverySettings};
+use super::renewal::Room;
 use super::replay::Replay;
 use super::spares::{Spare, Spares};
 use super::{FORMAT_VERSION, FRAME_ALIGNMENT};
@@ -56,6 +57,8 @@ pub(super) enum Step {
     OpenFile,
     ReadFile,
     CreateActive,
+    GiveBack,
+    WaitForRoom,
     WriteHeader,
     SyncHeader,
     NameActive,
@@ -122,6 +125,9 @@ pub struct Recovery {
     pub(super) active: Option<OpenFile>,
     /// The name that the active file has until its header is durable.
     pub(super) active_name: Option<String>,
+    pub(super) room: Room,
+    /// While there is no room for a new file: when to look again.
+    retry_ns: Option<u64>,
     pub(super) copies: Option<CopyRun>,
     pub(super) copy_attempts: u8,
     pub(super) next_frame: u64,
@@ -159,6 +165,8 @@ impl Recovery {
             replay: Replay::default(),
             active: None,
             active_name: None,
+            room: Room::default(),
+            retry_ns: None,
             copies: None,
             copy_attempts: 0,
             next_frame: 1,
@@ -169,7 +177,7 @@ impl Recovery {
     /// completions go to the journal.
     pub fn complete(
         &mut self,
-        _now: Now,
+        now: Now,
         completion: DiskCompletion,
         out: &mut Vec<DiskRequest>,
     ) -> Progress {
@@ -181,6 +189,14 @@ impl Recovery {
                 self.asked = self.ids.ask(Lane::Data, operation, out);
                 Progress::Working
             }
+            Ok(None) if self.step == Step::WaitForRoom => {
+                self.retry_ns = Some(now.after_ns(self.settings.journal.space_retry_ns));
+                if std::mem::replace(&mut self.room.is_told, true) {
+                    Progress::Working
+                } else {
+                    Progress::NoRoom
+                }
+            }
             Ok(None) => match self.finish() {
                 Some(recovered) => Progress::Done(Box::new(recovered)),
                 None => Progress::Working,
@@ -189,11 +205,28 @@ impl Recovery {
         }
     }
 
+    /// When to call [`Self::tick`], after [`Progress::NoRoom`]. Monotonic nanoseconds.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.retry_ns
+    }
+
+    /// Looks for room again, if it is time.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<DiskRequest>) {
+        if self.retry_ns.is_none_or(|due| due > now.monotonic_ns) {
+            return;
+        }
+        self.retry_ns = None;
+        if let Ok(Some(operation)) = self.look_again() {
+            self.asked = self.ids.ask(Lane::Data, operation, out);
+        }
+    }
+
     fn advance(&mut self, result: Result<DiskReply, DiskError>) -> Outcome {
         match (self.step, result) {
             (Step::ReadFile, result) => self.read_piece(result),
             (Step::ReadCopy, result) => self.copy_read(result),
-            (Step::CreateActive, Err(DiskError::NoSpace)) => self.take_reserve(),
+            (Step::CreateActive, Err(DiskError::NoSpace)) => self.find_room(),
             // Short of its size, or not there any more: it is made again later.
             (Step::OpenReserve, Err(_)) => {
                 self.has_reserve = false;

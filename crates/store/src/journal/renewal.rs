@@ -16,6 +16,20 @@ use std::collections::BTreeMap;
 /// Reads of a frame that is to be copied, before the start gives up.
 const COPY_ATTEMPTS_MAX: u8 = 4;
 
+/// On a full disk the new file may be as short as this, behind what is copied to it.
+const SHORTEST_FILE_BYTES: u64 = 64 << 10;
+
+/// How the search for room for the new file goes.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Old files gave back what they did not use.
+    has_cut: bool,
+    /// There is no room for a whole file, or was not: the journal begins as full.
+    is_short: bool,
+    /// The owner was told that the start waits.
+    pub(super) is_told: bool,
+}
+
 impl Recovery {
     /// A new file for all that is not proven: nothing is ever appended to an old one.
     pub(super) fn create_active(&mut self) -> Outcome {
@@ -37,27 +51,74 @@ impl Recovery {
             active.written = spare.bytes;
             return self.write_header(active, Some(spare.path));
         }
+        self.active = Some(active);
+        self.create()
+    }
+
+    fn create(&mut self) -> Outcome {
+        let Some(active) = &self.active else {
+            return Err(confused(Step::CreateActive));
+        };
         let create = DiskOperation::Create {
             file: active.id,
-            path: file_path(number),
+            path: file_path(active.number),
             preallocate: active.bytes,
         };
-        self.active = Some(active);
         self.go(Step::CreateActive, create)
     }
 
-    pub(super) fn take_reserve(&mut self) -> Outcome {
+    /// The disk is full. Room is looked for in this order: what old files reserved and did not use;
+    /// the reserve; less than a whole file. If there is none, the start waits for it.
+    pub(super) fn find_room(&mut self) -> Outcome {
         let reserve_bytes = self.settings.journal.reserve_bytes;
-        let (Some(reserve), Some(mut active)) = (self.reserve.take(), self.active.take()) else {
-            let reason = DiskError::NoSpace.to_string();
-            return Err(RecoveryError::Disk {
-                step: "creating a journal file".to_owned(),
-                reason,
-            });
+        let file_bytes = self.settings.journal.file_bytes;
+        if !self.room.has_cut {
+            return self.cut_unused();
+        }
+        let Some(active) = &mut self.active else {
+            return Err(confused(Step::CreateActive));
         };
-        active.id = reserve;
-        active.bytes = reserve_bytes.max(active.offset);
-        self.write_header(active, Some(RESERVE_PATH.to_owned()))
+        self.room.is_short = true;
+        if active.offset < reserve_bytes
+            && let Some(reserve) = self.reserve.take()
+        {
+            (active.id, active.bytes) = (reserve, reserve_bytes);
+            let active = self
+                .active
+                .take()
+                .ok_or_else(|| confused(Step::CreateActive))?;
+            return self.write_header(active, Some(RESERVE_PATH.to_owned()));
+        }
+        let shortest = (active.offset + SHORTEST_FILE_BYTES).min(file_bytes.max(active.offset));
+        if active.bytes > shortest {
+            active.bytes = (active.bytes / 2).max(shortest);
+            return self.create();
+        }
+        active.bytes = file_bytes.max(active.offset);
+        self.room.has_cut = false;
+        self.step = Step::WaitForRoom;
+        Ok(None)
+    }
+
+    /// Looks for room again.
+    pub(super) fn look_again(&mut self) -> Outcome {
+        self.create()
+    }
+
+    /// Gives back what files reserved behind their last frame, one after the other. One in which
+    /// something could not be read may have more frames there.
+    pub(super) fn cut_unused(&mut self) -> Outcome {
+        let replay = &self.replay;
+        let unused = |file: &&mut OpenFile| {
+            file.offset > 0 && file.offset < file.bytes && !replay.is_damaged(file.number)
+        };
+        let Some(file) = self.scanned.iter_mut().find(unused) else {
+            self.room.has_cut = true;
+            return self.create();
+        };
+        file.bytes = file.offset;
+        let (file, length) = (file.id, file.offset);
+        self.go(Step::GiveBack, DiskOperation::Truncate { file, length })
     }
 
     /// A file that had a life before gets its name only once its header is durable.
@@ -86,6 +147,7 @@ impl Recovery {
                 let active = self.active.take().ok_or_else(|| confused(step))?;
                 self.write_header(active, None)
             }
+            Step::GiveBack => self.cut_unused(),
             Step::WriteHeader => self.go(Step::SyncHeader, DiskOperation::Sync { file }),
             Step::SyncHeader if self.active_name.is_some() => {
                 let from = self.active_name.take().unwrap_or_default();
@@ -222,6 +284,7 @@ impl Recovery {
                 active,
                 self.reserve.take(),
                 std::mem::take(&mut self.spares),
+                self.room.is_short,
                 epochs,
             ),
             retention,

@@ -318,6 +318,11 @@ impl Replay {
         self.damage.push(damage);
     }
 
+    /// Something in this file was found damaged, or could not be read.
+    pub(super) fn is_damaged(&self, file: u64) -> bool {
+        self.damage.iter().any(|damage| damage.file() == file)
+    }
+
     /// All files have been fed. Cuts the torn tail.
     pub(super) fn end(&mut self) -> Remainder {
         self.run = None;

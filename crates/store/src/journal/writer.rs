@@ -104,6 +104,7 @@ pub(super) struct OpenJournal {
 
 impl Journal {
     pub(super) fn open(open: OpenJournal) -> Self {
+        let is_full = open.files.is_full();
         Self {
             settings: open.settings,
             ids: open.ids,
@@ -122,7 +123,7 @@ impl Journal {
             last_is_idle: false,
             idle_deadline_ns: Some(0),
             interval: Interval::default(),
-            pending_events: Vec::new(),
+            pending_events: is_full.then_some(JournalEvent::Full).into_iter().collect(),
             pending_requests: Vec::new(),
             asked_for_checkpoint: 0,
             full_ask_ns: 0,
@@ -187,7 +188,8 @@ impl Journal {
             self.write_frame(now, count, 0, out);
         }
         // Zeros in the way are a matter of a moment, and of no use to a full disk.
-        let exhausted = self.stalled && !self.fits(self.next_frame_size().1);
+        let length = self.next_frame_size().1;
+        let exhausted = (self.stalled && !self.fits(length)).then_some(length);
         self.files.poll(
             now,
             &self.settings,
@@ -243,9 +245,18 @@ impl Journal {
     /// How many queued records go into the next frame, and its length.
     fn next_frame_size(&self) -> (usize, u64) {
         let (mut count, mut bytes) = (0, 0);
+        let active = &self.files.active;
+        let room = active.bytes.saturating_sub(active.offset);
+        // On a full disk the rest of a file is worth a frame of its own.
+        let leaves = |count, bytes, more| {
+            self.files.is_full()
+                && frame::frame_length(count, bytes) <= room
+                && frame::frame_length(count + 1, bytes + more) > room
+        };
         for queued in &self.queue {
             let more = stored_length(&queued.record);
-            if count > 0 && bytes + more > self.settings.frame_bytes {
+            let is_enough = bytes + more > self.settings.frame_bytes || leaves(count, bytes, more);
+            if count > 0 && is_enough {
                 break;
             }
             count += 1;
@@ -256,8 +267,9 @@ impl Journal {
 
     fn fits(&self, length: u64) -> bool {
         let active = &self.files.active;
-        // A frame larger than a whole file gets one to itself.
-        active.offset + length <= active.bytes || active.offset == FIRST_FRAME_OFFSET
+        // A frame larger than a whole file gets one to itself; a short one is for a full disk.
+        let is_whole = active.bytes >= self.settings.file_bytes;
+        active.offset + length <= active.bytes || (is_whole && active.offset == FIRST_FRAME_OFFSET)
     }
 
     /// Makes sure that the active file takes a frame of this length; `false`: not yet.
