@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use millrace_tests::packages::skip;
 use millrace_tests::server::{fresh_folder, millrace_binary, wait_for};
-use millrace_tests::{RawClient, Server, ServerBuilder};
+use millrace_tests::{RawClient, ServerBuilder};
 use serde_json::{Value, json};
 
 /// Journal, reserve, and some room for segments.

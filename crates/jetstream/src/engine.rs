@@ -262,6 +262,7 @@ impl JetStream {
                 }
             }
             Input::DiskFull { full } => self.shared.disk_full = full,
+            Input::SpaceWanted => self.free_segments(now, out, effects),
             Input::Tick => self.tick(now, out, effects),
         }
         self.unpark(now, out, effects);
@@ -512,6 +513,16 @@ impl JetStream {
                     stream.interest_changed(turn, subject);
                 });
             }
+        }
+    }
+
+    /// Segments without a live message go with their stream's next checkpoint.
+    fn free_segments(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
+        let streams = self.streams.iter();
+        let hold_dead = streams.filter(|(_, stream)| stream.store.has_empty_segments());
+        let ids: Vec<StreamId> = hold_dead.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.with_stream(now, id, out, effects, Stream::want_checkpoint);
         }
     }
 

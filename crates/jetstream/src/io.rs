@@ -67,6 +67,8 @@ pub enum Input {
     /// The disk is full (or has room again): refuse what needs room (10023), let deletes, purges,
     /// acknowledgements and expiry go on.
     DiskFull { full: bool },
+    /// The disk is still full: what holds nothing alive is to go.
+    SpaceWanted,
     /// The time of [`crate::JetStream::next_deadline`] has come, or passed.
     Tick,
 }

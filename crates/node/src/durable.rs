@@ -33,6 +33,8 @@ pub(crate) struct DurableProgress {
     pub(crate) need_checkpoint: Vec<GroupId>,
     pub(crate) released_files: Vec<u64>,
     pub(crate) full: Option<bool>,
+    /// The disk is still full.
+    pub(crate) wants_space: bool,
     pub(crate) failed: Option<String>,
 }
 
@@ -215,6 +217,7 @@ impl Durable {
             JournalEvent::Durable { through } => self.durable(through, progress),
             JournalEvent::Failed { reason } => progress.failed = Some(reason),
             JournalEvent::Full => progress.full = Some(true),
+            JournalEvent::SpaceWanted => progress.wants_space = true,
             JournalEvent::Resumed => progress.full = Some(false),
             JournalEvent::NeedCheckpoint { groups } => {
                 progress

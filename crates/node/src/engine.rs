@@ -648,6 +648,9 @@ impl Running {
             let group = millrace_jetstream::GroupId(group.0);
             self.input(Input::CheckpointWanted { group }, context);
         }
+        if progress.wants_space {
+            self.input(Input::SpaceWanted, context);
+        }
         if let Some(full) = progress.full {
             self.is_out_of_storage |= full;
             self.input(Input::DiskFull { full }, context);

@@ -338,6 +338,7 @@ impl JournalRun {
                 self.outcome.failures += 1;
                 self.journal = None;
             }
+            JournalEvent::SpaceWanted => {}
             JournalEvent::Full => {
                 self.full = true;
                 self.outcome.filled += 1;

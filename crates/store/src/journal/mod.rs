@@ -154,6 +154,8 @@ pub enum JournalEvent {
     /// No room for the next file. Refuse publishes and creates; deletes, acknowledgements and
     /// checkpoints go on in the reserve.
     Full,
+    /// The disk is still full: whoever can give space back should. Comes again and again.
+    SpaceWanted,
     /// There is room again, the reserve included.
     Resumed,
     /// The journal is above its budget, or the disk is full, and these groups keep its oldest file:

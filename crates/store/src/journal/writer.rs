@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 /// Frames that may be written or synced at the same time.
 const MAX_FRAMES_IN_FLIGHT: usize = 2;
 
-/// While the disk is full, groups that pin the oldest file are asked to checkpoint this often.
+/// While the disk is full, this often space is asked for, and of groups that pin the oldest file a
+/// checkpoint.
 const FULL_ASK_NS: u64 = 5_000_000_000;
 
 #[derive(Debug)]
@@ -452,6 +453,7 @@ impl Journal {
             return;
         }
         self.full_ask_ns = now.after_ns(FULL_ASK_NS);
+        events.push(JournalEvent::SpaceWanted);
         let (_, groups) = self.pressure();
         if !groups.is_empty() {
             events.push(JournalEvent::NeedCheckpoint { groups });

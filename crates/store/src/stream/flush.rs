@@ -323,6 +323,13 @@ impl StreamStore {
     }
 
     /// Segments without a live message are not named by the manifest that begins now.
+    /// A flush and the checkpoint behind it would let segments go.
+    #[must_use]
+    pub fn has_empty_segments(&self) -> bool {
+        let mut segments = self.segments.values();
+        segments.any(|segment| segment.live_messages == 0)
+    }
+
     fn retire_empty_segments(&mut self) {
         let number = self.manifests;
         let retired = &mut self.retired;
