@@ -42,7 +42,7 @@ fn open() -> Journal {
     let mut recovery = Recovery::start(settings, NOW, &mut requests);
     while let Some(request) = requests.pop() {
         match recovery.complete(NOW, answer(request), &mut requests) {
-            Progress::Working => {}
+            Progress::Working | Progress::NoRoom => {}
             Progress::Done(recovered) => return recovered.journal,
             Progress::Failed(error) => panic!("an empty disk recovers: {error}"),
         }
