@@ -256,11 +256,7 @@ impl JetStream {
             Input::CheckpointWanted { group } => {
                 self.checkpoint_wanted(now, group, out, effects);
             }
-            Input::JournalReleased { file } => {
-                for stream in self.streams.values_mut() {
-                    stream.store.journal_released(file);
-                }
-            }
+            Input::JournalReleased { file } => self.journal_released(file),
             Input::DiskFull { full } => self.shared.disk_full = full,
             Input::SpaceWanted => self.free_segments(now, out, effects),
             Input::Tick => self.tick(now, out, effects),
@@ -513,6 +509,12 @@ impl JetStream {
                     stream.interest_changed(turn, subject);
                 });
             }
+        }
+    }
+
+    fn journal_released(&mut self, file: u64) {
+        for stream in self.streams.values_mut() {
+            stream.store.journal_released(file);
         }
     }
 
