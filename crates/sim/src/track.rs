@@ -363,7 +363,8 @@ impl Track {
                         message.payload == read.payload && message.subject == subject
                     })
             }
-            None => known_is_gone(),
+            // Its bytes were hit: whoever asks for it is told that there is none.
+            None => self.is_hit(known) || known_is_gone(),
         };
         if good || self.doubtful {
             return Ok(());
