@@ -340,6 +340,25 @@ fn cookies_forwarding_and_rules_of_their_own() {
     assert_eq!(peer.read_close().0, 1008);
 }
 
+#[test]
+fn a_peer_that_sends_pings_and_reads_nothing_is_cut() {
+    let server = millrace("", "");
+    let (mut peer, _) = open(&server, &[]);
+    peer.socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut pings = Vec::new();
+    for _ in 0..1000 {
+        pings.extend_from_slice(&[0x89, 0x80 | 125, 0, 0, 0, 0]);
+        pings.extend_from_slice(&[b'x'; 125]);
+    }
+    // Far more than two sockets hold.
+    let cut = (0..1000).find_map(|_| peer.socket.write_all(&pings).err());
+    let kind = cut.expect("an end of the connection").kind();
+    assert!(
+        matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+        "{kind:?}"
+    );
+}
+
 // proves: WS-20
 #[test]
 fn a_request_that_never_comes_is_given_up() {

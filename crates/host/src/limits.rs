@@ -25,6 +25,9 @@ pub(crate) const WRITE_SLICES_FEW: usize = 8;
 pub(crate) const TLS_WRITE_BYTES: usize = 64 * 1024;
 /// Bytes of the client protocol that go into one WebSocket message.
 pub(crate) const WEBSOCKET_MESSAGE_BYTES: usize = 64 * 1024;
+/// Frames that wait for a WebSocket's socket at most, answers to PINGs among them: a peer that asks
+/// and does not read is cut.
+pub(crate) const WEBSOCKET_OUTPUT_BYTES: usize = 256 * 1024;
 /// Connections accepted in one turn.
 pub(crate) const TURN_ACCEPTS: usize = 256;
 /// Socket events taken from the system at once.

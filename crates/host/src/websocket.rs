@@ -6,7 +6,7 @@ use crate::connection::{Connection, Phase};
 use crate::event_loop::{EventLoop, Listener};
 use crate::limits::{
     CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, TLS_WRITE_BYTES, WEBSOCKET_MESSAGE_BYTES,
-    WRITE_SLICES_FEW,
+    WEBSOCKET_OUTPUT_BYTES, WRITE_SLICES_FEW,
 };
 use crate::logger::Level;
 use crate::tls::{self, Session};
@@ -355,8 +355,14 @@ impl EventLoop {
         };
         match received {
             Ok(Received::Open) => {
-                if !replies.is_empty() {
-                    websocket.output.extend_from_slice(&replies);
+                if replies.is_empty() {
+                    return;
+                }
+                websocket.output.extend_from_slice(&replies);
+                let waiting = websocket.output.len() - websocket.written;
+                if connection.write_blocked && waiting > WEBSOCKET_OUTPUT_BYTES {
+                    self.end(now, key, CloseReason::SlowConsumerPendingBytes);
+                } else {
                     self.unflushed.push(key);
                 }
             }
