@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::packages::reference_binary;
 use crate::raw::RawClient;
 
 /// How long a server may take to get ready, or to end after it was asked to.
@@ -80,6 +81,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn millrace() -> Self {
         Self::binary(millrace_binary())
+    }
+
+    /// The reference, if it is there, and ours.
+    #[must_use]
+    pub fn both() -> Vec<Self> {
+        let reference = reference_binary().map(Self::binary);
+        reference.into_iter().chain([Self::millrace()]).collect()
     }
 
     #[must_use]

@@ -6,20 +6,10 @@
 use crypto_box::aead::Aead;
 use crypto_box::{Nonce, PublicKey, SalsaBox, SecretKey};
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use millrace_tests::packages::reference_binary;
 use millrace_tests::raw::{Message, RawClient};
 use millrace_tests::tokens::Key;
 use millrace_tests::{Server, ServerBuilder};
 use serde_json::{Value, json};
-
-/// The reference, if it is there, and ours.
-fn builders() -> Vec<ServerBuilder> {
-    let reference = reference_binary().map(ServerBuilder::binary);
-    reference
-        .into_iter()
-        .chain([ServerBuilder::millrace()])
-        .collect()
-}
 
 /// Sends CONNECT and PING; what comes of it is read later.
 fn begin(server: &Server, credentials: &Value) -> RawClient {
@@ -215,7 +205,7 @@ fn decide(server: &Server, issuer: u8, curve: Option<SecretKey>) -> Vec<Value> {
 #[test]
 fn a_service_decides_who_clients_are() {
     let mut all = Vec::new();
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let server = builder.config(&config(&Key::account(41), "")).start();
         all.push(decide(&server, 41, None));
     }
@@ -229,7 +219,7 @@ fn a_service_decides_who_clients_are() {
 fn questions_and_answers_can_be_sealed() {
     let secret = || SecretKey::from([9; 32]);
     let public = Key::curve(secret().public_key().as_bytes());
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let more = format!(", xkey: {public}");
         let server = builder.config(&config(&Key::account(41), &more)).start();
         decide(&server, 41, Some(secret()));
@@ -239,7 +229,7 @@ fn questions_and_answers_can_be_sealed() {
 // proves: JWT-20
 #[test]
 fn users_of_other_accounts_can_be_spared() {
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let more = ", allowed_accounts: [APP]";
         let server = builder.config(&config(&Key::account(41), more)).start();
         let mut service = Service::new(&server, &named("auth"), Key::account(41), None);
@@ -290,7 +280,7 @@ fn the_service_of_an_account_token_decides() {
         });
         json!({"jwt": account.token(&key.public, &json!({}), claims)})
     };
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let server = builder.config(&config).start();
         let key = Key::account(52);
         let mut service = Service::new(&server, &bearer(&service_user), key, None);

@@ -3,21 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
-use millrace_tests::packages::reference_binary;
 use millrace_tests::raw::RawClient;
 use millrace_tests::server::wait_for;
 use millrace_tests::tokens::Key;
 use millrace_tests::{Server, ServerBuilder};
 use serde_json::{Value, json};
-
-/// The reference, if it is there, and ours.
-fn builders() -> Vec<ServerBuilder> {
-    let reference = reference_binary().map(ServerBuilder::binary);
-    reference
-        .into_iter()
-        .chain([ServerBuilder::millrace()])
-        .collect()
-}
 
 fn log_in(server: &Server, credentials: &Value) -> RawClient {
     let mut client = RawClient::connect(&server.address);
@@ -117,7 +107,7 @@ fn measurements(server: &Server) -> Vec<Value> {
 // proves: ACC-12 ACC-13
 #[test]
 fn service_times_are_measured_as_in_the_reference() {
-    let all: Vec<_> = builders()
+    let all: Vec<_> = ServerBuilder::both()
         .into_iter()
         .map(|builder| measurements(&builder.config(MEASURED).start()))
         .collect();
@@ -157,7 +147,7 @@ fn sharing_changes_with_the_configuration_or_not_at_all() {
         "from: to",
     );
     let wrong = shared.replace("subject: svc}", "subject: other}");
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let server = builder.config(&alone).start();
         let (mut a, mut b) = (user(&server, "a"), user(&server, "b"));
         a.send(b"SUB svc 1\r\nSUB to 2\r\n");
@@ -204,7 +194,7 @@ accounts {
 // proves: JS-API-13
 #[test]
 fn streams_of_another_account_are_used_through_imports() {
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let server = builder.config(JETSTREAM).jetstream().start();
         let mut b = user(&server, "b");
         let stream = br#"{"name":"ORDERS","subjects":["orders.*"],"num_replicas":1}"#;
@@ -347,7 +337,7 @@ fn tokens_say_what_accounts_share() {
         import("private.late", &expired),
         import("private.none", ""),
     ]});
-    for builder in builders() {
+    for builder in ServerBuilder::both() {
         let server = builder.config(&keys.config(a.clone(), b.clone())).start();
         let mut from_a = keys.user(&server, &keys.a, &keys.user_a);
         let mut from_b = keys.user(&server, &keys.b, &keys.user_b);
@@ -533,7 +523,7 @@ fn traces(server: &Server) -> Vec<String> {
 // proves: TRC-01 TRC-02 TRC-04 TRC-05 TRC-06
 #[test]
 fn messages_are_traced_as_in_the_reference() {
-    let all: Vec<_> = builders()
+    let all: Vec<_> = ServerBuilder::both()
         .into_iter()
         .map(|builder| traces(&builder.config(TRACED).jetstream().start()))
         .collect();
