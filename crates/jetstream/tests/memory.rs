@@ -2,7 +2,7 @@
 
 mod support;
 
-use millrace_jetstream::{Settings, StreamId};
+use millrace_jetstream::{Effect, Input, Settings, StreamId};
 use support::{Harness, settings};
 
 const BUDGET_BYTES: u64 = 4 << 20;
@@ -60,4 +60,41 @@ fn a_hundred_streams_keep_no_more_in_memory_than_the_server_allows() {
     let answer = harness.api(&format!("STREAM.DELETE.{name}"), "");
     assert!(answer.is_some_and(|answer| answer["success"] == true));
     assert_eq!(harness.engine.shared.memory.held().0, before - held);
+}
+
+/// What a tick asks of the disk, in its first step.
+fn disk_requests(harness: &mut Harness) -> usize {
+    let mut effects = Vec::new();
+    harness
+        .engine
+        .handle(harness.now, Input::Tick, &mut harness.out, &mut effects);
+    let asked = |effect: &&Effect| matches!(effect, Effect::Disk { .. });
+    effects.iter().filter(asked).count()
+}
+
+fn pass_ms(harness: &mut Harness, milliseconds: u64) {
+    harness.now.monotonic_ns += milliseconds * 1_000_000;
+    harness.now.wall_ns += milliseconds as i64 * 1_000_000;
+}
+
+#[test]
+fn a_stream_that_rests_moves_its_tail_to_segments_and_a_short_tail_stays() {
+    let mut harness = Harness::new();
+    harness.journaled = true;
+    let (short, long) = (harness.create("SHORT", ""), harness.create("LONG", ""));
+    let payload = "x".repeat(64 << 10);
+    for _ in 0..20 {
+        harness.publish(long, "LONG.a", &[], &payload);
+        harness.publish(short, "SHORT.a", &[], "x");
+        pass_ms(&mut harness, 900);
+        assert_eq!(disk_requests(&mut harness), 0, "it does not rest");
+        harness.end_of_turn();
+    }
+    let due_ns = harness.engine.next_deadline().expect("a deadline");
+    assert_eq!(due_ns, harness.now.monotonic_ns + 100 * 1_000_000);
+    pass_ms(&mut harness, 100);
+    assert!(disk_requests(&mut harness) > 0, "it rests");
+    harness.end_of_turn();
+    pass_ms(&mut harness, 10_000);
+    assert_eq!(disk_requests(&mut harness), 0, "one attempt is enough");
 }

@@ -2,9 +2,10 @@
 //!
 //! Applied state changes only in `apply.rs`, from entries, in the steps of `stepping.rs`. `lead.rs` holds what a leader stages on
 //! top of it; it is thrown away whole when the lead is lost. Consumers are driven in
-//! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs`, what a restart begins with in
+//! `consumers.rs`, time in `expiry.rs`, checkpoints in `checkpoint.rs` and `ahead.rs`, what a restart begins with in
 //! `start.rs`, what comes from other streams in `copying.rs`; batches in `crate::batch`.
 
+mod ahead;
 pub mod apply;
 mod binding;
 mod checkpoint;
@@ -98,6 +99,7 @@ pub struct Stream {
     /// Accounted bytes as the shared usage knows them.
     pub(crate) accounted_bytes: u64,
     pub(crate) checkpoint: checkpoint::CheckpointState,
+    ahead: ahead::Ahead,
     /// Which of them something concerns.
     pub(crate) consumer_index: ConsumerIndex,
     /// What removals did to consumers; handed on at the next wake.
@@ -171,6 +173,7 @@ impl Stream {
             store_space,
             accounted_bytes: 0,
             checkpoint: checkpoint::CheckpointState::default(),
+            ahead: ahead::Ahead::default(),
             consumer_index: ConsumerIndex::default(),
             consumer_losses: Vec::new(),
             watch_changes: Vec::new(),
@@ -247,6 +250,7 @@ impl Stream {
             self.lead.fast.next_deadline(),
             self.consumer_deadline(),
             self.copying_deadline(),
+            self.ahead_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -289,6 +293,7 @@ impl Stream {
         self.fire_schedules(turn);
         self.tick_consumers(turn);
         self.tick_copying(turn);
+        self.checkpoint_ahead(turn);
     }
 
     /// The server lost the lead: nothing of the stream stays counted as in flight, and nobody is

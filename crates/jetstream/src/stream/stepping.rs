@@ -189,6 +189,7 @@ impl Stream {
         self.applied_term = applying.entry.term;
         if !applying.entry.data.is_empty() {
             self.note_changed();
+            self.ahead.changed(turn.now.monotonic_ns);
         }
         self.account(turn.shared);
         turn.shared.finished.append(&mut self.sweeps.finished);

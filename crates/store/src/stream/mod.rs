@@ -187,6 +187,12 @@ impl StreamStore {
         self.tail.total_bytes()
     }
 
+    /// Messages that are not in segments.
+    #[must_use]
+    pub fn tail_messages(&self) -> u64 {
+        self.tail.messages()
+    }
+
     /// What the store keeps in memory now, in bytes.
     #[must_use]
     pub fn resident(&self) -> Resident {

@@ -210,6 +210,10 @@ impl Tail {
         self.total_bytes
     }
 
+    pub(super) fn messages(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
     /// Bytes of bookkeeping.
     pub(super) fn overhead(&self) -> usize {
         self.slots.capacity() * (size_of::<Slot>() + 8)
