@@ -54,10 +54,7 @@ impl Stream {
     /// Begins a checkpoint if one is due.
     pub(super) fn checkpoint_ahead(&mut self, turn: &mut Turn<'_>) {
         let now_ns = turn.now.monotonic_ns;
-        if self
-            .ahead_deadline()
-            .is_some_and(|due_ns| due_ns <= now_ns)
-        {
+        if self.ahead_deadline().is_some_and(|due_ns| due_ns <= now_ns) {
             self.ahead.tried_index = self.applied_index;
             self.ahead.tried_ns = now_ns;
             self.want_checkpoint(turn);
