@@ -103,6 +103,9 @@ fn test_config(program: &Program, flags: &Flags) -> i32 {
             let digest = options.config_digest;
             let name = program.name();
             eprintln!("{name}: configuration file {path} is valid ({digest})");
+            for line in options.inactive.lines() {
+                eprintln!("{name}: {line}");
+            }
             EXIT_OK
         }
         Ok((_, warnings)) => {

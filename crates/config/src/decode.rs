@@ -6,6 +6,7 @@
 mod accounts;
 mod authorization;
 mod callout;
+mod inactive;
 mod jetstream;
 mod mappings;
 mod operator;

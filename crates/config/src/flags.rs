@@ -159,7 +159,29 @@ impl Flags {
                 format!("flag -{name} {reason}")
             })?;
         }
+        self.apply_cluster(options)?;
         self.apply_tls(options)
+    }
+
+    /// Clusters are not active; what is asked for is checked and noted.
+    fn apply_cluster(&self, options: &mut Options) -> Result<(), String> {
+        let inactive = &mut options.inactive;
+        if let Some(listen) = self.last("cluster").map(FlagValue::text) {
+            if listen.is_empty() {
+                inactive.features.retain(|feature| *feature != "cluster");
+            } else {
+                check_cluster_url(listen)?;
+                inactive.note("cluster");
+            }
+        }
+        if self.text("routes").is_some() && !inactive.is_noted("cluster") {
+            let text = "solicited routes require cluster capabilities, e.g. --cluster";
+            return Err(text.to_owned());
+        }
+        if let Some(name) = self.text("cluster_name") {
+            inactive.cluster_name = Some(name.to_owned());
+        }
+        Ok(())
     }
 
     /// The TLS flags only make sense together.
@@ -195,6 +217,25 @@ impl Flags {
         options.tls = Some(tls);
         Ok(())
     }
+}
+
+/// `nats://[user:password@]host:port`.
+fn check_cluster_url(url: &str) -> Result<(), String> {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let (login, place) = match rest.rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, rest),
+    };
+    if place.is_empty() {
+        return Err("missing port in address".to_owned());
+    }
+    if !place.contains(':') {
+        return Err(format!("address {place}: missing port in address"));
+    }
+    if login.is_some_and(|login| !login.contains(':')) {
+        return Err("expected cluster password to be set".to_owned());
+    }
+    Ok(())
 }
 
 fn read(kind: Kind, name: &str, value: String) -> Result<FlagValue, FlagError> {
@@ -355,11 +396,29 @@ mod tests {
         assert_eq!(apply("-tls=false"), Ok(()));
     }
 
+    // proves: CLI-07, CLI-08
     #[test]
-    fn flags_of_features_to_come_are_refused_by_name() {
-        let apply = |line: &str| parse(line).expect("valid").apply(&mut Options::default());
-        let error = apply("--cluster nats://h:1").unwrap_err();
-        assert_eq!(error, "flag -cluster is not supported yet by this version");
-        assert_eq!(apply("--cluster="), Ok(()));
+    fn flags_of_a_cluster_and_of_profiles_are_checked_and_noted() {
+        let apply = |line: &str| {
+            let mut options = Options::default();
+            let applied = parse(line).expect("valid").apply(&mut options);
+            applied.map(|()| options.inactive.features)
+        };
+        let cluster = "--cluster nats://u:p@h:1 --routes nats://a:1 --cluster_name x";
+        assert_eq!(apply(cluster), Ok(vec!["cluster"]));
+        assert_eq!(apply("--cluster_name x --no_advertise --connect_retries 3"), Ok(vec![]));
+        assert_eq!(apply("--cluster="), Ok(vec![]));
+        assert_eq!(apply("--profile 5"), Ok(vec!["prof_port"]));
+        for (line, text) in [
+            ("--cluster foo", "missing port in address"),
+            ("--cluster nats://h", "address h: missing port in address"),
+            ("--cluster nats://u@h:1", "expected cluster password to be set"),
+            (
+                "--routes nats://a:1",
+                "solicited routes require cluster capabilities, e.g. --cluster",
+            ),
+        ] {
+            assert_eq!(apply(line), Err(text.to_owned()), "{line}");
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! Public nkeys: a kind, 32 bytes of Ed25519 key and a checksum, written in base32.
 //!
-//! Verifying signatures is left to `auth`; seeds are never read.
+//! Verifying signatures is left to `auth`; of seeds it is only told whether they are some.
 
 use data_encoding::BASE32_NOPAD;
 
 /// Bytes of a decoded public nkey: kind, key, checksum.
 const DECODED_BYTES: usize = 35;
+/// Bytes of a decoded seed: two of kind, key, checksum.
+const SEED_BYTES: usize = 36;
+/// The first five bits of a seed: the letter `S`.
+const SEED_PREFIX: u8 = 0x90;
 /// The polynomial of the checksum (CRC-16 as XMODEM has it).
 const POLYNOMIAL: u16 = 0x1021;
 
@@ -86,6 +90,21 @@ impl PublicKey {
     #[must_use]
     pub fn is_kind(text: &str, kind: KeyKind) -> bool {
         Self::decode(text).is_some_and(|key| key.kind == kind)
+    }
+
+    /// Whether `text` is a secret key of any kind.
+    #[must_use]
+    pub fn is_seed(text: &str) -> bool {
+        let Ok(bytes) = BASE32_NOPAD.decode(text.as_bytes()) else {
+            return false;
+        };
+        let [first, .., low, high] = bytes.as_slice() else {
+            return false;
+        };
+        let (body, _) = bytes.split_at(bytes.len() - 2);
+        bytes.len() == SEED_BYTES
+            && first & 0xf8 == SEED_PREFIX
+            && checksum(body) == u16::from_le_bytes([*low, *high])
     }
 }
 

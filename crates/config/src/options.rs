@@ -4,6 +4,7 @@
 //! the modules beside it. Durations are nanoseconds and sizes are bytes, as their names say.
 
 mod accounts;
+mod inactive;
 mod jetstream;
 mod operator;
 mod permissions;
@@ -16,6 +17,7 @@ pub use accounts::{
     AccountJetStream, AccountLimits, AccountOptions, AuthorizationOptions, CalloutOptions,
     ConnectionType, UserOptions,
 };
+pub use inactive::InactiveOptions;
 pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
 pub use operator::{FullResolver, OperatorOptions, Resolver};
 pub use permissions::{PermissionOptions, ResponseOptions, SubjectList};
@@ -71,6 +73,8 @@ pub struct Options {
     pub monitor: MonitorOptions,
     /// What is logged and where.
     pub log: LogOptions,
+    /// What was asked for and this version does not have.
+    pub inactive: InactiveOptions,
     /// Lame duck mode.
     pub lame_duck: LameDuckOptions,
     /// Where the process id is written at start.

@@ -6,6 +6,7 @@ use millrace_subject::is_valid_subject;
 use crate::Options;
 
 const SYSTEM_ACCOUNT: &str = "$SYS";
+const GLOBAL_ACCOUNT: &str = "$G";
 
 impl Options {
     /// Checks options against each other, after the flags were applied.
@@ -32,6 +33,13 @@ impl Options {
         self.validate_no_auth_user(self.no_auth_user.as_ref())?;
         self.validate_websocket()?;
         self.validate_system_account()?;
+        let knows = |name: &str| {
+            name == SYSTEM_ACCOUNT
+                || name == GLOBAL_ACCOUNT
+                || self.operator.is_on()
+                || self.accounts.iter().any(|account| account.name == name)
+        };
+        self.inactive.validate(self.jetstream.enabled, &knows)?;
         self.validate_jetstream()?;
         Ok(())
     }

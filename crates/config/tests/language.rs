@@ -149,8 +149,8 @@ fn unknown_keys_are_located_and_the_closest_known_one_is_named() {
          conf/main.conf:3:1: max_payload value is too big"
     );
     assert_eq!(
-        message("cluster { port 6222 }"),
-        "conf/main.conf:1:0: field \"cluster\" is not supported yet by this version"
+        message("cluster { prot 6222 }"),
+        "conf/main.conf:1:10: unknown field \"prot\", did you mean \"port\"?"
     );
     assert_eq!(message("cluster {}\nsyslog false"), "");
 }

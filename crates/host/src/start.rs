@@ -163,9 +163,8 @@ fn banner(logger: &mut Logger, options: &Options, name: &str, id: &str, warnings
     for warning in warnings {
         logger.line(Level::Warning, warning);
     }
-    if options.monitor.profile_port != 0 {
-        let text = "profile_port is accepted but not active: this server has no profiling endpoint";
-        logger.line(Level::Warning, text);
+    for line in options.inactive.lines() {
+        logger.line(Level::Warning, &line);
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::authorization;
 use super::jetstream::{is_enabled_word, storage_size};
 use super::permissions;
-use super::unsupported::unsupported;
 use super::{Decoder, Field, field, unknown_field};
 use super::{mappings, sharing};
 use crate::language::{Entry, Map, Value};
@@ -189,7 +188,17 @@ const JETSTREAM: &[Field<AccountJetStream>] = &[
     field(&["max_ack_pending"], |d, j, e| {
         d.set_integer(e, &mut j.max_ack_pending)
     }),
-    unsupported(&["cluster_traffic"]),
+    // There is no cluster whose traffic could be counted for somebody.
+    field(&["cluster_traffic"], |d, _, e| {
+        if let Some(whose) = d.text(e)
+            && !["system", "owner"].contains(&whose.as_str())
+        {
+            let key = &e.key;
+            let text =
+                format!("Expected 'system' or 'owner' string value for {key:?}, got {whose}");
+            d.error(e, text);
+        }
+    }),
 ];
 
 /// Finds users that are named twice, also across accounts.

@@ -4,6 +4,7 @@ use millrace_clock::go_duration;
 
 use super::Decoder;
 use crate::language::{Entry, Value};
+use crate::options::WriteTimeout;
 
 const SECOND_NS: i64 = 1_000_000_000;
 /// Largest size of keys that the reference keeps in 32 bits.
@@ -175,6 +176,19 @@ impl Decoder<'_> {
             _ => {
                 self.mismatch(entry, "[]interface {}");
                 Vec::new()
+            }
+        }
+    }
+
+    /// What happens to a connection that does not take its bytes in time.
+    pub(super) fn write_timeout(&mut self, entry: &Entry) -> Option<WriteTimeout> {
+        match self.text(entry)?.as_str() {
+            "default" | "" => Some(WriteTimeout::Default),
+            "close" => Some(WriteTimeout::Close),
+            "retry" => Some(WriteTimeout::Retry),
+            _ => {
+                self.error(entry, "write_timeout must be 'default', 'close' or 'retry'");
+                None
             }
         }
     }

@@ -38,17 +38,38 @@ const CURVES: &[&str] = &[
 struct Draft {
     options: TlsOptions,
     pair: CertificatePair,
+    /// The block is one of links to servers whose addresses are known.
+    may_check_known_urls: bool,
 }
 
 /// Reads a `tls` block; `None` if it is wrong.
 pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry) -> Option<TlsOptions> {
+    decode_draft(decoder, entry, Draft::default())
+}
+
+/// Reads the `tls` block of a cluster or gateway.
+pub(super) fn decode_for_known_urls(
+    decoder: &mut Decoder<'_>,
+    entry: &Entry,
+) -> Option<TlsOptions> {
+    let draft = Draft {
+        may_check_known_urls: true,
+        ..Draft::default()
+    };
+    decode_draft(decoder, entry, draft)
+}
+
+fn decode_draft(
+    decoder: &mut Decoder<'_>,
+    entry: &Entry,
+    mut draft: Draft,
+) -> Option<TlsOptions> {
     let map = decoder.map(entry)?;
-    let mut draft = Draft::default();
     let table: Vec<&Field<Draft>> = FIELDS.iter().collect();
     decoder.fields(map, &mut draft, &table, |key| {
         format!("error parsing tls config, unknown field {key:?}")
     });
-    let Draft { mut options, pair } = draft;
+    let Draft { mut options, pair, .. } = draft;
     match (pair.cert_file.is_empty(), pair.key_file.is_empty()) {
         (false, false) if options.certificates.is_empty() => options.certificates.push(pair),
         (false, false) => {
@@ -97,9 +118,19 @@ const FIELDS: &[Field<Draft>] = &[
     }),
     field(&["min_version"], min_version),
     // Only says something about the other side of outgoing connections.
-    unsupported(&["insecure"]),
-    unsupported(&["allow_insecure_cipher_suites"]),
-    unsupported(&["verify_cert_and_check_known_urls"]),
+    field(&["insecure"], |d, _, e| d.set_bool(e, &mut false)),
+    // Insecure suites are refused by name: there are none to allow.
+    field(&["allow_insecure_cipher_suites"], |d, _, e| {
+        d.set_bool(e, &mut false)
+    }),
+    field(&["verify_cert_and_check_known_urls"], |d, t, e| {
+        let mut checks = false;
+        d.set_bool(e, &mut checks);
+        if checks && !t.may_check_known_urls {
+            let text = "verify_cert_and_check_known_urls not supported in this context";
+            d.error(e, text);
+        }
+    }),
     unsupported(&[
         "cert_store",
         "cert_match_by",

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::unsupported::{accept, unsupported};
 use super::{
-    Decoder, Field, accounts, authorization, field, jetstream, mappings, operator, sharing, tls,
-    unknown_field, websocket,
+    Decoder, Field, accounts, authorization, field, inactive, jetstream, mappings, operator, sharing,
+    tls, unknown_field, websocket,
 };
 use crate::language::{Entry, Map, Value};
-use crate::options::{Options, WriteTimeout};
+use crate::options::Options;
 
 const MINIMUM_LAME_DUCK_NS: u64 = 30_000_000_000;
 const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
@@ -16,7 +16,7 @@ const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
 /// Fills options from the top level of a configuration.
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Options) {
     let table: Vec<&Field<Options>> = [
-        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, NOT_YET,
+        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, INACTIVE, NOT_YET,
     ]
     .into_iter()
     .flatten()
@@ -80,7 +80,11 @@ const LIMITS: &[Field<Options>] = &[
     field(&["write_deadline"], |d, o, e| {
         d.set_duration_or_seconds(e, &mut o.client.write_deadline_ns);
     }),
-    field(&["write_timeout"], write_timeout),
+    field(&["write_timeout"], |d, o, e| {
+        if let Some(policy) = d.write_timeout(e) {
+            o.client.write_timeout = policy;
+        }
+    }),
     field(&["lame_duck_duration"], lame_duck_duration),
     field(&["lame_duck_grace_period"], lame_duck_grace_period),
 ];
@@ -204,6 +208,9 @@ const OPERATOR: &[Field<Options>] = &[
     field(&["resolver_pinned_accounts"], |d, o, e| {
         operator::pinned_accounts(d, &mut o.operator, e);
     }),
+    field(&["resolver_tls"], |d, o, e| {
+        o.operator.resolver_tls = tls::decode(d, e)
+    }),
     field(&["default_sentinel"], |d, o, e| {
         d.set_text(e, &mut o.operator.default_sentinel);
     }),
@@ -226,18 +233,22 @@ const BLOCKS: &[Field<Options>] = &[
     field(&["prof_block_rate"], accept),
 ];
 
+/// Checked, and reported as not active.
+const INACTIVE: &[Field<Options>] = &[
+    field(&["cluster"], inactive::cluster),
+    field(&["gateway"], inactive::gateway),
+    field(&["leafnodes", "leaf"], inactive::leafnodes),
+    field(&["mqtt"], inactive::mqtt),
+    field(&["prof_port"], inactive::profile_port),
+    field(&["ocsp"], inactive::ocsp),
+    field(&["ocsp_cache"], inactive::ocsp_cache),
+];
+
 const NOT_YET: &[Field<Options>] = &[
-    unsupported(&["cluster"]),
-    unsupported(&["gateway"]),
-    unsupported(&["leafnodes", "leaf"]),
-    unsupported(&["mqtt"]),
     unsupported(&["https", "https_port"]),
-    unsupported(&["prof_port"]),
     unsupported(&["syslog", "remote_syslog"]),
     unsupported(&["proxy_protocol"]),
     unsupported(&["proxies"]),
-    unsupported(&["ocsp", "ocsp_cache"]),
-    unsupported(&["resolver_tls"]),
 ];
 
 fn max_subscriptions(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
@@ -259,21 +270,6 @@ fn max_subscription_tokens(decoder: &mut Decoder<'_>, options: &mut Options, ent
     } else {
         options.client.max_subscription_tokens = u8::try_from(value).unwrap_or(u8::MAX);
     }
-}
-
-fn write_timeout(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
-    let Some(text) = decoder.text(entry) else {
-        return;
-    };
-    options.client.write_timeout = match text.as_str() {
-        "default" | "" => WriteTimeout::Default,
-        "close" => WriteTimeout::Close,
-        "retry" => WriteTimeout::Retry,
-        _ => {
-            decoder.error(entry, "write_timeout must be 'default', 'close' or 'retry'");
-            return;
-        }
-    };
 }
 
 fn lame_duck_duration(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {

@@ -148,15 +148,20 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(&["tlscert"], Kind::Text, asked_for),
     flag(&["tlskey"], Kind::Text, asked_for),
     flag(&["tlscacert"], Kind::Text, asked_for),
-    // Clusters and profiles.
-    flag(&["cluster"], Kind::Text, not_yet),
-    flag(&["cluster_listen"], Kind::Text, not_yet),
-    flag(&["cluster_name"], Kind::Text, not_yet),
-    flag(&["cluster_advertise"], Kind::Text, not_yet),
-    flag(&["no_advertise"], Kind::Switch, not_yet),
-    flag(&["connect_retries"], Kind::Number, not_yet),
-    flag(&["routes"], Kind::Text, not_yet),
-    flag(&["profile"], Kind::Number, not_yet),
+    // Clusters, taken together in `Flags::apply_cluster`, and profiles.
+    flag(&["cluster", "cluster_listen"], Kind::Text, asked_for),
+    flag(&["cluster_name"], Kind::Text, asked_for),
+    flag(&["cluster_advertise"], Kind::Text, asked_for),
+    flag(&["no_advertise"], Kind::Switch, asked_for),
+    flag(&["connect_retries"], Kind::Number, asked_for),
+    flag(&["routes"], Kind::Text, asked_for),
+    flag(&["profile"], Kind::Number, |o, v| {
+        put_number(&mut o.monitor.profile_port, v)?;
+        if o.monitor.profile_port != 0 {
+            o.inactive.note("prof_port");
+        }
+        Ok(())
+    }),
 ];
 
 fn verbose_trace(options: &mut Options, value: &FlagValue) -> Result<(), String> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::TlsOptions;
+
 /// Where account tokens are looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resolver {
@@ -37,6 +39,8 @@ pub struct OperatorOptions {
     pub trusted_keys: Vec<String>,
     /// Where account tokens are.
     pub resolver: Resolver,
+    /// How a resolver that is asked over HTTPS is spoken to.
+    pub resolver_tls: Option<TlsOptions>,
     /// Account tokens by public account key.
     pub preload: BTreeMap<String, String>,
     /// Account tokens that the resolver keeps, by public account key. What of them cannot be
