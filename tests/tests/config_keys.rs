@@ -24,7 +24,14 @@ fn features_that_are_not_there_are_said_once_and_not_claimed() {
         .argument("-cluster_name=c")
         .start();
     let log = server.log();
-    for feature in ["cluster", "gateway", "leafnodes", "mqtt", "prof_port", "ocsp"] {
+    for feature in [
+        "cluster",
+        "gateway",
+        "leafnodes",
+        "mqtt",
+        "prof_port",
+        "ocsp",
+    ] {
         let line = format!("[WRN] {feature} is configured but not active");
         assert_eq!(log.matches(&line).count(), 1, "{feature}\n{log}");
     }

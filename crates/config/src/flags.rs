@@ -406,13 +406,19 @@ mod tests {
         };
         let cluster = "--cluster nats://u:p@h:1 --routes nats://a:1 --cluster_name x";
         assert_eq!(apply(cluster), Ok(vec!["cluster"]));
-        assert_eq!(apply("--cluster_name x --no_advertise --connect_retries 3"), Ok(vec![]));
+        assert_eq!(
+            apply("--cluster_name x --no_advertise --connect_retries 3"),
+            Ok(vec![])
+        );
         assert_eq!(apply("--cluster="), Ok(vec![]));
         assert_eq!(apply("--profile 5"), Ok(vec!["prof_port"]));
         for (line, text) in [
             ("--cluster foo", "missing port in address"),
             ("--cluster nats://h", "address h: missing port in address"),
-            ("--cluster nats://u@h:1", "expected cluster password to be set"),
+            (
+                "--cluster nats://u@h:1",
+                "expected cluster password to be set",
+            ),
             (
                 "--routes nats://a:1",
                 "solicited routes require cluster capabilities, e.g. --cluster",

@@ -59,17 +59,15 @@ pub(super) fn decode_for_known_urls(
     decode_draft(decoder, entry, draft)
 }
 
-fn decode_draft(
-    decoder: &mut Decoder<'_>,
-    entry: &Entry,
-    mut draft: Draft,
-) -> Option<TlsOptions> {
+fn decode_draft(decoder: &mut Decoder<'_>, entry: &Entry, mut draft: Draft) -> Option<TlsOptions> {
     let map = decoder.map(entry)?;
     let table: Vec<&Field<Draft>> = FIELDS.iter().collect();
     decoder.fields(map, &mut draft, &table, |key| {
         format!("error parsing tls config, unknown field {key:?}")
     });
-    let Draft { mut options, pair, .. } = draft;
+    let Draft {
+        mut options, pair, ..
+    } = draft;
     match (pair.cert_file.is_empty(), pair.key_file.is_empty()) {
         (false, false) if options.certificates.is_empty() => options.certificates.push(pair),
         (false, false) => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::unsupported::{accept, unsupported};
 use super::{
-    Decoder, Field, accounts, authorization, field, inactive, jetstream, mappings, operator, sharing,
-    tls, unknown_field, websocket,
+    Decoder, Field, accounts, authorization, field, inactive, jetstream, mappings, operator,
+    sharing, tls, unknown_field, websocket,
 };
 use crate::language::{Entry, Map, Value};
 use crate::options::Options;
@@ -16,7 +16,8 @@ const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
 /// Fills options from the top level of a configuration.
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Options) {
     let table: Vec<&Field<Options>> = [
-        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, INACTIVE, NOT_YET,
+        LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, INACTIVE,
+        NOT_YET,
     ]
     .into_iter()
     .flatten()

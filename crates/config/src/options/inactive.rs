@@ -107,7 +107,12 @@ impl InactiveOptions {
             return Err(text.to_owned());
         }
         for (at, name) in self.pinned_accounts.iter().enumerate() {
-            if self.pinned_accounts.iter().skip(at + 1).any(|other| other == name) {
+            if self
+                .pinned_accounts
+                .iter()
+                .skip(at + 1)
+                .any(|other| other == name)
+            {
                 return Err(format!(
                     "found duplicate account name {name:?} in pinned accounts list {:?}",
                     self.pinned_accounts

@@ -97,7 +97,10 @@ fn minimum_version(decoder: &mut Decoder<'_>, _: &mut InactiveOptions, entry: &E
     };
     let core = version.trim_start_matches('v');
     let core = core.split(['-', '+']).next().unwrap_or_default();
-    let numbers: Vec<u64> = core.split('.').filter_map(|part| part.parse().ok()).collect();
+    let numbers: Vec<u64> = core
+        .split('.')
+        .filter_map(|part| part.parse().ok())
+        .collect();
     match <[u64; 3]>::try_from(numbers) {
         Ok(version) if version >= OLDEST_VERSION => {}
         Ok(_) => decoder.error(entry, "the minimum version should be at least 2.8.0"),
@@ -204,9 +207,8 @@ fn migration(decoder: &mut Decoder<'_>, _: &mut InactiveOptions, entry: &Entry) 
         }
         other => {
             let found = other.type_name();
-            let text = format!(
-                "Expected boolean or map for jetstream_cluster_migrate, got {found}"
-            );
+            let text =
+                format!("Expected boolean or map for jetstream_cluster_migrate, got {found}");
             decoder.error(entry, text);
         }
     }

@@ -1,9 +1,7 @@
 //! The `mqtt` block.
 
 use super::super::{Decoder, Field, field, unknown_field};
-use super::parts::{
-    duration, integer, link_tls, listen, own_authorization, switch, text,
-};
+use super::parts::{duration, integer, link_tls, listen, own_authorization, switch, text};
 use crate::language::{Entry, Value};
 use crate::options::Options;
 
@@ -34,18 +32,24 @@ const FIELDS: &[Field<bool>] = &[
     field(&["no_auth_user"], text),
     field(&["ack_wait", "ackwait"], duration),
     field(&["js_api_timeout", "api_timeout"], duration),
-    field(&["max_ack_pending", "max_pending", "max_inflight"], |d, _, e| {
-        if let Some(value) = d.integer(e)
-            && !(0..=ACK_PENDING_MAX).contains(&value)
-        {
-            let text = format!("invalid value {value}, should in [0..{ACK_PENDING_MAX}] range");
-            d.error(e, text);
-        }
-    }),
+    field(
+        &["max_ack_pending", "max_pending", "max_inflight"],
+        |d, _, e| {
+            if let Some(value) = d.integer(e)
+                && !(0..=ACK_PENDING_MAX).contains(&value)
+            {
+                let text = format!("invalid value {value}, should in [0..{ACK_PENDING_MAX}] range");
+                d.error(e, text);
+            }
+        },
+    ),
     field(&["js_domain"], text),
     field(&["stream_replicas"], integer),
     field(&["consumer_replicas"], |d, _, e| {
-        d.warning(e, "consumer replicas setting ignored in this server version");
+        d.warning(
+            e,
+            "consumer replicas setting ignored in this server version",
+        );
     }),
     field(&["consumer_memory_storage"], switch),
     field(

@@ -8,7 +8,6 @@ pub(super) fn text<T>(decoder: &mut Decoder<'_>, _: &mut T, entry: &Entry) {
     decoder.text(entry);
 }
 
-
 pub(super) fn switch<T>(decoder: &mut Decoder<'_>, _: &mut T, entry: &Entry) {
     decoder.set_bool(entry, &mut false);
 }
@@ -62,14 +61,17 @@ pub(super) fn compression(decoder: &mut Decoder<'_>, modes: &mut Vec<String>, en
 
 const COMPRESSION: &[Field<Vec<String>>] = &[
     field(&["mode"], |d, modes, e| modes.extend(d.text(e))),
-    field(&["rtt_thresholds", "thresholds", "rtts", "rtt"], |d, _, e| {
-        let Value::Array(elements) = &e.value else {
-            return d.mismatch(e, "[]interface {}");
-        };
-        for element in elements {
-            d.duration(element);
-        }
-    }),
+    field(
+        &["rtt_thresholds", "thresholds", "rtts", "rtt"],
+        |d, _, e| {
+            let Value::Array(elements) = &e.value else {
+                return d.mismatch(e, "[]interface {}");
+            };
+            for element in elements {
+                d.duration(element);
+            }
+        },
+    ),
 ];
 
 /// Addresses of servers; `what` names their kind.
@@ -149,7 +151,10 @@ impl LinkAuthorization {
             let text = format!("{what} authorization does not allow multiple users");
             decoder.error(entry, text);
         } else if self.has_token {
-            decoder.error(entry, format!("{what} authorization does not support tokens"));
+            decoder.error(
+                entry,
+                format!("{what} authorization does not support tokens"),
+            );
         } else if self.has_permissions && what == "Cluster" {
             let text = "setting \"permissions\" within cluster authorization block is deprecated";
             decoder.warning(entry, text);
@@ -201,7 +206,14 @@ mod tests {
 
     #[test]
     fn urls_with_the_mistakes_people_make_are_found() {
-        for good in ["nats://a:1", "nats://u:p@[::1]:4", "a", "ws://b", "nats://h:-1", "x:y"] {
+        for good in [
+            "nats://a:1",
+            "nats://u:p@[::1]:4",
+            "a",
+            "ws://b",
+            "nats://h:-1",
+            "x:y",
+        ] {
             assert!(is_url(good), "{good}");
         }
         for bad in [":::", "://", "nats://a:x", "127.0.0.1:1", "nats://a b:1"] {
