@@ -41,6 +41,7 @@ pub(super) enum Step {
     ReadFormat,
     CloseFormat,
     ListJournal,
+    SyncJournal,
     RemoveNewFormat,
     CreateFormat,
     WriteFormat,
@@ -303,8 +304,14 @@ impl Recovery {
                 let DiskReply::Names(names) = reply else {
                     return Err(confused(step));
                 };
-                self.take_names(&names)
+                self.take_names(&names);
+                // A process that was killed may have left names that no sync has reached. A file
+                // whose name says spare would get another header, and after a power cut its old
+                // name back: a journal file that looks damaged.
+                let path = journal();
+                self.go(Step::SyncJournal, DiskOperation::SyncDirectory { path })
             }
+            Step::SyncJournal => self.begin_format(),
             _ => self.write_format(step),
         }
     }
@@ -324,7 +331,7 @@ impl Recovery {
         Ok(())
     }
 
-    fn take_names(&mut self, names: &[String]) -> Outcome {
+    fn take_names(&mut self, names: &[String]) {
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
         numbers.sort_unstable();
         self.names = numbers.into();
@@ -332,6 +339,10 @@ impl Recovery {
         self.has_reserve = names
             .iter()
             .any(|name| RESERVE_PATH.ends_with(name.as_str()));
+    }
+
+    /// The format file is there, or the store is new.
+    fn begin_format(&mut self) -> Outcome {
         if self.has_format {
             return self.open_reserve();
         }
@@ -628,5 +639,72 @@ pub(super) fn confused(step: Step) -> RecoveryError {
     RecoveryError::Disk {
         step: format!("{step:?}"),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::JournalSettings;
+    use super::*;
+    use bytes::Bytes;
+
+    /// What the disk of a server that was killed says, and what is asked of it.
+    fn asked(journal_names: &[&str]) -> Vec<DiskOperation> {
+        let settings = RecoverySettings {
+            journal: JournalSettings::default(),
+            server_id: String::new(),
+            seed: 1,
+            attempt: 0,
+        };
+        let format = FormatFile {
+            version: u64::from(FORMAT_VERSION),
+            server_id: "N".to_owned(),
+        };
+        let names =
+            |names: &[&str]| DiskReply::Names(names.iter().map(|it| (*it).into()).collect());
+        let mut requests = Vec::new();
+        let mut recovery = Recovery::start(settings, Now::default(), &mut requests);
+        let mut seen = Vec::new();
+        while let Some(DiskRequest {
+            token, operation, ..
+        }) = requests.pop()
+        {
+            let reply = match &operation {
+                DiskOperation::List { directory } if directory.is_empty() => names(&[FORMAT_PATH]),
+                DiskOperation::List { .. } => names(journal_names),
+                DiskOperation::Open { .. } => DiskReply::Opened {
+                    length: JournalSettings::default().file_bytes,
+                },
+                DiskOperation::Read { offset: 0, .. } => DiskReply::Data(format.encode()),
+                DiskOperation::Read { .. } => DiskReply::Data(Bytes::new()),
+                _ => DiskReply::Done,
+            };
+            seen.push(operation);
+            let completion = DiskCompletion {
+                token,
+                result: Ok(reply),
+            };
+            recovery.complete(Now::default(), completion, &mut requests);
+        }
+        seen
+    }
+
+    /// After a power cut the spare might be called a journal file again, which has frames and
+    /// another's header.
+    #[test]
+    fn the_names_that_are_found_are_made_durable_before_a_spare_is_used() {
+        let seen = asked(&["000000000002.journal", "000000000001.spare"]);
+        let at = |is: &dyn Fn(&DiskOperation) -> bool| seen.iter().position(is);
+        let listed = at(
+            &|it| matches!(it, DiskOperation::List { directory } if directory == JOURNAL_DIRECTORY),
+        );
+        let synced = at(
+            &|it| matches!(it, DiskOperation::SyncDirectory { path } if path == JOURNAL_DIRECTORY),
+        );
+        let written = at(&|it| matches!(it, DiskOperation::Write { .. }));
+        let reused =
+            at(&|it| matches!(it, DiskOperation::Rename { from, .. } if from.ends_with(".spare")));
+        assert!(reused.is_some(), "{seen:?}");
+        assert!(listed < synced && synced < written, "{seen:?}");
     }
 }
