@@ -601,3 +601,57 @@ fn a_read_sees_what_was_published_before_it_and_nobody_was_told_of() {
     let sent = harness.take(&replies[1]).expect("an answer");
     assert!(sent.payload.contains("\"seq\":2"), "{}", sent.payload);
 }
+
+/// Asks for the deletion of a message within the current turn; gives the reply subject.
+fn delete_later(harness: &mut Harness, sequence: u64) -> String {
+    let reply = harness.fresh_reply();
+    let message = Message {
+        subject: "$JS.API.STREAM.MSG.DELETE.S".into(),
+        reply: reply.clone().into(),
+        payload: format!("{{\"seq\":{sequence},\"no_erase\":true}}").into(),
+        ..Message::default()
+    };
+    harness.stage(Input::Deliver {
+        account: ACCOUNT,
+        endpoint: Endpoint::Api,
+        message,
+    });
+    reply
+}
+
+#[test]
+fn deletions_share_an_entry_and_a_publish_among_them_keeps_its_place() {
+    let mut harness = Harness::new();
+    let stream = harness.create("S", "");
+    for _ in 0..10 {
+        harness.publish(stream, "S.a", &[], "x");
+    }
+    harness.hold = true;
+    let pending = |harness: &Harness| harness.logs[&stream.group()].pending.len();
+    let mut deleted: Vec<String> = (1..=5).map(|n| delete_later(&mut harness, n)).collect();
+    deleted.push(delete_later(&mut harness, 3));
+    harness.end_of_turn();
+    assert_eq!(pending(&harness), 1, "of one turn: one entry");
+    let late = delete_later(&mut harness, 6);
+    harness.end_of_turn();
+    assert_eq!(pending(&harness), 2, "of the next: beside the first");
+    let condition = [("Nats-Expected-Last-Sequence", "10")];
+    let published = harness.publish_later(stream, "S.a", &condition, "y");
+    let behind = delete_later(&mut harness, 7);
+    harness.end_of_turn();
+    assert_eq!(pending(&harness), 2, "a publish waits for what is deleted");
+    assert_eq!(harness.answer(&deleted[0]), "-", "not yet applied");
+    harness.hold = false;
+    harness.commit_all();
+    let answers: Vec<String> = deleted.iter().map(|reply| harness.answer(reply)).collect();
+    assert!(answers[..5].iter().all(|text| text.contains("\"success\":true")));
+    assert!(answers[5].contains("no message found") || answers[5].contains("not found"));
+    for reply in [&late, &behind] {
+        assert!(harness.answer(reply).contains("\"success\":true"));
+    }
+    assert_eq!(
+        harness.answer(&published),
+        r#"{"stream":"S","seq":11}"#
+    );
+    assert_eq!(harness.state(stream), (4, 8, 11));
+}

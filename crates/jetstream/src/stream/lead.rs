@@ -67,6 +67,8 @@ pub(crate) struct Lead {
     pub(crate) flight: Flight,
     /// Publishes wait until this proposal is applied: it changes what they are checked against.
     barrier: u64,
+    /// Every change on its way deletes one message.
+    deletes_only: bool,
     /// The newest proposal with a message whose publisher hears nothing.
     unheard: u64,
     /// An entry removes messages in steps: what is checked now could be wrong by then.
@@ -203,6 +205,34 @@ impl Lead {
         self.held || self.commit.is_some() || self.barrier > self.applied
     }
 
+    /// Whether an input must wait. A deletion is not checked against others that are on their way: they
+    /// go together, so that one sync covers them.
+    fn bars(&self, inbound: &Inbound) -> bool {
+        if self.deletes_only && inbound.is_delete() {
+            return self.held || self.commit.is_some();
+        }
+        self.is_barred()
+    }
+
+    /// The next input that waits, if it need not any more.
+    fn next_inbound(&mut self) -> Option<Inbound> {
+        let front = self.inbox.front()?;
+        if self.bars(front) {
+            return None;
+        }
+        self.inbox.pop_front()
+    }
+
+    /// Stages a change that a request asked for.
+    fn stage_change(&mut self, operation: &Operation, request: &PendingRequest) {
+        let alone = self.barrier <= self.applied;
+        let deletes = matches!(operation, Operation::Delete { .. });
+        self.deletes_only = deletes && (alone || self.deletes_only);
+        self.stage(operation, Durability::Now);
+        self.barrier = self.current();
+        self.requests.push_back((self.barrier, request.clone()));
+    }
+
     /// Whether a change that an API request asked for is not applied yet.
     pub(crate) fn has_changes(&self) -> bool {
         self.barrier > self.applied || self.inbox_changes > 0
@@ -312,6 +342,10 @@ impl Inbound {
     const fn is_change(&self) -> bool {
         matches!(self, Self::Change(..))
     }
+
+    const fn is_delete(&self) -> bool {
+        matches!(self, Self::Change(Operation::Delete { .. }, _))
+    }
 }
 
 fn inbound_size(inbound: &Inbound) -> u64 {
@@ -351,7 +385,7 @@ impl Stream {
     }
 
     pub(super) fn enqueue(&mut self, turn: &mut Turn<'_>, inbound: Inbound) {
-        let busy = !self.lead.inbox.is_empty() || self.lead.is_barred();
+        let busy = !self.lead.inbox.is_empty() || self.lead.bars(&inbound);
         if busy || self.admit(turn, &inbound) == Admission::Wait {
             self.lead.inbox_bytes += inbound_size(&inbound);
             self.lead.inbox_changes += usize::from(inbound.is_change());
@@ -361,10 +395,7 @@ impl Stream {
 
     /// Looks again at what waits: something was applied, or read.
     pub(crate) fn drain_inbox(&mut self, turn: &mut Turn<'_>) {
-        while !self.lead.is_barred() {
-            let Some(inbound) = self.lead.inbox.pop_front() else {
-                return;
-            };
+        while let Some(inbound) = self.lead.next_inbound() {
             if self.admit(turn, &inbound) == Admission::Wait {
                 self.lead.inbox.push_front(inbound);
                 return;
@@ -379,11 +410,7 @@ impl Stream {
             Inbound::Publish(message) => self.admit_publish(turn, message),
             Inbound::Copied(copied) => self.admit_copied(turn, copied),
             Inbound::Change(operation, request) => {
-                self.lead.stage(operation, Durability::Now);
-                self.lead.barrier = self.lead.current();
-                self.lead
-                    .requests
-                    .push_back((self.lead.barrier, request.clone()));
+                self.lead.stage_change(operation, request);
                 Admission::Done
             }
         }
