@@ -644,14 +644,15 @@ fn deletions_share_an_entry_and_a_publish_among_them_keeps_its_place() {
     harness.hold = false;
     harness.commit_all();
     let answers: Vec<String> = deleted.iter().map(|reply| harness.answer(reply)).collect();
-    assert!(answers[..5].iter().all(|text| text.contains("\"success\":true")));
+    assert!(
+        answers[..5]
+            .iter()
+            .all(|text| text.contains("\"success\":true"))
+    );
     assert!(answers[5].contains("no message found") || answers[5].contains("not found"));
     for reply in [&late, &behind] {
         assert!(harness.answer(reply).contains("\"success\":true"));
     }
-    assert_eq!(
-        harness.answer(&published),
-        r#"{"stream":"S","seq":11}"#
-    );
+    assert_eq!(harness.answer(&published), r#"{"stream":"S","seq":11}"#);
     assert_eq!(harness.state(stream), (4, 8, 11));
 }
