@@ -201,9 +201,10 @@ impl NodeRun {
                 self.outcome.updates += 1;
                 Effect::Done
             }
-            Change::CreateConsumer(_) | Change::DeleteConsumer(_) => Effect::Done,
+            Change::CreateConsumer { .. } | Change::DeleteConsumer(_) => Effect::Done,
         };
         track.answered(operation, effect)?;
+        self.outcome.unwanted += std::mem::take(&mut track.unwanted);
         self.consumer_answered(stream, &change);
         Ok(())
     }

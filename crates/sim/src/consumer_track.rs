@@ -104,6 +104,15 @@ impl ConsumerTrack {
         Ok(())
     }
 
+    /// The messages that an acknowledgement of this one covers.
+    #[must_use]
+    pub fn covered(&self, sequence: u64) -> std::ops::RangeInclusive<u64> {
+        match self.policy {
+            AckPolicy::All => 1..=sequence,
+            _ => sequence..=sequence,
+        }
+    }
+
     /// The client acknowledges: it need not come again, but may.
     pub fn acknowledge(&mut self, sequence: u64) {
         self.open.remove(&sequence);

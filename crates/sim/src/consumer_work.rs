@@ -4,6 +4,7 @@ use crate::client::{Received, publish};
 use crate::consumer_track::{AckPolicy, ConsumerTrack, Delivery};
 use crate::model::{Change, matches};
 use crate::node_run::{INBOX, NodeRun, Request};
+use crate::retention::{Interest, Retention};
 use crate::track::{Existence, Read, count_after};
 use serde_json::Value;
 
@@ -50,7 +51,10 @@ impl NodeRun {
             return;
         }
         let name = format!("C{}", self.number());
+        let queue = self.streams[stream].model.limits.retention == Retention::WorkQueue;
         let policy = match self.random.below(5) {
+            // A work queue takes no other.
+            _ if queue => AckPolicy::Explicit,
             0 => AckPolicy::None,
             1 => AckPolicy::All,
             _ => AckPolicy::Explicit,
@@ -61,6 +65,10 @@ impl NodeRun {
         } else {
             ">".to_owned()
         };
+        let mut others = self.streams[stream].consumers.values();
+        if queue && others.any(|other| overlap(&other.filter, &filter)) {
+            return;
+        }
         let mut config = serde_json::json!({
             "durable_name": name,
             "ack_policy": policy.name(),
@@ -75,6 +83,10 @@ impl NodeRun {
         }
         let body = serde_json::json!({ "stream_name": format!("S{stream}"), "config": config });
         let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.S{stream}.{name}");
+        let interest = Interest {
+            filter: filter.clone(),
+            acknowledges: policy != AckPolicy::None,
+        };
         let track = ConsumerTrack {
             policy,
             push,
@@ -82,7 +94,7 @@ impl NodeRun {
             ..ConsumerTrack::default()
         };
         self.streams[stream].consumers.insert(name.clone(), track);
-        let change = Change::CreateConsumer(name);
+        let change = Change::CreateConsumer { name, interest };
         self.operate(stream, change, (&subject, &body.to_string()));
     }
 
@@ -101,7 +113,7 @@ impl NodeRun {
     /// A consumer's creation or removal was answered.
     pub(crate) fn consumer_answered(&mut self, stream: usize, change: &Change) {
         match change {
-            Change::CreateConsumer(name) => {
+            Change::CreateConsumer { name, .. } => {
                 if let Some(consumer) = self.streams[stream].consumers.get_mut(name) {
                     consumer.confirmed = true;
                 }
@@ -159,9 +171,12 @@ impl NodeRun {
         confirmed: bool,
     ) {
         let ends = word == "+ACK" || word == "+TERM";
-        if let Some(consumer) = self.streams[stream].consumers.get_mut(name) {
+        let track = &mut self.streams[stream];
+        if let Some(consumer) = track.consumers.get_mut(name) {
             if ends {
                 consumer.acknowledge(sequence);
+                let covered = consumer.covered(sequence);
+                track.model.acknowledge(name, covered);
             } else if word == "-NAK" {
                 consumer.open.remove(&sequence);
             }
@@ -180,10 +195,10 @@ impl NodeRun {
     }
 
     pub(crate) fn acknowledgement_answered(&mut self, stream: usize, name: &str, sequence: u64) {
-        if let Some(consumer) = self.streams[stream].consumers.get_mut(name) {
-            self.outcome.confirmed_acks += 1;
-            consumer.confirm(sequence);
-        }
+        let track = &mut self.streams[stream];
+        self.outcome.confirmed_acks += u64::from(track.consumers.contains_key(name));
+        track.confirmed(name, sequence);
+        self.outcome.settled += std::mem::take(&mut track.settled);
     }
 
     /// A message that a consumer sent.
@@ -331,8 +346,15 @@ impl NodeRun {
             matches(&consumer.filter, &message.subject)
                 && !consumer.finished.contains(sequence)
                 && !track.is_hit(**sequence)
-                && message.expires_ns > self.wall_max_ns
+                && !track
+                    .model
+                    .may_be_gone(**sequence, message, self.wall_max_ns)
         });
         owed.map(|(sequence, _)| *sequence).collect()
     }
+}
+
+/// Two consumers of a work queue may not want the same message.
+fn overlap(one: &str, other: &str) -> bool {
+    matches(one, other) || matches(other, one)
 }

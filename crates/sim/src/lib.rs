@@ -17,6 +17,7 @@ mod losses;
 pub mod model;
 pub mod node_run;
 pub mod resolve;
+pub mod retention;
 pub mod track;
 mod workload;
 pub mod world;

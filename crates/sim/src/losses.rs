@@ -112,7 +112,7 @@ impl Lost {
             (Self::Configure(description), Change::Configure(limits)) => {
                 *description == limits.description
             }
-            (Self::CreateConsumer(name), Change::CreateConsumer(known))
+            (Self::CreateConsumer(name), Change::CreateConsumer { name: known, .. })
             | (Self::DeleteConsumer(name), Change::DeleteConsumer(known)) => name == known,
             _ => false,
         }

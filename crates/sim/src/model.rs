@@ -2,6 +2,7 @@
 //! JetStream and not from the server's code. It knows no disk, no log and no time but what it is
 //! told; `resolve.rs` asks which rows of operations explain what was seen.
 
+use crate::retention::{Acknowledged, Interest, Retention};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Limits {
     pub rollups: bool,
     pub ttl: bool,
     pub direct: bool,
+    pub retention: Retention,
     /// Tells configurations and incarnations of one name apart.
     pub description: String,
 }
@@ -78,7 +80,10 @@ pub enum Change {
         sequence: u64,
     },
     Configure(Limits),
-    CreateConsumer(String),
+    CreateConsumer {
+        name: String,
+        interest: Interest,
+    },
     DeleteConsumer(String),
 }
 
@@ -101,8 +106,9 @@ pub struct Model {
     pub last: u64,
     pub bytes: u64,
     pub ids: BTreeMap<u64, u64>,
-    /// Names of the consumers.
-    pub consumers: Vec<String>,
+    pub consumers: BTreeMap<String, Interest>,
+    /// What the client acknowledged, and what the server confirmed of it.
+    pub acknowledged: Acknowledged,
 }
 
 /// Whether a subject of the workload matches a filter of the workload: literal, or ending in `>`.
@@ -179,14 +185,15 @@ impl Model {
                 self.enforce();
                 Effect::Done
             }
-            Change::CreateConsumer(name) => {
-                if !self.consumers.contains(name) {
-                    self.consumers.push(name.clone());
-                }
+            Change::CreateConsumer { name, interest } => {
+                // What may be gone by now does not come back for it.
+                self.note_uncertain();
+                self.consumers.insert(name.clone(), interest.clone());
                 Effect::Done
             }
             Change::DeleteConsumer(name) => {
-                self.consumers.retain(|known| known != name);
+                self.consumers.remove(name);
+                self.remove_unneeded();
                 Effect::Done
             }
         }
@@ -277,6 +284,7 @@ impl Model {
             expires_ns: sent.expires_ns,
         };
         self.messages.insert(self.last, Arc::new(stored));
+        self.remove_if_unneeded(self.last);
         match sent.rollup {
             Rollup::None => {}
             Rollup::Subject => self.purge(Some(&sent.subject), self.last, 0),

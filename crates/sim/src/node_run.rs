@@ -99,6 +99,10 @@ pub struct NodeOutcome {
     pub deliveries: u64,
     pub redeliveries: u64,
     pub confirmed_acks: u64,
+    /// Messages that went because all who wanted them have acknowledged them.
+    pub settled: u64,
+    /// Messages that nobody wanted and that were not stored.
+    pub unwanted: u64,
     pub refused: u64,
     pub starts: u64,
     /// Servers that wrote their last checkpoints and ended.
@@ -127,6 +131,8 @@ impl NodeOutcome {
         self.deliveries += other.deliveries;
         self.redeliveries += other.redeliveries;
         self.confirmed_acks += other.confirmed_acks;
+        self.settled += other.settled;
+        self.unwanted += other.unwanted;
         self.refused += other.refused;
         self.starts += other.starts;
         self.stops += other.stops;
@@ -151,6 +157,8 @@ impl NodeOutcome {
             ("deliveries", self.deliveries),
             ("redeliveries", self.redeliveries),
             ("confirmed acknowledgements", self.confirmed_acks),
+            ("messages settled", self.settled),
+            ("messages unwanted", self.unwanted),
             ("refused", self.refused),
             ("stops in order", self.stops),
             ("indexes given back", self.indexes_given_up),
@@ -299,6 +307,8 @@ impl NodeRun {
         }
         self.world.disk.set_knobs(self.quiet_knobs());
         self.drain_consumers()?;
+        // Retention at the end: what all have acknowledged is gone, and nothing else.
+        self.settle_on_healthy_disk()?;
         let counters = self.counters();
         self.outcome.counters = counters;
         self.outcome.indexes_given_up = self.world.indexes_given_up;

@@ -5,6 +5,7 @@ use crate::consumer_track::ConsumerTrack;
 use crate::damage::Record;
 use crate::model::{Change, Effect, Limits, Model, Sent};
 use crate::resolve::{Pending, Resolved, Seen, apply_pending, may_be, resolve, short};
+use crate::retention::{Retention, UNCERTAIN_NS};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +66,10 @@ pub struct Track {
     /// First and last sequence of acknowledged batches.
     ranges: Vec<(u64, u64)>,
     pub acknowledged: u64,
+    /// Messages that were not stored because nobody wants them, not counted yet.
+    pub unwanted: u64,
+    /// Messages that went because all who wanted them have acknowledged them.
+    pub settled: u64,
     /// Counts what became part of the model.
     pub version: u64,
     /// Counts the crashes.
@@ -138,7 +143,8 @@ impl Track {
     }
 
     /// An operation was sent.
-    pub fn sent(&mut self, number: u64, change: Change, may_be_refused: bool) {
+    pub fn sent(&mut self, number: u64, mut change: Change, may_be_refused: bool) {
+        self.note_uncertain(&mut change);
         self.pending.push(Pending {
             number,
             life: self.life,
@@ -147,6 +153,26 @@ impl Track {
             seen: false,
             may_be_refused,
         });
+    }
+
+    /// Whether somebody wants a message is asked when it comes, and consumers that come or go at the
+    /// same time are there or not.
+    fn note_uncertain(&mut self, change: &mut Change) {
+        if self.model.limits.retention != Retention::Interest {
+            return;
+        }
+        let is_publish = |change: &Change| matches!(change, Change::Publish { .. });
+        if !is_publish(change) {
+            let open = self
+                .batches
+                .iter_mut()
+                .flat_map(|batch| &mut batch.messages);
+            let pending = self.pending.iter_mut().map(|one| &mut one.change);
+            pending.for_each(make_uncertain);
+            open.for_each(|message| message.expires_ns = UNCERTAIN_NS);
+        } else if self.pending.iter().any(|one| !is_publish(&one.change)) {
+            make_uncertain(change);
+        }
     }
 
     /// The server says that the operation is done.
@@ -184,6 +210,12 @@ impl Track {
                     "{name}: the answer is {effect:?} and should be {predicted:?}"
                 ));
             }
+            if let (Change::Publish { messages, .. }, Effect::Stored(last)) = (&one.change, effect)
+            {
+                let stored = self.model.messages.range(first..=last).count();
+                let retained = self.model.limits.retention == Retention::Interest;
+                self.unwanted += u64::from(retained) * (messages.len() - stored) as u64;
+            }
             if matches!(one.change, Change::Publish { batch: true, .. }) {
                 self.ranges.push((first, self.model.last));
             }
@@ -193,7 +225,33 @@ impl Track {
             self.version += 1;
             self.pending.remove(0);
         }
+        self.remove_settled();
         Ok(())
+    }
+
+    /// What all have acknowledged is gone, unless consumers that are not part of the model yet want
+    /// it too.
+    fn remove_settled(&mut self) {
+        let comes_or_goes = |one: &Pending| {
+            matches!(
+                one.change,
+                Change::CreateConsumer { .. } | Change::DeleteConsumer(_)
+            )
+        };
+        if !self.pending.iter().any(comes_or_goes) {
+            self.settled += self.model.remove_unneeded();
+        }
+    }
+
+    /// The server answered an acknowledgement.
+    pub fn confirmed(&mut self, consumer: &str, sequence: u64) {
+        let Some(track) = self.consumers.get_mut(consumer) else {
+            return;
+        };
+        track.confirm(sequence);
+        let covered = track.covered(sequence);
+        self.model.confirm(consumer, covered);
+        self.remove_settled();
     }
 
     fn remember(&mut self, change: Change, first: u64) {
@@ -322,7 +380,7 @@ impl Track {
             state
                 .messages
                 .get(&sequence)
-                .is_none_or(|message| message.expires_ns <= wall_ns)
+                .is_none_or(|message| state.may_be_gone(sequence, message, wall_ns))
         };
         if self.doubtful || self.is_hit(sequence) || may_be(&self.model, &self.pending, &fits) {
             return Ok(());
@@ -348,12 +406,12 @@ impl Track {
         let there = |sequence: u64| {
             let message = self.model.messages.get(&sequence);
             let message = message.filter(|_| !self.is_hit(sequence));
-            message.filter(|message| message.expires_ns > wall_ns)
+            message.filter(|message| !self.model.may_be_gone(sequence, message, wall_ns))
         };
         // A server that ended may have removed it and told nobody.
         let gone = |state: &Model| {
             let message = state.messages.get(&known);
-            message.is_none_or(|message| message.expires_ns <= wall_ns)
+            message.is_none_or(|message| state.may_be_gone(known, message, wall_ns))
         };
         let known_is_gone = || may_be(&self.model, &self.pending, &gone);
         let good = match read {
@@ -413,7 +471,8 @@ impl Track {
         let shows = |sequence: &u64| {
             !self.is_hit(*sequence)
                 && self.model.messages.get(sequence).is_some_and(|message| {
-                    message.expires_ns > wall_ns && crate::model::matches(filter, &message.subject)
+                    !self.model.may_be_gone(*sequence, message, wall_ns)
+                        && crate::model::matches(filter, &message.subject)
                 })
         };
         let holes = |from: u64, to: u64| {
@@ -543,7 +602,8 @@ impl Track {
         self.pending.clear();
         self.batches.clear();
         let consumers = &self.model.consumers;
-        self.consumers.retain(|name, _| consumers.contains(name));
+        self.consumers
+            .retain(|name, _| consumers.contains_key(name));
         Ok(())
     }
 
@@ -610,11 +670,20 @@ pub fn count_after(state: &Model, sequence: u64, filter: &str, wall_ns: i64) -> 
     let expired = state
         .messages
         .range(sequence + 1..)
-        .filter(|(_, message)| {
-            message.expires_ns <= wall_ns && crate::model::matches(filter, &message.subject)
+        .filter(|(sequence, message)| {
+            state.may_be_gone(**sequence, message, wall_ns)
+                && crate::model::matches(filter, &message.subject)
         })
         .count() as u64;
     (most - expired, most)
+}
+
+fn make_uncertain(change: &mut Change) {
+    if let Change::Publish { messages, .. } = change {
+        messages
+            .iter_mut()
+            .for_each(|message| message.expires_ns = UNCERTAIN_NS);
+    }
 }
 
 fn contains(change: &Change, payload: &Bytes) -> bool {

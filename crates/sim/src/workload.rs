@@ -4,6 +4,7 @@
 use crate::client::header_block;
 use crate::model::{Change, Limits, Rollup, Sent};
 use crate::node_run::{NodeRun, Request};
+use crate::retention::Retention;
 use crate::track::{Existence, OpenBatch};
 use bytes::Bytes;
 
@@ -43,7 +44,9 @@ impl NodeRun {
             description: format!("made {}", self.number()),
             ..Limits::default()
         };
-        match self.random.below(15) {
+        // What flips find depends on what is drawn: they have seeds of their own.
+        let kinds = if self.plan.flips { 15 } else { 21 };
+        match self.random.below(kinds) {
             0 => limits.memory = true,
             1 => limits.max_messages = 5 + self.random.below(20),
             2 => limits.max_bytes = 5_000 + self.random.below(20_000),
@@ -71,6 +74,13 @@ impl NodeRun {
             12 => {
                 limits.memory = true;
                 limits.max_messages = 5 + self.random.below(20);
+            }
+            15..=20 => {
+                limits.memory = self.random.below(4) == 0;
+                limits.retention = match self.random.below(2) {
+                    0 => Retention::WorkQueue,
+                    _ => Retention::Interest,
+                };
             }
             _ => {}
         }
@@ -316,7 +326,9 @@ impl NodeRun {
             _ => Some(self.draw_subject(stream)),
         };
         let last = self.streams[stream].model.last;
-        let keeps = !self.streams[stream].model.limits.ttl;
+        // Which ones are kept depends on what is gone already.
+        let limits = &self.streams[stream].model.limits;
+        let keeps = !limits.ttl && limits.retention == Retention::Limits;
         match self.random.below(3) {
             0 => self.purge(stream, filter, 0, 0),
             1 if keeps => {
@@ -422,6 +434,7 @@ fn configuration(stream: usize, limits: &Limits) -> String {
     serde_json::json!({
         "name": format!("S{stream}"),
         "subjects": [format!("s{stream}.>")],
+        "retention": limits.retention.name(),
         "storage": if limits.memory { "memory" } else { "file" },
         "description": limits.description,
         "allow_atomic": true,

@@ -2,11 +2,12 @@
 //! consumer does with them is `crate::consumer`'s business.
 
 use bytes::Bytes;
+use millrace_clock::Now;
 use millrace_store::stream::Filter;
 
-use super::Stream;
 use super::checkpoint::RestoreError;
 use super::sweep::Sweep;
+use super::{Lead, Stream};
 use crate::consumer::{
     AckAnswer, Consumer, ConsumerContext, ConsumerEvent, Place, Settings, StreamFacts,
     VisibleStore, Wake, parse_ack_subject,
@@ -38,7 +39,7 @@ pub struct ConsumerSlot {
     pub(super) touched: bool,
     /// It may have something to log.
     pub(super) unlogged: bool,
-    /// Its deletion for inactivity is in flight.
+    /// Its deletion is in flight: it confirms nothing any more.
     leaving: bool,
 }
 
@@ -124,7 +125,7 @@ impl Stream {
                 });
             }
             if event == ConsumerEvent::Inactive {
-                self.remove_inactive(name);
+                self.remove_inactive(turn.now, name);
             } else {
                 turn.shared
                     .consumer_events
@@ -133,7 +134,7 @@ impl Stream {
         }
     }
 
-    fn remove_inactive(&mut self, name: &str) {
+    fn remove_inactive(&mut self, now: Now, name: &str) {
         let free = self.lead.commit.is_none();
         let slot = self.consumers.get_mut(name);
         let Some(slot) = slot.filter(|slot| free && !slot.leaving) else {
@@ -141,6 +142,7 @@ impl Stream {
         };
         slot.leaving = true;
         let name = Bytes::copy_from_slice(name.as_bytes());
+        stage_record(&mut self.lead, slot, now, name.clone());
         self.lead
             .stage(&Operation::ConsumerDelete { name }, Durability::Now);
     }
@@ -286,6 +288,9 @@ impl Stream {
         let Ok(name) = std::str::from_utf8(subject.consumer) else {
             return;
         };
+        if self.consumers.get(name).is_some_and(|slot| slot.leaving) {
+            return;
+        }
         let answer = self.with_consumer(turn, name, |consumer, context| {
             consumer.acknowledge(context, &subject, &message.reply, &message.payload)
         });
@@ -307,27 +312,23 @@ impl Stream {
                 continue;
             };
             slot.unlogged = false;
-            let Some(record) = slot.consumer.take_record(turn.now) else {
-                continue;
-            };
-            let durability = if record.urgent {
-                Durability::Now
-            } else {
-                Durability::Lazy
-            };
             let name = Bytes::copy_from_slice(name.as_bytes());
-            self.lead.stage(
-                &Operation::Consumer {
-                    name,
-                    record: record.data,
-                },
-                durability,
-            );
+            stage_record(&mut self.lead, slot, turn.now, name);
         }
         for reply in std::mem::take(&mut self.lead.turn_acknowledgements) {
             self.lead.acknowledge_later(reply);
         }
         self.release_answers(turn);
+    }
+
+    /// A consumer's deletion is staged next: what it was told so far goes into the log before it, or
+    /// messages whose acknowledgement is confirmed would stay. From now on it confirms nothing.
+    pub(super) fn stage_last_record(&mut self, now: Now, name: &Bytes) {
+        let known = std::str::from_utf8(name).ok();
+        if let Some(slot) = known.and_then(|known| self.consumers.get_mut(known)) {
+            slot.leaving = true;
+            stage_record(&mut self.lead, slot, now, name.clone());
+        }
     }
 
     /// Applies what concerns consumers.
@@ -702,4 +703,18 @@ fn token(subject: &[u8], index: usize) -> Option<String> {
 fn last_token(subject: &[u8]) -> Option<String> {
     let token = subject.rsplit(|byte| *byte == b'.').next()?;
     std::str::from_utf8(token).ok().map(str::to_owned)
+}
+
+/// What a consumer has done since its last record becomes part of the entry being collected.
+fn stage_record(lead: &mut Lead, slot: &mut ConsumerSlot, now: Now, name: Bytes) {
+    let Some(record) = slot.consumer.take_record(now) else {
+        return;
+    };
+    let durability = if record.urgent {
+        Durability::Now
+    } else {
+        Durability::Lazy
+    };
+    let record = record.data;
+    lead.stage(&Operation::Consumer { name, record }, durability);
 }

@@ -410,6 +410,9 @@ impl Stream {
             Inbound::Publish(message) => self.admit_publish(turn, message),
             Inbound::Copied(copied) => self.admit_copied(turn, copied),
             Inbound::Change(operation, request) => {
+                if let Operation::ConsumerDelete { name } = operation {
+                    self.stage_last_record(turn.now, name);
+                }
                 self.lead.stage_change(operation, request);
                 Admission::Done
             }
