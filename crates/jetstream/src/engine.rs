@@ -598,6 +598,9 @@ impl JetStream {
             let resident = stream.store.resident();
             self.shared.memory.used(id.0, &resident, now.monotonic_ns);
             let deadline_ns = stream.next_deadline(now, self.shared.stopping);
+            if deadline_ns == self.timer_of.get(&id).copied() {
+                continue;
+            }
             self.forget_timer(id);
             if let Some(deadline_ns) = deadline_ns {
                 self.timers.insert((deadline_ns, id));

@@ -209,6 +209,9 @@ pub fn part_checksum(before: u64, data: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(before, data.get(HEAD_LENGTH..).unwrap_or_default())
 }
 
+/// What the smallest entries take: head, place and the head of a message.
+const ENTRY_BYTES_LEAST: usize = 128;
+
 /// Collects the operations of one entry. The head is filled in by [`StreamEntryWriter::finish`].
 #[derive(Debug, Default)]
 pub struct StreamEntryWriter {
@@ -233,6 +236,7 @@ impl StreamEntryWriter {
 
     pub(super) fn begin(&mut self, kind: u8) -> &mut Vec<u8> {
         if self.out.is_empty() {
+            self.out.reserve(ENTRY_BYTES_LEAST);
             put_head(&mut self.out, EntryHead::default());
         }
         self.operations += 1;
@@ -252,6 +256,9 @@ impl StreamEntryWriter {
 
     /// Adds one message.
     pub fn publish(&mut self, decision: Decision, parts: MessageParts<'_>) {
+        let length = parts.subject.len() + parts.headers.len() + parts.payload.len();
+        // An entry often holds one message: growing by doubling would copy it several times.
+        self.out.reserve(length + ENTRY_BYTES_LEAST);
         self.begin(PUBLISH);
         put_message(&mut self.out, decision, parts);
     }

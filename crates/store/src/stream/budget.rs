@@ -19,6 +19,8 @@ const FLOOR_STORES: usize = 8;
 /// Indexes may take what the pool does not need; beyond it, one that nothing needed for so long is
 /// given back. A store whose index comes and goes with every use would be worse than a full budget.
 pub const INDEX_IDLE_NS: u64 = 5_000_000_000;
+/// The order of use is as coarse as this: a store in steady use is not sorted anew each time.
+const RECENT_NS: u64 = 50_000_000;
 /// An index below this part of the budget is not worth reading it again.
 const INDEX_LEAST_DIVISOR: u64 = 1 << 14;
 
@@ -45,6 +47,8 @@ struct Holder {
     index_bytes: u64,
     cache_bytes: u64,
     fixed_bytes: u64,
+    /// It was asked for all it can give: the next use puts it back on the lists.
+    is_unlisted: bool,
 }
 
 /// A store that must give something back ([`super::StreamStore::release`]).
@@ -91,6 +95,9 @@ impl MemoryBudget {
 
     /// A store was used at this monotonic time, and holds this now.
     pub fn used(&mut self, store: u64, resident: &Resident, now_ns: u64) {
+        if self.used_again(store, resident, now_ns) {
+            return;
+        }
         self.forget(store);
         self.uses += 1;
         let holder = Holder {
@@ -99,8 +106,36 @@ impl MemoryBudget {
             index_bytes: resident.rows + resident.subjects + resident.deleted,
             cache_bytes: resident.cache,
             fixed_bytes: resident.total().saturating_sub(resident.cache),
+            is_unlisted: false,
         };
         self.add(store, holder);
+    }
+
+    /// A store that was used a moment ago keeps its place: what it holds is counted anew, and nothing
+    /// is sorted. False if there is more to it.
+    fn used_again(&mut self, store: u64, resident: &Resident, now_ns: u64) -> bool {
+        let least_index = self.least_index_bytes();
+        let index_bytes = resident.rows + resident.subjects + resident.deleted;
+        let Some(holder) = self.holders.get_mut(&store) else {
+            return false;
+        };
+        let same_lists = (holder.cache_bytes > 0) == (resident.cache > 0)
+            && (holder.index_bytes > least_index) == (index_bytes > least_index);
+        let recent = now_ns.saturating_sub(holder.used_ns) < RECENT_NS.min(self.index_idle_ns / 8);
+        if !(same_lists && recent) || holder.is_unlisted {
+            return false;
+        }
+        let fixed_bytes = resident.total().saturating_sub(resident.cache);
+        self.cache_bytes = self.cache_bytes - holder.cache_bytes + resident.cache;
+        self.fixed_bytes = self.fixed_bytes - holder.fixed_bytes + fixed_bytes;
+        holder.index_bytes = index_bytes;
+        holder.cache_bytes = resident.cache;
+        holder.fixed_bytes = fixed_bytes;
+        true
+    }
+
+    const fn least_index_bytes(&self) -> u64 {
+        self.total_bytes / INDEX_LEAST_DIVISOR
     }
 
     /// A store gave back what it could in one step. One that could not give anything is not asked
@@ -117,6 +152,9 @@ impl MemoryBudget {
         self.add(store, holder);
         if !gave {
             self.by_use.remove(&holder.used);
+            if let Some(holder) = self.holders.get_mut(&store) {
+                holder.is_unlisted = true;
+            }
         }
     }
 
@@ -146,6 +184,9 @@ impl MemoryBudget {
             return;
         };
         self.indexes.remove(&before.used);
+        if let Some(holder) = self.holders.get_mut(&store) {
+            holder.is_unlisted = true;
+        }
         if gave {
             self.indexes_given_up += 1;
             self.used(store, resident, before.used_ns);
@@ -206,7 +247,7 @@ impl MemoryBudget {
         if holder.cache_bytes > 0 {
             self.by_use.insert(holder.used, store);
         }
-        if holder.index_bytes > self.total_bytes / INDEX_LEAST_DIVISOR {
+        if holder.index_bytes > self.least_index_bytes() {
             self.indexes.insert(holder.used, store);
         }
         self.holders.insert(store, holder);
