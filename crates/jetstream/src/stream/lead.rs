@@ -78,6 +78,8 @@ pub(crate) struct Lead {
     /// How many of them are changes.
     inbox_changes: usize,
     answers: VecDeque<Answer>,
+    /// Where an answer is written before it is sent: one allocation for all.
+    answer_payload: Vec<u8>,
     requests: VecDeque<(u64, PendingRequest)>,
     /// Replies and headers of empty messages.
     acknowledgements: VecDeque<(u64, Bytes, Bytes)>,
@@ -655,7 +657,7 @@ impl Stream {
 
     /// Sends what waited for proposals that are applied now.
     pub(crate) fn release_answers(&mut self, turn: &mut Turn<'_>) {
-        let mut payload = Vec::with_capacity(64);
+        let mut payload = std::mem::take(&mut self.lead.answer_payload);
         while self
             .lead
             .answers
@@ -675,6 +677,7 @@ impl Stream {
                 Told::Fast(id, step) => self.fast_step(turn, &ready.reply, id, step),
             }
         }
+        self.lead.answer_payload = payload;
         let done = |lead: &Lead| {
             lead.acknowledgements
                 .front()
