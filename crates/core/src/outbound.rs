@@ -179,6 +179,21 @@ impl Outbound {
         self.consumed_into(count, &mut ChunkPool::default());
     }
 
+    /// Moves all that waits to the end of `bytes`: for those who have no socket to write it to.
+    pub fn take_into(&mut self, bytes: &mut Vec<u8>) {
+        /// Slices looked at in one round.
+        const SLICES: usize = 16;
+        while !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.io_slices(&mut slices);
+            let before = bytes.len();
+            slices[..filled]
+                .iter()
+                .for_each(|slice| bytes.extend_from_slice(slice));
+            self.consumed(bytes.len() - before);
+        }
+    }
+
     /// As [`Self::consumed`]; chunks that are done with go to `chunks`.
     pub(crate) fn consumed_into(&mut self, count: usize, chunks: &mut ChunkPool) {
         let mut left = count.min(self.pending);

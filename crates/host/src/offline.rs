@@ -16,7 +16,6 @@ use millrace_core::{
 };
 use millrace_node::{JetStreamHostSettings, LogSeverity, Node, NodeSettings};
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +28,6 @@ const NAP: Duration = Duration::from_millis(20);
 const MAX_PAYLOAD: u32 = 64 << 20;
 /// The account of those who have none.
 const GLOBAL: &str = "$G";
-/// Slices taken from an outbound queue at once.
-const SLICES: usize = 16;
 
 /// Whether the store may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,16 +321,7 @@ impl Offline {
     fn take_replies(&mut self) {
         for client in &mut self.clients {
             let outbound = self.node.broker().outbound(client.id);
-            while !outbound.is_empty() {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = outbound.io_slices(&mut slices);
-                let mut taken = 0;
-                for slice in slices.iter().take(filled) {
-                    client.unparsed.extend_from_slice(slice);
-                    taken += slice.len();
-                }
-                outbound.consumed(taken);
-            }
+            outbound.take_into(&mut client.unparsed);
             while let Some(reply) = next_reply(&mut client.unparsed) {
                 client.received.push_back(reply);
             }

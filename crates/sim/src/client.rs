@@ -4,10 +4,6 @@
 use millrace_clock::Now;
 use millrace_core::{CloseReason, ConnectionFacts, ConnectionId, ConnectionKind};
 use millrace_node::Node;
-use std::io::IoSlice;
-
-/// Slices taken from an outbound queue at once.
-const SLICES: usize = 16;
 
 /// A message that the server delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,17 +87,9 @@ impl SimClient {
 
     /// Takes what the server has for this connection.
     pub fn receive(&mut self, node: &mut Node) -> Vec<Received> {
-        let outbound = node.broker().outbound(self.id);
-        while !outbound.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = outbound.io_slices(&mut slices);
-            let mut taken = 0;
-            for slice in slices.iter().take(filled) {
-                self.unparsed.extend_from_slice(slice);
-                taken += slice.len();
-            }
-            outbound.consumed(taken);
-        }
+        node.broker()
+            .outbound(self.id)
+            .take_into(&mut self.unparsed);
         let mut received = Vec::new();
         while let Some(message) = self.next_message() {
             received.push(message);

@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use millrace_clock::Now;
@@ -102,16 +101,8 @@ impl Bench {
     /// What was written to a connection since the last call, and whether it is closed.
     pub fn take_bytes(&mut self, name: &str) -> (Vec<u8>, bool) {
         let id = self.id(name);
-        let outbound = self.broker.outbound(id);
-        let mut slices = vec![IoSlice::new(&[]); outbound.chunk_count()];
-        let filled = outbound.io_slices(&mut slices);
-        let bytes: Vec<u8> = slices[..filled]
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect();
-        outbound.consumed(bytes.len());
         let mut all = self.pushed_back.remove(name).unwrap_or_default();
-        all.extend_from_slice(&bytes);
+        self.broker.outbound(id).take_into(&mut all);
         (all, self.closed.contains_key(&id))
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::advisory::{self, Action};
 use super::dispatch::{
-    CallResult, Progress, find_stream, is_empty_body, require_stream, with_events,
+    CallResult, Progress, find_stream, is_empty_body, require_stream, required_body, with_events,
 };
 use super::engine::{ApiEngine, ApiTurn};
 use super::request::{ApiRequest, StreamCall};
@@ -96,10 +96,7 @@ pub(super) fn restore(
     pending: &PendingRequest,
     name: &str,
 ) -> CallResult {
-    if is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::BadRequest.into());
-    }
-    let request: RestoreRequest = parse(&pending.message.payload, engine.settings().strict)?;
+    let request: RestoreRequest = required_body(engine, pending)?;
     if find_stream(engine, pending, name).is_some() {
         return Err(ErrorCode::StreamNameExistRestoreFailed.into());
     }

@@ -14,6 +14,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
 use crate::io::Message;
 use crate::model::API_LEVEL;
+use crate::model::json::parse;
 use crate::outbound::ClientFacts;
 use crate::request::PendingRequest;
 
@@ -263,6 +264,18 @@ pub(super) fn with_events(
 pub(super) fn is_empty_body(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     body.is_empty() || body == b"{}"
+}
+
+/// Reads the body of a call that cannot do without one.
+pub(super) fn required_body<T: serde::de::DeserializeOwned + Default>(
+    engine: &dyn ApiEngine,
+    pending: &PendingRequest,
+) -> Result<T, ApiError> {
+    let body = &pending.message.payload;
+    if is_empty_body(body) {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    parse(body, engine.settings().strict)
 }
 
 /// Whether a body is one that calls with optional bodies look at.

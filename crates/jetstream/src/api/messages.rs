@@ -6,7 +6,7 @@ use millrace_store::stream::{Filter, Lookup, StoredMessage, StreamStore};
 use serde::Deserialize;
 
 use super::direct::DirectGet;
-use super::dispatch::{CallResult, Progress, answer, is_empty_body, require_stream};
+use super::dispatch::{CallResult, Progress, answer, require_stream, required_body};
 use super::engine::{ApiEngine, ApiTurn};
 use super::request::ApiRequest;
 use super::response::{Body, StoredMessageView};
@@ -14,7 +14,6 @@ use super::streams::Listing;
 use crate::error::ErrorCode;
 use crate::ids::StreamId;
 use crate::model::Timestamp;
-use crate::model::json::parse;
 use crate::request::PendingRequest;
 
 /// What became of a read.
@@ -184,10 +183,7 @@ impl GetRequest {
 }
 
 pub(super) fn get(engine: &dyn ApiEngine, pending: &PendingRequest, stream: &str) -> CallResult {
-    if is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::BadRequest.into());
-    }
-    let request: GetRequest = parse(&pending.message.payload, engine.settings().strict)?;
+    let request: GetRequest = required_body(engine, pending)?;
     let batched = request.batch > 0 || request.max_bytes > 0;
     if batched || !request.selects() || request.conflicts() {
         return Err(ErrorCode::BadRequest.into());

@@ -7,7 +7,7 @@ use millrace_subject::overlaps;
 use serde::Deserialize;
 
 use super::dispatch::{
-    CallResult, Progress, find_stream, is_empty_body, is_json_body, require_stream,
+    CallResult, Progress, find_stream, is_empty_body, is_json_body, require_stream, required_body,
 };
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
@@ -577,10 +577,7 @@ pub(super) fn delete_message(
     pending: &PendingRequest,
     name: &str,
 ) -> CallResult {
-    if is_empty_body(&pending.message.payload) {
-        return Err(ErrorCode::BadRequest.into());
-    }
-    let request: DeleteMessageRequest = parse(&pending.message.payload, engine.settings().strict)?;
+    let request: DeleteMessageRequest = required_body(engine, pending)?;
     let id = require_stream(engine, pending, name)?;
     let stream = engine.stream(id).ok_or(ErrorCode::StreamNotFound)?;
     if stream.config.sealed {

@@ -242,23 +242,8 @@ pub(super) fn take_message(cursor: &mut Cursor<'_>) -> Result<MessagePlace, Deco
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{DECISION, parts};
     use super::*;
-
-    const DECISION: Decision = Decision {
-        time_ns: 5,
-        deadline: Deadline::At(77),
-        rollup: Rollup::Subject,
-        unwanted: false,
-    };
-
-    fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> {
-        MessageParts {
-            subject: subject.as_bytes(),
-            headers: b"NATS/1.0\r\n\r\n",
-            payload: payload.as_bytes(),
-            note: b"",
-        }
-    }
 
     #[test]
     fn what_was_decided_can_be_changed_in_place() {

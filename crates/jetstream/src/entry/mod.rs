@@ -17,6 +17,8 @@ mod meta;
 mod note;
 mod reader;
 mod restore;
+#[cfg(test)]
+mod samples;
 mod stream;
 
 pub use message::{

@@ -2,24 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::message::{Deadline, Rollup};
+use super::super::samples::{DECISION, parts};
 use super::*;
-
-const DECISION: Decision = Decision {
-    time_ns: 5,
-    deadline: Deadline::At(77),
-    rollup: Rollup::Subject,
-    unwanted: false,
-};
-
-fn parts(subject: &'static str, payload: &'static str) -> MessageParts<'static> {
-    MessageParts {
-        subject: subject.as_bytes(),
-        headers: b"NATS/1.0\r\n\r\n",
-        payload: payload.as_bytes(),
-        note: b"",
-    }
-}
 
 fn every_operation() -> Vec<Operation> {
     vec![

@@ -190,7 +190,6 @@ fn client_value(info: &ConnectionInfo, account: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSlice;
     use std::sync::Arc;
 
     use millrace_clock::Now;
@@ -226,15 +225,8 @@ mod tests {
 
     /// Messages that wait for a client; they count as written.
     fn messages(node: &mut Node, id: ConnectionId) -> usize {
-        let outbound = node.broker().outbound(id);
         let mut text = Vec::new();
-        let mut slices = [IoSlice::new(&[]); 64];
-        let count = outbound.io_slices(&mut slices);
-        for part in slices.iter().take(count) {
-            text.extend_from_slice(part);
-        }
-        let pending = outbound.pending();
-        outbound.consumed(pending);
+        node.broker().outbound(id).take_into(&mut text);
         String::from_utf8_lossy(&text).matches("\r\nMSG ").count()
             + usize::from(text.starts_with(b"MSG "))
     }
