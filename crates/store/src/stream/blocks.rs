@@ -34,6 +34,8 @@ pub(super) struct Blocks {
 #[derive(Debug)]
 struct Block {
     data: Bytes,
+    /// Where what was read with it ends in the file: for packs that is not where `data` ends.
+    end: u64,
     /// Read for somebody who goes through the file in order.
     in_order: bool,
     used: u64,
@@ -54,13 +56,25 @@ impl Blocks {
                 let from = offset - key.1;
                 (from + length <= block.data.len() as u64).then_some((*key, from))
             })?;
+        let (data, begun) = self.take(key)?;
+        Some(Found {
+            bytes: data.slice(from as usize..(from + length) as usize),
+            begun,
+        })
+    }
+
+    /// The content of the pack that begins at `offset`.
+    pub(super) fn find_pack(&mut self, source: Source, offset: u64) -> Option<Found> {
+        let (bytes, begun) = self.take((source, offset))?;
+        Some(Found { bytes, begun })
+    }
+
+    /// Uses a block; with its end if a reader in order begins with it.
+    fn take(&mut self, key: (Source, u64)) -> Option<(Bytes, Option<u64>)> {
         let is_fresh = self.touch(key);
         let block = self.blocks.get(&key)?;
-        let end = key.1 + block.data.len() as u64;
-        Some(Found {
-            bytes: block.data.slice(from as usize..(from + length) as usize),
-            begun: (is_fresh && block.in_order).then_some(end),
-        })
+        let begun = (is_fresh && block.in_order).then_some(block.end);
+        Some((block.data.clone(), begun))
     }
 
     /// Whether one block has all these bytes. Not a use of it.
@@ -68,7 +82,7 @@ impl Blocks {
         let before = self.blocks.range((source, 0)..=(source, offset)).rev();
         before
             .take(MAX_LOOK_BACK)
-            .any(|(key, block)| offset + length <= key.1 + block.data.len() as u64)
+            .any(|(_, block)| offset + length <= block.end)
     }
 
     /// Keeps a block.
@@ -79,9 +93,31 @@ impl Blocks {
         in_order: bool,
         budget: u64,
     ) {
-        let key = (source, start);
+        let end = start + data.len() as u64;
+        self.last = Some((source, start, end));
+        self.keep((source, start), data, end, in_order);
+        self.shrink(budget);
+    }
+
+    /// Keeps the contents of packs that were read at once, from where the first begins up to `end`.
+    pub(super) fn insert_packs(
+        &mut self,
+        source: Source,
+        packs: Vec<(u64, Bytes)>,
+        end: u64,
+        in_order: bool,
+        budget: u64,
+    ) {
+        let first = packs.first().map(|(start, _)| *start);
+        self.last = first.map(|start| (source, start, end));
+        for (start, data) in packs {
+            self.keep((source, start), data, end, in_order && first == Some(start));
+        }
+        self.shrink(budget);
+    }
+
+    fn keep(&mut self, key: (Source, u64), data: Bytes, end: u64, in_order: bool) {
         self.remove(key);
-        self.last = Some((source, start, start + data.len() as u64));
         self.bytes += data.len() as u64;
         self.uses += 1;
         self.fresh.insert(self.uses, key);
@@ -89,12 +125,12 @@ impl Blocks {
             key,
             Block {
                 data,
+                end,
                 in_order,
                 used: self.uses,
                 fresh: true,
             },
         );
-        self.shrink(budget);
     }
 
     /// Whether a read at `offset` goes on where the last one ended.

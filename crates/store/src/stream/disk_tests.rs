@@ -12,18 +12,18 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 
 #[derive(Clone, Debug, Default)]
-struct File {
-    content: Vec<u8>,
-    synced: Vec<u8>,
+pub(super) struct File {
+    pub(super) content: Vec<u8>,
+    pub(super) synced: Vec<u8>,
 }
 
 /// Files by path, and a journal of one file.
 #[derive(Debug, Default)]
-struct Disk {
-    files: BTreeMap<String, File>,
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<String, File>,
     open: BTreeMap<FileId, String>,
     journal: Vec<u8>,
-    reads: u64,
+    pub(super) reads: u64,
     journal_reads: u64,
     fail_writes: bool,
     /// So many reads fail next.
@@ -151,9 +151,9 @@ impl Disk {
 
 /// A store, its disk, the model, and the log that would be replayed.
 pub(super) struct World {
-    disk: Disk,
+    pub(super) disk: Disk,
     pub(super) store: StreamStore,
-    model: Model,
+    pub(super) model: Model,
     log: Vec<(Operation, Option<JournalPosition>)>,
     /// The last durable checkpoint: manifest and log length.
     checkpoint: Option<(Manifest, usize)>,
@@ -162,16 +162,21 @@ pub(super) struct World {
     delay_checkpoints: bool,
     flush_from: usize,
     queue: VecDeque<DiskRequest>,
-    events: Vec<StoreEvent>,
+    pub(super) events: Vec<StoreEvent>,
     share: MemoryShare,
+    pub(super) packing: Packing,
     runs: u32,
 }
 
 impl World {
     pub(super) fn new(share: MemoryShare) -> Self {
+        Self::with_packing(share, Packing::default())
+    }
+
+    pub(super) fn with_packing(share: MemoryShare, packing: Packing) -> Self {
         Self {
             disk: Disk::default(),
-            store: StreamStore::new(Self::settings(share, 1)),
+            store: StreamStore::new(Self::settings(share, &packing, 1)),
             model: Model {
                 file: true,
                 ..Model::default()
@@ -184,18 +189,20 @@ impl World {
             queue: VecDeque::new(),
             events: Vec::new(),
             share,
+            packing,
             runs: 1,
         }
     }
 
-    fn settings(share: MemoryShare, run: u32) -> StoreSettings {
+    fn settings(share: MemoryShare, packing: &Packing, run: u32) -> StoreSettings {
         StoreSettings {
             share,
+            packing: packing.clone(),
             ..StoreSettings::file("streams/1", IdSpace::new(run), 42)
         }
     }
 
-    fn apply(&mut self, operation: Operation) {
+    pub(super) fn apply(&mut self, operation: Operation) {
         let position = self.journal(&operation);
         operation.apply(&mut self.store, &self.model, position);
         operation.apply_to_model(&mut self.model);
@@ -232,7 +239,7 @@ impl World {
     }
 
     /// Carries out at most `limit` requests.
-    fn turn(&mut self, limit: usize) -> bool {
+    pub(super) fn turn(&mut self, limit: usize) -> bool {
         self.store.turn();
         let mut asked = StoreRequests::default();
         self.store.poll(&mut asked);
@@ -298,7 +305,7 @@ impl World {
         while self.turn(usize::MAX) {}
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let at = self.log.len();
         if self.store.begin_flush() {
             self.flush_from = at;
@@ -317,7 +324,7 @@ impl World {
         self.written = None;
         self.disk.crash();
         self.runs += 1;
-        let settings = Self::settings(self.share, self.runs);
+        let settings = Self::settings(self.share, &self.packing, self.runs);
         let mut from = 0;
         self.store = match &self.checkpoint {
             None => StreamStore::new(settings),
@@ -342,7 +349,7 @@ impl World {
     }
 
     /// Gives the index up if it can be, and reads it again.
-    fn sleep(&mut self) -> bool {
+    pub(super) fn sleep(&mut self) -> bool {
         self.flush_and_settle();
         self.checkpoint_durable();
         self.settle();
@@ -354,7 +361,7 @@ impl World {
         slept
     }
 
-    fn get(&mut self, sequence: u64) -> Result<StoredMessage, ReadError> {
+    pub(super) fn get(&mut self, sequence: u64) -> Result<StoredMessage, ReadError> {
         for _ in 0..20 {
             if let Lookup::Ready(answer) = self.store.get(sequence) {
                 return answer;
@@ -399,9 +406,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn no_crash_and_no_failed_flush_loses_or_brings_back_a_message(
-        events in proptest::collection::vec(any_event(), 1..500), tail_bytes in 0u64..2000,
+        events in proptest::collection::vec(any_event(), 1..500), tail_bytes in 0u64..2000, compress: bool,
     ) {
-        let mut world = World::new(MemoryShare { tail_bytes, block_bytes: 500 });
+        let share = MemoryShare { tail_bytes, block_bytes: 500 };
+        let mut world = World::with_packing(share, Packing { compress });
         world.delay_checkpoints = true;
         for event in events {
             match event {
@@ -721,7 +729,7 @@ fn start_up_reads_nothing_before_the_first_touch() {
     }
     world.flush_and_settle();
     let (manifest, _) = world.checkpoint.clone().unwrap();
-    let settings = World::settings(world.share, 9);
+    let settings = World::settings(world.share, &world.packing, 9);
     let mut store = StreamStore::from_manifest(settings, &manifest.bytes).unwrap();
     assert_eq!(store.state(), world.model.state());
     let mut asked = StoreRequests::default();
@@ -739,7 +747,7 @@ fn an_index_is_built_in_steps() {
     world.flush_and_settle();
     let (manifest, _) = world.checkpoint.clone().unwrap();
     world.store =
-        StreamStore::from_manifest(World::settings(world.share, 9), &manifest.bytes).unwrap();
+        StreamStore::from_manifest(World::settings(world.share, &world.packing, 9), &manifest.bytes).unwrap();
     let built = |store: &StreamStore| store.load.as_ref().map_or(MESSAGES, |load| load.built());
     let mut steps = 0;
     while world.store.ensure_loaded() == Lookup::Loading {

@@ -43,8 +43,11 @@ impl StreamStore {
         })
     }
 
-    /// Overwrites a record behind its head.
+    /// Overwrites a record behind its head; in a pack, the whole segment once it is rewritten.
     pub(super) fn overwrite(&mut self, sequence: u64, segment: u64, offset: u32, length: u64) {
+        if self.note_wipe(sequence, segment) {
+            return;
+        }
         self.blocks.forget(Source::Segment(segment));
         let file = self.io.segment_file(segment);
         let zeros = Bytes::from(vec![0; length.saturating_sub(RECORD_HEAD_BYTES) as usize]);

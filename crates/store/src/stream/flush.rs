@@ -7,13 +7,12 @@
 
 use super::index::BodyLength;
 use super::io::{Purpose, Source};
-use super::segment::index_block::{BlockBuilder, BlockPlace};
+use super::run::{Run, RunWriter};
+use super::segment::index_block::BlockPlace;
 use super::segment::manifest::{
     Deletes, DeletesWriter, INLINE_DELETES_BYTES, ManifestContent, deletes_name, deletes_of_name,
 };
-use super::segment::record::{
-    FILE_HEADER_BYTES, RecordParts, file_header, put_record, record_length, segment_of_name,
-};
+use super::segment::record::{file_header, record_length, segment_of_name};
 use super::segment::{SEGMENT_BYTES, Segment};
 use super::tail::Body;
 use super::{Manifest, Storage, StoreEvent, StreamState, StreamStore};
@@ -89,15 +88,6 @@ pub(super) struct Fetch {
     pub(super) bodies: BTreeMap<u64, Option<(Bytes, Bytes)>>,
 }
 
-/// A run on its way, and the segment as it will be when it is synced.
-#[derive(Debug)]
-pub(super) struct Run {
-    pub(super) segment: Segment,
-    /// Sequence, offset and record length.
-    pub(super) rows: Vec<(u64, u32, u64)>,
-    pub(super) is_new: bool,
-}
-
 /// Starting, finishing, and what the disk says.
 impl StreamStore {
     /// Starts moving the tail into segments. The result comes as [`StoreEvent::Flushed`] with the
@@ -152,8 +142,7 @@ impl StreamStore {
         self.retired = kept;
         for (_, name) in gone {
             if let Some(id) = segment_of_name(&name) {
-                self.io.close_segment(id);
-                self.blocks.forget(Source::Segment(id));
+                self.let_segment_go(id);
             }
             let path = self.io.path(&name);
             let operation = if self.kept.remove(&name) {
@@ -331,14 +320,18 @@ impl StreamStore {
     }
 
     fn retire_empty_segments(&mut self) {
-        let number = self.manifests;
-        let retired = &mut self.retired;
+        let mut dead = Vec::new();
         self.segments.retain(|_, segment| {
             if segment.live_messages == 0 {
-                retired.push((number, super::segment::record::segment_name(segment.id)));
+                dead.push((segment.id, segment.length, segment.wipe));
             }
             segment.live_messages > 0
         });
+        for (id, length, wipe) in dead {
+            self.note_retired(id, length, wipe);
+            self.retired
+                .push((self.manifests, super::segment::record::segment_name(id)));
+        }
     }
 
     fn write_deletes(&mut self) {
@@ -471,7 +464,7 @@ impl StreamStore {
             return true;
         }
         let (segment, is_new) = self.segment_for_append(&candidates);
-        let mut writer = RunWriter::new(segment, is_new);
+        let mut writer = RunWriter::new(segment, is_new, &self.settings.packing);
         let Some(flush) = &mut self.flush else {
             return false;
         };
@@ -587,6 +580,7 @@ impl StreamStore {
         if let Some((_, last)) = self.segments.last_key_value()
             && !last.sealed
             && last.length < SEGMENT_BYTES
+            && last.packed == self.settings.packing.is_packed()
         {
             return (last.clone(), false);
         }
@@ -606,6 +600,9 @@ impl StreamStore {
             last_sequence: first_sequence,
             length: 0,
             sealed: false,
+            packed: self.settings.packing.is_packed(),
+            unpacked_bytes: 0,
+            wipe: false,
             last_block: BlockPlace {
                 chain: seed,
                 ..BlockPlace::default()
@@ -617,9 +614,9 @@ impl StreamStore {
 
     /// Asks for the writing and syncing of a run.
     pub(super) fn write_run(&mut self, writer: RunWriter) -> Run {
-        let offset = u64::from(writer.segment.length);
-        let was_new = writer.is_new && offset == 0;
+        let offset = writer.offset();
         let (run, bytes) = writer.finish();
+        let was_new = run.is_new && offset == 0;
         let id = run.segment.id;
         let mut chunks = vec![Bytes::from(bytes)];
         if was_new {
@@ -678,6 +675,7 @@ impl StreamStore {
             flush.retained = flush.retained.split_off(&(last + 1));
             erase = std::mem::take(&mut flush.erase);
         }
+        self.note_packs(id, &run.packs);
         for (sequence, offset, length) in run.rows {
             if erase.contains(&sequence) {
                 self.overwrite(sequence, id, offset, length);
@@ -699,80 +697,4 @@ fn body_from(body: &Body, start: u64, data: &Bytes) -> Option<(Bytes, Bytes)> {
         return None;
     }
     body.verify(&data.slice(from..to))
-}
-
-/// Puts the bytes of a run together.
-#[derive(Debug)]
-pub(super) struct RunWriter {
-    segment: Segment,
-    is_new: bool,
-    bytes: Vec<u8>,
-    rows: Vec<(u64, u32, u64)>,
-    block: BlockBuilder,
-    /// Where the run begins in the segment.
-    start: u32,
-}
-
-impl RunWriter {
-    pub(super) fn new(segment: Segment, is_new: bool) -> Self {
-        let start = if segment.length == 0 {
-            FILE_HEADER_BYTES as u32
-        } else {
-            segment.length
-        };
-        let (bytes, rows, block) = (Vec::new(), Vec::new(), BlockBuilder::default());
-        Self {
-            segment,
-            is_new,
-            bytes,
-            rows,
-            block,
-            start,
-        }
-    }
-
-    /// Adds a message; without a body its record will fail the check.
-    pub(super) fn push(&mut self, candidate: &Candidate, body: Option<(Bytes, Bytes)>) {
-        let poison = body.is_none();
-        let (headers, payload) = body.unwrap_or_else(|| {
-            (
-                Bytes::new(),
-                Bytes::from(vec![0; candidate.length.bytes() as usize]),
-            )
-        });
-        let parts = RecordParts {
-            sequence: candidate.sequence,
-            time_ns: candidate.time_ns,
-            subject: &candidate.subject,
-            headers: &headers,
-            payload: &payload,
-        };
-        let offset = self.start + self.bytes.len() as u32;
-        let before = self.bytes.len();
-        put_record(&mut self.bytes, &parts, self.segment.seed, poison);
-        let length = (self.bytes.len() - before) as u64;
-        self.rows.push((candidate.sequence, offset, length));
-        let (sequence, time_ns) = (candidate.sequence, candidate.time_ns);
-        self.block
-            .push(sequence, time_ns, &candidate.subject, candidate.length);
-    }
-
-    fn finish(mut self) -> (Run, Vec<u8>) {
-        let place = self
-            .block
-            .finish(&mut self.bytes, self.start, self.segment.last_block);
-        self.segment.last_block = place;
-        self.segment.length = place.offset + place.length;
-        if let Some((sequence, _, _)) = self.rows.last() {
-            self.segment.last_sequence = *sequence;
-        }
-        (
-            Run {
-                segment: self.segment,
-                rows: self.rows,
-                is_new: self.is_new,
-            },
-            self.bytes,
-        )
-    }
 }

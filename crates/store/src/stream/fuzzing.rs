@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 
 use super::segment::index_block::{self, IndexBlock};
 use super::segment::manifest::{self, ManifestContent};
+use super::segment::pack;
 use super::segment::record;
 
 const SEED: u64 = 7;
@@ -23,6 +24,9 @@ pub fn read_anything(bytes: &[u8]) {
     let _ = index_block::claimed_length(bytes);
     let _ = IndexBlock::read(&whole).and_then(|block| block.messages());
     let _ = IndexBlock::read(&dressed_block(bytes)).and_then(|block| block.messages());
+    let _ = pack::unpack(&whole, SEED);
+    let _ = pack::unpack(&dressed_pack(bytes), SEED);
+    let _ = pack::find_record(&whole, SEED);
     let _ = ManifestContent::decode(bytes);
     let _ = ManifestContent::decode(&with_checksum(bytes, 0));
     let _ = manifest::read_deletes(bytes);
@@ -45,6 +49,15 @@ fn dressed_record(bytes: &[u8]) -> Bytes {
     let mut out = bytes.to_vec();
     let length = (out.len() + CHECKSUM_BYTES) as u32;
     put(&mut out, 0, &record::RECORD_MAGIC.to_le_bytes());
+    put(&mut out, 4, &length.to_le_bytes());
+    with_checksum(&out, SEED).into()
+}
+
+fn dressed_pack(bytes: &[u8]) -> Bytes {
+    let mut out = bytes.to_vec();
+    let length = (out.len() + CHECKSUM_BYTES) as u32;
+    put(&mut out, 0, &pack::PACK_MAGIC.to_le_bytes());
+    put(&mut out, 2, &[pack::PACK_VERSION]);
     put(&mut out, 4, &length.to_le_bytes());
     with_checksum(&out, SEED).into()
 }

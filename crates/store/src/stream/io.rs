@@ -39,6 +39,8 @@ pub(super) enum Purpose {
     LoadWhole { segment: u64 },
     /// The overwriting of an erased message.
     Erase { sequence: u64 },
+    /// The overwriting of a segment with erased messages in its packs.
+    Wipe { segment: u64 },
 }
 
 /// A file that bodies are read from.

@@ -4,12 +4,12 @@
 
 use super::index::{Deleted, Index, Row};
 use super::io::{Purpose, Source};
+use super::salvage::{Salvaged, salvage};
 use super::segment::Segment;
-use super::segment::index_block::{
-    BlockPlace, BlockRows, IndexBlock, IndexedMessage, claimed_length,
-};
+use super::segment::index_block::{BlockPlace, BlockRows, IndexBlock, IndexedMessage};
 use super::segment::manifest::{Deletes, ManifestContent, deletes_name, read_deletes};
-use super::segment::record::{self, FILE_HEADER_BYTES, read_record, segment_name};
+use super::segment::pack::{self, Content};
+use super::segment::record::{self, segment_name};
 use super::{Lookup, Manifest, ManifestError, StoreEvent, StoreSettings, StreamStore};
 use crate::disk::{DiskError, DiskOperation, DiskReply};
 use bytes::Bytes;
@@ -126,7 +126,7 @@ struct Chain {
     next: BlockPlace,
     /// Last first.
     blocks: Vec<IndexBlock>,
-    salvaged: Option<Vec<IndexedMessage>>,
+    salvaged: Option<Salvaged>,
     /// Failed reads of the whole segment.
     attempts: u8,
     done: bool,
@@ -152,7 +152,7 @@ impl Chain {
             let from = (offset - start) as usize;
             // A copy: the window around a block is many times as large.
             let block = Bytes::copy_from_slice(&window.slice(from..from + length as usize));
-            let block = IndexBlock::read(&block).ok_or(())?;
+            let block = open_block(&self.segment, &block).ok_or(())?;
             let before = block.before;
             let ascending = before.length == 0 || before.offset < self.next.offset;
             if block.chain != self.next.chain || !ascending {
@@ -164,10 +164,18 @@ impl Chain {
         }
     }
 
+    /// Where its packs are, and how long.
+    fn packs(&self) -> Vec<(u32, u32)> {
+        match &self.salvaged {
+            Some(salvaged) => salvaged.packs.clone(),
+            None => self.blocks.iter().flat_map(IndexBlock::packs).collect(),
+        }
+    }
+
     /// All messages of the segment, ascending.
     fn messages(self) -> Messages {
         match self.salvaged {
-            Some(salvaged) => Messages::Salvaged(salvaged.into_iter()),
+            Some(salvaged) => Messages::Salvaged(salvaged.messages.into_iter()),
             None => Messages::Blocks {
                 left: self.blocks,
                 rows: None,
@@ -432,6 +440,10 @@ impl StreamStore {
                     return;
                 }
                 let (segment, chain) = chain.remove_entry();
+                let id = chain.segment.id;
+                let packs = chain.packs().into_iter();
+                self.packs
+                    .extend(packs.map(|(offset, length)| ((id, offset), length)));
                 let messages = chain.messages();
                 load.current = Some(Current { segment, messages });
                 continue;
@@ -488,41 +500,13 @@ impl Load {
     }
 }
 
-/// The messages of a segment, from every record and every index block that checks.
-fn salvage(data: &Bytes, segment: &Segment) -> Vec<IndexedMessage> {
-    let data = data.slice(..data.len().min(segment.length as usize));
-    let mut found = BTreeMap::new();
-    let mut at = FILE_HEADER_BYTES as usize;
-    while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
-        let here = |length: u64| {
-            let end = at.checked_add(usize::try_from(length).ok()?)?;
-            (end <= data.len()).then(|| data.slice(at..end))
-        };
-        if let Some(record) = record::claimed_length(rest).and_then(here)
-            && let Some(message) = read_record(&record, segment.seed)
-        {
-            let (headers, payload) = (message.headers.len(), message.payload.len());
-            found.insert(
-                message.sequence,
-                IndexedMessage {
-                    sequence: message.sequence,
-                    time_ns: message.time_ns,
-                    subject: Bytes::copy_from_slice(&message.subject),
-                    length: super::index::BodyLength::new(headers, payload),
-                    offset: at as u32,
-                },
-            );
-            at += record.len();
-        } else if let Some(block) = claimed_length(rest).and_then(here)
-            && let Some(read) = IndexBlock::read(&block)
-        {
-            for message in read.messages().unwrap_or_default() {
-                found.entry(message.sequence).or_insert(message);
-            }
-            at += block.len();
-        } else {
-            at += 1;
-        }
+/// An index block as it stands in its segment.
+fn open_block(segment: &Segment, block: &Bytes) -> Option<IndexBlock> {
+    if !segment.packed {
+        return IndexBlock::read(block);
     }
-    found.into_values().collect()
+    let (content, plain) = pack::unpack(block, segment.seed)?;
+    (content == Content::Index)
+        .then(|| IndexBlock::read(&plain))
+        .flatten()
 }

@@ -32,20 +32,25 @@ mod io;
 mod load;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod packed_tests;
 mod purge;
 mod query;
 mod read;
 mod rewrite;
+mod run;
+mod salvage;
 mod segment;
 mod sleep;
 mod tail;
 mod types;
+mod wipe;
 
 pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, INDEX_IDLE_NS, MemoryBudget};
 pub use filter::Filter;
 pub use purge::PurgeCursor;
 pub use types::{
-    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Purge, Purged, ReadError,
+    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged, ReadError,
     Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
     StreamState, SubjectState, accounting_size, body_checksum,
 };
@@ -57,6 +62,8 @@ use millrace_subject::SequenceSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tail::Tail;
 
+/// What the place of a pack takes in memory, with its part of the tree.
+const PACK_RESIDENT_BYTES: u64 = 32;
 /// Messages and subjects of what was purged that are freed in one step.
 const FREE_STEP: usize = 4096;
 /// Blocks let go in one step.
@@ -79,6 +86,10 @@ pub struct StreamStore {
     blocks: blocks::Blocks,
     /// Segments by their first sequence.
     segments: BTreeMap<u64, segment::Segment>,
+    /// How long the packs of packed segments are, by segment and place. Known once loaded.
+    packs: BTreeMap<(u64, u32), u32>,
+    /// What was erased in segments that must be rewritten for it.
+    wiping: wipe::Wiping,
     next_segment: u64,
     /// The segment that this run of the server has created or cut to its length.
     appendable: Option<u64>,
@@ -133,6 +144,8 @@ impl StreamStore {
             io,
             blocks: blocks::Blocks::default(),
             segments: BTreeMap::new(),
+            packs: BTreeMap::new(),
+            wiping: wipe::Wiping::default(),
             next_segment: 1,
             appendable: None,
             prepared: false,
@@ -156,6 +169,11 @@ impl StreamStore {
         self.settings.share = share;
         self.enforce_share();
         self.blocks.shrink(share.block_bytes);
+    }
+
+    /// Changes how segments are written from now on.
+    pub fn set_packing(&mut self, packing: Packing) {
+        self.settings.packing = packing;
     }
 
     /// Lets go of blocks, then of the oldest bodies that the journal has, until only `keep_bytes`
@@ -198,7 +216,7 @@ impl StreamStore {
     pub fn resident(&self) -> Resident {
         let (rows, subjects, deleted) = self.index.memory();
         Resident {
-            rows: rows as u64,
+            rows: rows as u64 + self.packs.len() as u64 * PACK_RESIDENT_BYTES,
             subjects: subjects as u64,
             deleted: deleted as u64,
             tail: self.tail.memory_bytes() + self.tail.overhead() as u64,
@@ -259,6 +277,7 @@ impl StreamStore {
             Purpose::LoadDeletes => self.deletes_read(result),
             Purpose::LoadChain { segment, start } => self.chain_read(segment, start, result),
             Purpose::LoadWhole { segment } => self.whole_read(segment, result),
+            Purpose::Wipe { segment } => self.wiped(segment, result.err().as_ref()),
             Purpose::Erase { sequence } => self.events.push(match result {
                 Ok(_) => StoreEvent::Erased { sequence },
                 Err(error) => StoreEvent::EraseFailed {

@@ -7,10 +7,12 @@
 
 use super::index::Row;
 use super::io::{Purpose, Source};
+use super::segment::pack::{self, Content};
 use super::segment::record::{read_record, record_length};
 use super::tail::Body;
 use super::{Lookup, ReadError, StoreEvent, StoredMessage, StreamStore};
 use crate::disk::{DiskError, DiskReply};
+use bytes::Bytes;
 
 /// Bytes read at once when a reader goes through a file in order; more for large messages, so that
 /// a read has several of them, up to the second limit.
@@ -34,6 +36,8 @@ struct Place {
     length: u64,
     /// The file's bytes that count.
     end: u64,
+    /// These are the bytes of the pack that has the message.
+    packed: bool,
 }
 
 impl StreamStore {
@@ -51,7 +55,12 @@ impl StreamStore {
         let Some(place) = self.place_of(sequence, &row) else {
             return Lookup::Ready(self.in_memory(sequence, &row).ok_or(ReadError::NotFound));
         };
-        let Some(found) = self.blocks.find(place.source, place.offset, place.length) else {
+        let found = if place.packed {
+            self.blocks.find_pack(place.source, place.offset)
+        } else {
+            self.blocks.find(place.source, place.offset, place.length)
+        };
+        let Some(found) = found else {
             self.read_block(sequence, &place);
             return Lookup::Loading;
         };
@@ -88,12 +97,7 @@ impl StreamStore {
             }
         };
         let end = start + data.len() as u64;
-        self.blocks.insert(
-            (source, start),
-            data,
-            in_order,
-            self.settings.share.block_bytes,
-        );
+        self.keep_block(source, start, data, in_order);
         let place = self
             .index
             .rows
@@ -102,6 +106,26 @@ impl StreamStore {
         if place.is_some_and(|place| place.source == source && place.offset + place.length > end) {
             self.note_damaged(sequence, "the file is too short");
         }
+    }
+
+    fn keep_block(&mut self, source: Source, start: u64, data: Bytes, in_order: bool) {
+        let budget = self.settings.share.block_bytes;
+        let packed = match source {
+            Source::Segment(id) => self.segments.values().find(|one| one.id == id),
+            Source::Journal(_) => None,
+        };
+        let Some(segment) = packed.filter(|segment| segment.packed) else {
+            self.blocks.insert((source, start), data, in_order, budget);
+            return;
+        };
+        let end = start + data.len() as u64;
+        let mut packs = unpack_all(&data, start, segment.seed);
+        if packs.first().is_none_or(|(first, _)| *first != start) {
+            // Nothing is found in it, and so it is known to be damaged.
+            packs.insert(0, (start, Bytes::new()));
+        }
+        self.blocks
+            .insert_packs(source, packs, end, in_order, budget);
     }
 
     /// A message's bytes are lost for good: say so once.
@@ -164,15 +188,22 @@ impl StreamStore {
                 offset: position.offset,
                 length: u64::from(*length),
                 end: u64::MAX,
+                packed: false,
             });
         }
         let (_, segment) = self.segments.range(..=sequence).next_back()?;
-        let subject = self.index.subjects.entry(row.subject)?.name().len();
+        let length = if segment.packed {
+            u64::from(*self.packs.get(&(segment.id, row.location))?)
+        } else {
+            let subject = self.index.subjects.entry(row.subject)?.name().len();
+            record_length(subject, row.length.bytes())
+        };
         Some(Place {
             source: Source::Segment(segment.id),
             offset: u64::from(row.location),
-            length: record_length(subject, row.length.bytes()),
+            length,
             end: u64::from(segment.length),
+            packed: segment.packed,
         })
     }
 
@@ -188,7 +219,7 @@ impl StreamStore {
         })
     }
 
-    fn check(&self, sequence: u64, row: &Row, found: &bytes::Bytes) -> Option<StoredMessage> {
+    fn check(&self, sequence: u64, row: &Row, found: &Bytes) -> Option<StoredMessage> {
         if sequence > self.flushed_through {
             let (headers, payload) = self.tail.get(row.location)?.verify(found)?;
             let subject = self.index.subjects.entry(row.subject)?.name().clone();
@@ -201,7 +232,11 @@ impl StreamStore {
             });
         }
         let (_, segment) = self.segments.range(..=sequence).next_back()?;
-        let mut message = read_record(found, segment.seed)?;
+        let mut message = if segment.packed {
+            read_record(&pack::find_record(found, sequence)?, segment.seed)?
+        } else {
+            read_record(found, segment.seed)?
+        };
         // The subject in the index is shared; the one in the record would keep the block alive.
         let subject = self.index.subjects.entry(row.subject)?.name();
         let same = message.sequence == sequence && message.subject == subject;
@@ -297,4 +332,21 @@ impl StreamStore {
         };
         self.io.read(place.source, place.offset, length, purpose);
     }
+}
+
+/// The contents of the whole packs of records in bytes that begin at `start` in their segment; a pack
+/// that fails its check is left out.
+fn unpack_all(data: &Bytes, start: u64, seed: u64) -> Vec<(u64, Bytes)> {
+    let mut packs = Vec::new();
+    let mut at = 0;
+    while let Some(length) = data.get(at..).and_then(pack::claimed_length)
+        && let Some(end) = usize::try_from(length).ok().and_then(|l| at.checked_add(l))
+        && end <= data.len()
+    {
+        if let Some((Content::Records, plain)) = pack::unpack(&data.slice(at..end), seed) {
+            packs.push((start + at as u64, plain));
+        }
+        at = end;
+    }
+    packs
 }

@@ -2,10 +2,12 @@
 //! messages go into a new segment, the manifest of the flush names that one instead, and the old
 //! file goes once the manifest is durable. Nothing is changed in place.
 
-use super::flush::{Candidate, RUN_BYTES, Run, RunWriter};
+use super::flush::{Candidate, RUN_BYTES};
 use super::index::BodyLength;
 use super::io::{Purpose, Source};
+use super::run::{Run, RunWriter};
 use super::segment::Segment;
+use super::segment::pack::{self, Content};
 use super::segment::record::{read_record, record_length, segment_name};
 use super::tail::Body;
 use super::{StoredMessage, StreamStore};
@@ -21,8 +23,8 @@ const MIN_DEAD_BYTES: u64 = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Rewrite {
     old: Segment,
-    /// Live when the flush began: sequence, offset, record length.
-    rows: Vec<(u64, u32, u32)>,
+    /// Live when the flush began.
+    rows: Vec<Row>,
     /// The first of them that is not in the target yet.
     next: usize,
     window: Option<(u64, Bytes)>,
@@ -30,8 +32,20 @@ pub(super) struct Rewrite {
     run: Option<Run>,
     /// Sequence, offset in the target, record length.
     moved: Vec<(u64, u32, u64)>,
+    /// Packs of the target.
+    packs: Vec<(u32, u32)>,
     /// Removed since: what the index knew, for records that cannot be read (erased, or damaged).
     pub(super) removed: BTreeMap<u64, Candidate>,
+}
+
+/// A message that lives in the old segment.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    sequence: u64,
+    /// Of its record, or of the pack that has it.
+    offset: u32,
+    length: u32,
+    record_length: u32,
 }
 
 impl Rewrite {
@@ -45,18 +59,53 @@ impl Rewrite {
     }
 }
 
+/// A part of the old segment, and the pack of it that was looked at last.
+struct Window<'a> {
+    start: u64,
+    data: &'a Bytes,
+    pack: Option<(u32, Bytes)>,
+}
+
+impl Window<'_> {
+    fn slice(&self, row: &Row) -> Option<Bytes> {
+        let from = usize::try_from(u64::from(row.offset).checked_sub(self.start)?).ok()?;
+        let to = from.checked_add(row.length as usize)?;
+        (to <= self.data.len()).then(|| self.data.slice(from..to))
+    }
+
+    fn covers(&self, row: &Row) -> bool {
+        self.slice(row).is_some()
+    }
+
+    fn message(&mut self, row: &Row, segment: &Segment) -> Option<StoredMessage> {
+        if !segment.packed {
+            return read_record(&self.slice(row)?, segment.seed);
+        }
+        if self.pack.as_ref().is_none_or(|(at, _)| *at != row.offset) {
+            let found = pack::unpack(&self.slice(row)?, segment.seed);
+            let plain = found.filter(|(content, _)| *content == Content::Records);
+            self.pack = Some((row.offset, plain.map_or_else(Bytes::new, |found| found.1)));
+        }
+        let (_, plain) = self.pack.as_ref()?;
+        read_record(&pack::find_record(plain, row.sequence)?, segment.seed)
+    }
+}
+
 impl StreamStore {
-    /// Picks the segment with most to gain, and notes what lives in it.
+    /// Picks a segment in which something was erased, or the one with most to gain, and notes what
+    /// lives in it.
     pub(super) fn choose_rewrite(&mut self) -> Option<Rewrite> {
-        let dead = |segment: &Segment| u64::from(segment.length).saturating_sub(segment.live_bytes);
+        let dead = |segment: &Segment| segment.record_bytes().saturating_sub(segment.live_bytes);
         let worn = |segment: &&mut Segment| {
-            dead(segment) >= MIN_DEAD_BYTES && segment.live_bytes * 2 < u64::from(segment.length)
+            let is_worn = dead(segment) >= MIN_DEAD_BYTES
+                && segment.live_bytes * 2 < segment.record_bytes();
+            is_worn || segment.wipe
         };
         let worst = self
             .segments
             .values_mut()
             .filter(worn)
-            .max_by_key(|segment| dead(segment))?;
+            .max_by_key(|segment| (segment.wipe, dead(segment)))?;
         worst.sealed = true;
         let old = worst.clone();
         let mut rows = Vec::new();
@@ -73,11 +122,14 @@ impl StreamStore {
                     .entry(row.subject)
                     .map_or(0, |e| e.name().len());
                 let length = record_length(subject, row.length.bytes());
-                rows.push((
+                let record_length = u32::try_from(length).unwrap_or(u32::MAX);
+                let pack = self.packs.get(&(old.id, row.location));
+                rows.push(Row {
                     sequence,
-                    row.location,
-                    u32::try_from(length).unwrap_or(u32::MAX),
-                ));
+                    offset: row.location,
+                    length: pack.copied().unwrap_or(record_length),
+                    record_length,
+                });
                 ControlFlow::Continue(())
             });
         Some(Rewrite {
@@ -88,6 +140,7 @@ impl StreamStore {
             target: None,
             run: None,
             moved: Vec::new(),
+            packs: Vec::new(),
             removed: BTreeMap::new(),
         })
     }
@@ -99,6 +152,7 @@ impl StreamStore {
         };
         if let Some(run) = rewrite.run.take() {
             rewrite.moved.extend(run.rows);
+            rewrite.packs.extend(run.packs);
             rewrite.target = Some(run.segment);
         }
         if rewrite.next >= rewrite.rows.len() {
@@ -130,17 +184,17 @@ impl StreamStore {
         let Some(rewrite) = &flush.rewrite else {
             return;
         };
-        let Some((_, start, _)) = rewrite.rows.get(rewrite.next) else {
+        let Some(first) = rewrite.rows.get(rewrite.next) else {
             return;
         };
-        let start = u64::from(*start);
+        let start = u64::from(first.offset);
         let rows = rewrite.rows.get(rewrite.next..).unwrap_or_default();
-        let ends = rows
-            .iter()
-            .map(|(_, offset, length)| u64::from(*offset) + u64::from(*length));
         let mut end = 0;
-        for stop in ends {
-            if end > 0 && stop - start > 2 * RUN_BYTES {
+        let mut unpacked = 0;
+        for row in rows {
+            let stop = u64::from(row.offset) + u64::from(row.length);
+            unpacked += u64::from(row.record_length);
+            if end > 0 && (stop - start).max(unpacked) > 2 * RUN_BYTES {
                 break;
             }
             end = stop;
@@ -159,26 +213,24 @@ impl StreamStore {
         };
         let target = match rewrite.target.take() {
             Some(target) => target,
-            None => self.new_segment(rewrite.rows.first().map_or(0, |row| row.0)),
+            None => self.new_segment(rewrite.rows.first().map_or(0, |row| row.sequence)),
         };
-        let mut writer = RunWriter::new(target, true);
+        let mut writer = RunWriter::new(target, true, &self.settings.packing);
         let mut taken = 0;
-        for (sequence, offset, length) in rewrite.rows.get(rewrite.next..).unwrap_or_default() {
-            let from = (u64::from(*offset).saturating_sub(start)) as usize;
-            let to = from + *length as usize;
+        let mut window = Window {
+            start,
+            data,
+            pack: None,
+        };
+        for row in rewrite.rows.get(rewrite.next..).unwrap_or_default() {
             // A short read gives up the first message only: the next window shows the rest.
-            if taken > 0 && to > data.len() {
+            if taken > 0 && !window.covers(row) {
                 break;
             }
             taken += 1;
-            let record = if to <= data.len() {
-                data.slice(from..to)
-            } else {
-                Bytes::new()
-            };
-            let message = read_record(&record, rewrite.old.seed);
-            let removed = rewrite.removed.remove(sequence);
-            self.rewrite_message(&mut writer, rewrite.old.id, *sequence, message, removed);
+            let message = window.message(row, &rewrite.old);
+            let removed = rewrite.removed.remove(&row.sequence);
+            self.rewrite_message(&mut writer, rewrite.old.id, row.sequence, message, removed);
         }
         rewrite.next += taken;
         let run = self.write_run(writer);
@@ -239,7 +291,9 @@ impl StreamStore {
             return;
         };
         let erased = flush.erase.clone();
-        self.segments.remove(&rewrite.old.first_sequence);
+        let old = self.segments.remove(&rewrite.old.first_sequence);
+        let wipe = old.is_some_and(|segment| segment.wipe);
+        self.note_retired(rewrite.old.id, rewrite.old.length, wipe);
         self.retired
             .push((self.manifests, segment_name(rewrite.old.id)));
         let Some(mut target) = rewrite.target else {
@@ -254,6 +308,7 @@ impl StreamStore {
             }
         }
         self.segments.insert(target.first_sequence, target);
+        self.note_packs(id, &rewrite.packs);
         for (sequence, offset, length) in rewrite.moved {
             if erased.contains(&sequence) {
                 self.overwrite(sequence, id, offset, length);

@@ -36,6 +36,7 @@ impl StreamStore {
         self.appendable = old.appendable;
         self.prepared = old.prepared;
         self.kept = old.kept;
+        self.wiping = old.wiping;
         self.blocks = old.blocks;
         self.leftovers = old.leftovers;
         self.leftovers.push(Leftovers {

@@ -5,6 +5,8 @@ use crate::ids::IdSpace;
 use crate::journal::JournalPosition;
 use bytes::Bytes;
 
+pub use super::segment::pack::Packing;
+
 /// One message of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredMessage {
@@ -87,6 +89,8 @@ pub struct StoreSettings {
     pub share: MemoryShare,
     /// Seeds the checksums of new segments, so that bytes of another segment never pass.
     pub seed: u64,
+    /// How segments are written from now on; what was written otherwise is read all the same.
+    pub packing: Packing,
 }
 
 impl StoreSettings {
@@ -98,6 +102,7 @@ impl StoreSettings {
             ids: IdSpace::new(0),
             share: MemoryShare::default(),
             seed: 0,
+            packing: Packing::default(),
         }
     }
 
@@ -111,6 +116,7 @@ impl StoreSettings {
             ids,
             share: MemoryShare::default(),
             seed,
+            packing: Packing::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! them all. `docs/format.md` draws it.
 
 use super::bytes::{Cursor, put_bytes, put_signed, put_varint};
+use super::pack::{Content, Packing, put_pack};
 use super::record::record_length;
 use crate::stream::index::BodyLength;
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use twox_hash::XxHash3_64;
 
 /// First bytes of an index block.
 pub(crate) const BLOCK_MAGIC: &[u8; 4] = b"MIDX";
-/// The version that this build writes.
+/// The version of a block in a plain segment, and of one in a packed segment.
 pub(crate) const BLOCK_VERSION: u16 = 1;
+pub(crate) const BLOCK_VERSION_PACKED: u16 = 2;
 /// Bytes before the body.
 const HEAD_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 8;
@@ -86,28 +88,81 @@ impl BlockBuilder {
         before: BlockPlace,
     ) -> BlockPlace {
         let start = run.len();
-        let body = self.dictionary.len() + self.rows.len();
-        run.extend_from_slice(BLOCK_MAGIC);
-        run.extend_from_slice(&BLOCK_VERSION.to_le_bytes());
-        run.extend_from_slice(&[0; 2]);
+        let chain = self.put(run, run_offset, before, None);
+        place_in(run, start, run_offset, chain)
+    }
+
+    /// The same for a run of packs: the block is a pack too.
+    pub(crate) fn finish_packed(
+        self,
+        run: &mut Vec<u8>,
+        run_offset: u32,
+        before: BlockPlace,
+        packs: &[PackRow],
+        (packing, seed): (&Packing, u64),
+    ) -> BlockPlace {
+        let start = run.len();
+        let mut block = Vec::new();
+        let chain = self.put(&mut block, run_offset, before, Some(packs));
+        put_pack(run, &block, Content::Index, packing, seed);
+        place_in(run, start, run_offset, chain)
+    }
+
+    /// Appends the bytes of the block; gives its checksum.
+    fn put(
+        self,
+        out: &mut Vec<u8>,
+        run_offset: u32,
+        before: BlockPlace,
+        packs: Option<&[PackRow]>,
+    ) -> u64 {
+        let start = out.len();
+        let mut places = Vec::new();
+        let mut version = BLOCK_VERSION;
+        if let Some(packs) = packs {
+            version = BLOCK_VERSION_PACKED;
+            put_varint(&mut places, packs.len() as u64);
+            for pack in packs {
+                put_varint(&mut places, u64::from(pack.messages));
+                put_varint(&mut places, u64::from(pack.length));
+            }
+        }
+        let body = places.len() + self.dictionary.len() + self.rows.len();
+        out.extend_from_slice(BLOCK_MAGIC);
+        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
         let length = (HEAD_BYTES + body + CHECKSUM_BYTES) as u32;
         for word in [length, run_offset, before.offset, before.length, self.count] {
-            run.extend_from_slice(&word.to_le_bytes());
+            out.extend_from_slice(&word.to_le_bytes());
         }
-        run.extend_from_slice(&(self.subjects.len() as u32).to_le_bytes());
-        run.extend_from_slice(&before.chain.to_le_bytes());
-        run.extend_from_slice(&self.first_sequence.to_le_bytes());
-        run.extend_from_slice(&self.first_time_ns.to_le_bytes());
-        run.extend_from_slice(&self.dictionary);
-        run.extend_from_slice(&self.rows);
-        let content = run.get(start..).unwrap_or_default();
+        out.extend_from_slice(&(self.subjects.len() as u32).to_le_bytes());
+        out.extend_from_slice(&before.chain.to_le_bytes());
+        out.extend_from_slice(&self.first_sequence.to_le_bytes());
+        out.extend_from_slice(&self.first_time_ns.to_le_bytes());
+        out.extend_from_slice(&places);
+        out.extend_from_slice(&self.dictionary);
+        out.extend_from_slice(&self.rows);
+        let content = out.get(start..).unwrap_or_default();
         let chain = XxHash3_64::oneshot_with_seed(before.chain, content);
-        run.extend_from_slice(&chain.to_le_bytes());
-        BlockPlace {
-            offset: run_offset + start as u32,
-            length,
-            chain,
-        }
+        out.extend_from_slice(&chain.to_le_bytes());
+        chain
+    }
+}
+
+/// One pack of records in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackRow {
+    pub(crate) messages: u32,
+    /// As it is stored.
+    pub(crate) length: u32,
+}
+
+/// Where what was appended to a run behind `start` is.
+fn place_in(run: &[u8], start: usize, run_offset: u32, chain: u64) -> BlockPlace {
+    BlockPlace {
+        offset: run_offset + start as u32,
+        length: (run.len() - start) as u32,
+        chain,
     }
 }
 
@@ -116,6 +171,8 @@ impl BlockBuilder {
 pub(crate) struct IndexBlock {
     pub(crate) before: BlockPlace,
     pub(crate) chain: u64,
+    /// In a packed segment.
+    packed: bool,
     run_offset: u32,
     count: u32,
     subject_count: u32,
@@ -143,9 +200,11 @@ impl IndexBlock {
         }
         let content = block.len() - CHECKSUM_BYTES;
         let mut cursor = Cursor::new(block.get(4..content)?);
-        if cursor.u16()? != BLOCK_VERSION {
+        let version = cursor.u16()?;
+        if !matches!(version, BLOCK_VERSION | BLOCK_VERSION_PACKED) {
             return None;
         }
+        let packed = version == BLOCK_VERSION_PACKED;
         cursor.take(6)?;
         let run_offset = cursor.u32()?;
         let (before_offset, before_length) = (cursor.u32()?, cursor.u32()?);
@@ -165,6 +224,7 @@ impl IndexBlock {
         good.then_some(Self {
             before,
             chain,
+            packed,
             run_offset,
             count,
             subject_count,
@@ -177,6 +237,7 @@ impl IndexBlock {
     /// Reads the block row by row.
     pub(crate) fn rows(self) -> BlockRows {
         let mut cursor = Cursor::new(&self.body);
+        let packs = self.packed.then(|| read_packs(&mut cursor));
         let mut subjects = Vec::new();
         for _ in 0..self.subject_count {
             let Some(name) = cursor.bytes() else {
@@ -191,10 +252,23 @@ impl IndexBlock {
             sequence: self.first_sequence,
             time_ns: self.first_time_ns,
             offset: u64::from(self.run_offset),
+            packs: packs.map(|packs| Packs::new(packs.unwrap_or_default())),
             is_first: true,
             subjects,
             body: self.body,
         }
+    }
+
+    /// Where the packs of the run are, and how long; none in a plain segment.
+    pub(crate) fn packs(&self) -> Vec<(u32, u32)> {
+        let packs = self.packed.then(|| read_packs(&mut Cursor::new(&self.body)));
+        let mut at = self.run_offset;
+        let mut places = Vec::new();
+        for pack in packs.flatten().unwrap_or_default() {
+            places.push((at, pack.length));
+            at = at.saturating_add(pack.length);
+        }
+        places
     }
 
     /// The messages of the run, ascending. `None` if the body contradicts itself.
@@ -212,6 +286,49 @@ impl IndexBlock {
         }
         let whole = messages.len() == self.count as usize && rows.at == rows.body.len();
         whole.then_some(messages)
+    }
+}
+
+/// The packs of a run, in a block of a packed segment.
+fn read_packs(cursor: &mut Cursor<'_>) -> Option<Vec<PackRow>> {
+    let count = cursor.varint()?;
+    let mut packs = Vec::new();
+    for _ in 0..count {
+        packs.push(PackRow {
+            messages: u32::try_from(cursor.varint()?).ok()?,
+            length: u32::try_from(cursor.varint()?).ok()?,
+        });
+    }
+    Some(packs)
+}
+
+/// Walks over the packs of a run, message by message.
+#[derive(Debug)]
+struct Packs {
+    left: std::vec::IntoIter<PackRow>,
+    current: PackRow,
+}
+
+impl Packs {
+    fn new(packs: Vec<PackRow>) -> Self {
+        Self {
+            left: packs.into_iter(),
+            current: PackRow {
+                messages: 0,
+                length: 0,
+            },
+        }
+    }
+
+    /// How much further the pack of the next message begins; `None` behind the last.
+    fn advance(&mut self) -> Option<u64> {
+        let mut further = 0;
+        while self.current.messages == 0 {
+            further += u64::from(self.current.length);
+            self.current = self.left.next()?;
+        }
+        self.current.messages -= 1;
+        Some(further)
     }
 }
 
@@ -237,6 +354,7 @@ pub(crate) struct BlockRows {
     sequence: u64,
     time_ns: i64,
     offset: u64,
+    packs: Option<Packs>,
     is_first: bool,
     subjects: Vec<Bytes>,
 }
@@ -275,8 +393,13 @@ impl BlockRows {
         let subject = usize::try_from(cursor.varint()?).ok()?;
         let name = self.subjects.get(subject)?;
         let length = BodyLength(u32::try_from(cursor.varint()?).ok()?);
+        if let Some(packs) = &mut self.packs {
+            self.offset += packs.advance()?;
+        }
         let offset = u32::try_from(self.offset).ok()?;
-        self.offset += record_length(name.len(), length.bytes());
+        if self.packs.is_none() {
+            self.offset += record_length(name.len(), length.bytes());
+        }
         self.at += rest.len() - cursor.remaining();
         Some(BlockRow {
             sequence: self.sequence,
@@ -329,7 +452,8 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, body: Vec<u8>, count: u32, subject_count: u32) {
             prop_assert!(IndexBlock::read(&Bytes::from(bytes)).is_none());
             let block = IndexBlock {
-                before: BlockPlace::default(), chain: 0, run_offset: u32::MAX, count, subject_count,
+                before: BlockPlace::default(), chain: 0, packed: count % 2 == 1,
+                run_offset: u32::MAX, count, subject_count,
                 first_sequence: u64::MAX - 3, first_time_ns: i64::MAX, body: Bytes::from(body),
             };
             let _ = block.messages();

@@ -12,8 +12,14 @@ use twox_hash::XxHash3_64;
 
 /// First bytes of a manifest.
 const MAGIC: &[u8; 4] = b"MMAN";
-/// The version that this build writes.
-const VERSION: u16 = 1;
+/// The version of a manifest without packed segments.
+const VERSION_PLAIN: u16 = 1;
+/// The newest version that this build reads and writes.
+const VERSION: u16 = 2;
+/// Bits of a segment's flags.
+const SEALED: u8 = 1;
+const PACKED: u8 = 2;
+const WIPE: u8 = 4;
 /// Deleted ranges up to this size stand in the manifest, beyond it in a file.
 pub(crate) const INLINE_DELETES_BYTES: usize = 16 << 10;
 
@@ -110,7 +116,9 @@ impl ManifestContent {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        let is_packed = self.segments.values().any(|segment| segment.packed);
+        let version = if is_packed { VERSION } else { VERSION_PLAIN };
+        out.extend_from_slice(&version.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         let state = &self.state;
         for value in [self.number, self.next_segment, state.messages, state.bytes] {
@@ -219,7 +227,14 @@ fn put_segment(out: &mut Vec<u8>, segment: &Segment) {
     put_varint(out, u64::from(segment.length));
     put_varint(out, u64::from(segment.last_block.offset));
     put_varint(out, u64::from(segment.last_block.length));
-    out.push(u8::from(segment.sealed));
+    let mut flags = if segment.sealed { SEALED } else { 0 };
+    if segment.packed {
+        flags |= PACKED | if segment.wipe { WIPE } else { 0 };
+    }
+    out.push(flags);
+    if segment.packed {
+        put_varint(out, segment.unpacked_bytes);
+    }
     out.extend_from_slice(&segment.seed.to_le_bytes());
     out.extend_from_slice(&segment.last_block.chain.to_le_bytes());
 }
@@ -231,7 +246,12 @@ fn read_segment(cursor: &mut Cursor<'_>) -> Option<Segment> {
     let length = u32::try_from(cursor.varint()?).ok()?;
     let offset = u32::try_from(cursor.varint()?).ok()?;
     let block_length = u32::try_from(cursor.varint()?).ok()?;
-    let sealed = cursor.u8()? != 0;
+    let flags = cursor.u8()?;
+    if flags & !(SEALED | PACKED | WIPE) != 0 {
+        return None;
+    }
+    let packed = flags & PACKED != 0;
+    let unpacked_bytes = if packed { cursor.varint()? } else { 0 };
     let seed = cursor.u64()?;
     let chain = cursor.u64()?;
     if offset.checked_add(block_length)? > length {
@@ -243,7 +263,10 @@ fn read_segment(cursor: &mut Cursor<'_>) -> Option<Segment> {
         first_sequence,
         last_sequence,
         length,
-        sealed,
+        sealed: flags & SEALED != 0,
+        packed,
+        unpacked_bytes,
+        wipe: flags & WIPE != 0,
         last_block: BlockPlace {
             offset,
             length: block_length,
@@ -276,6 +299,13 @@ mod tests {
             last_sequence: id * 100 + seed % 100,
             length: 9000,
             sealed: id == 1,
+            packed: id == 2 && seed.is_multiple_of(3),
+            unpacked_bytes: if id == 2 && seed.is_multiple_of(3) {
+                seed >> 20
+            } else {
+                0
+            },
+            wipe: id == 2 && seed.is_multiple_of(9),
             last_block: BlockPlace {
                 offset: 8000,
                 length: 1000,

@@ -3,6 +3,7 @@
 mod bytes;
 pub(super) mod index_block;
 pub(super) mod manifest;
+pub(super) mod pack;
 pub(super) mod record;
 
 use index_block::BlockPlace;
@@ -22,8 +23,25 @@ pub(super) struct Segment {
     pub(super) length: u32,
     /// Nothing is appended any more.
     pub(super) sealed: bool,
+    /// It consists of packs; the place of a message is that of its pack.
+    pub(super) packed: bool,
+    /// Bytes of the records in packs, as they are when unpacked.
+    pub(super) unpacked_bytes: u64,
+    /// An erased message is in one of its packs: it is to be rewritten and overwritten.
+    pub(super) wipe: bool,
     pub(super) last_block: BlockPlace,
     /// Messages in it that are still there, and the bytes of their records. Known once loaded.
     pub(super) live_messages: u64,
     pub(super) live_bytes: u64,
+}
+
+impl Segment {
+    /// Bytes of its records, unpacked: what `live_bytes` is a part of.
+    pub(super) const fn record_bytes(&self) -> u64 {
+        if self.packed {
+            self.unpacked_bytes
+        } else {
+            self.length as u64
+        }
+    }
 }

@@ -94,6 +94,11 @@ pub(crate) fn claimed_length(bytes: &[u8]) -> Option<u64> {
     (length >= RECORD_HEAD_BYTES + CHECKSUM_BYTES).then_some(length)
 }
 
+/// The sequence that a record claims.
+pub(crate) fn claimed_sequence(record: &[u8]) -> Option<u64> {
+    Cursor::new(record.get(16..)?).u64()
+}
+
 /// The message in a whole record; `None` if anything about it is wrong.
 pub(crate) fn read_record(record: &Bytes, seed: u64) -> Option<StoredMessage> {
     let length = claimed_length(record)?;
