@@ -100,7 +100,7 @@ impl NodeRun {
 
     pub(crate) fn create_stream(&mut self, stream: usize, limits: Limits) {
         let subject = format!("$JS.API.STREAM.CREATE.S{stream}");
-        let config = configuration(stream, &limits);
+        let config = configuration(stream, &limits, !self.plan.flips);
         let track = &mut self.streams[stream];
         track.existence = Existence::Creating;
         track.model.limits = limits.clone();
@@ -143,7 +143,7 @@ impl NodeRun {
         if limits.max_per_subject > 0 {
             limits.max_per_subject = 1 + self.random.below(5);
         }
-        let config = configuration(stream, &limits);
+        let config = configuration(stream, &limits, !self.plan.flips);
         let subject = format!("$JS.API.STREAM.UPDATE.S{stream}");
         self.operate(stream, Change::Configure(limits), (&subject, &config));
     }
@@ -427,7 +427,9 @@ fn read_call(stream: usize, direct: bool) -> String {
 }
 
 /// A stream's configuration as a request has it.
-fn configuration(stream: usize, limits: &Limits) -> String {
+fn configuration(stream: usize, limits: &Limits, may_compress: bool) -> String {
+    // Changes with updates; a flipped bit costs a pack, which is more than the oracle takes.
+    let compress = may_compress && limits.description.len() % 2 == 1;
     let or_none = |limit: u64| {
         if limit == 0 { -1 } else { limit.cast_signed() }
     };
@@ -437,6 +439,7 @@ fn configuration(stream: usize, limits: &Limits) -> String {
         "retention": limits.retention.name(),
         "storage": if limits.memory { "memory" } else { "file" },
         "description": limits.description,
+        "compression": if compress { "s2" } else { "none" },
         "allow_atomic": true,
         "allow_direct": limits.direct,
         "allow_rollup_hdrs": limits.rollups,

@@ -9,7 +9,7 @@ use millrace_store::disk::{DiskCompletion, DiskReply};
 use millrace_store::ids::IdSpace;
 use millrace_store::journal::JournalPosition;
 use millrace_store::stream::{
-    Filter, Lookup, Manifest, MemoryShare, Purge, StoreEvent, StoreRequests, StoreSettings,
+    Filter, Lookup, Manifest, MemoryShare, Packing, Purge, StoreEvent, StoreRequests, StoreSettings,
     StoredMessage, StreamStore,
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -86,6 +86,7 @@ struct World {
     model: Model,
     log: Vec<Operation>,
     share: MemoryShare,
+    packing: Packing,
     run: u32,
     /// The log length that the flush under way belongs to.
     flush_from: usize,
@@ -105,15 +106,19 @@ impl World {
             tail_bytes: random.below(60_000),
             block_bytes: 30_000,
         };
+        let packing = Packing {
+            compress: random.stream(9).below(2) == 0,
+        };
         // Some seeds write enough that segments are worth rewriting.
         let payload_bytes = if random.below(3) == 0 { 9_000 } else { 200 };
         Self {
             disk: SimDisk::new(seed, knobs),
             journal: Vec::new(),
-            store: StreamStore::new(Self::settings(share, 1)),
+            store: StreamStore::new(Self::settings(share, packing.clone(), 1)),
             model: Model::default(),
             log: Vec::new(),
             share,
+            packing,
             run: 1,
             flush_from: 0,
             written: VecDeque::new(),
@@ -126,9 +131,10 @@ impl World {
         }
     }
 
-    fn settings(share: MemoryShare, run: u32) -> StoreSettings {
+    fn settings(share: MemoryShare, packing: Packing, run: u32) -> StoreSettings {
         StoreSettings {
             share,
+            packing,
             ..StoreSettings::file("streams/1", IdSpace::new(run), 5)
         }
     }
@@ -262,7 +268,7 @@ impl World {
         self.written.clear();
         self.reads.clear();
         self.run += 1;
-        let settings = Self::settings(self.share, self.run);
+        let settings = Self::settings(self.share, self.packing.clone(), self.run);
         let (store, from) = match &self.durable {
             None => (StreamStore::new(settings), 0),
             Some((manifest, index)) => (

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use millrace_clock::Now;
 use millrace_store::stream::{Manifest, StoreEvent, StreamStore};
 
 use super::Stream;
@@ -23,6 +24,8 @@ use crate::io::{Effect, LogLevel};
 use crate::origin::SourcePositions;
 use crate::shared::{Shared, Turn};
 
+/// So long erased messages may stand in a packed segment: what is erased together costs one rewriting.
+const WIPE_DELAY_NS: u64 = 500_000_000;
 /// Version of the bytes above.
 const CHECKPOINT_VERSION: u8 = 2;
 /// The oldest version that is read.
@@ -45,6 +48,8 @@ pub(crate) struct CheckpointState {
     /// covers.
     changed_index: u64,
     durable_index: u64,
+    /// When segments that hold erased messages are rewritten.
+    wipe_ns: Option<u64>,
     /// Checkpoints sent: log index and manifest number.
     sent: VecDeque<(u64, u64)>,
 }
@@ -268,7 +273,8 @@ impl Stream {
         let manifest = reader.block()?;
         if !manifest.is_empty() {
             let ids = millrace_store::ids::IdSpace::new(self.store_space);
-            let settings = Self::store_settings(self.id, &self.config, ids);
+            let mut settings = Self::store_settings(self.id, &self.config, ids);
+            settings.packing = self.store.packing().clone();
             self.store = StreamStore::from_manifest(settings, &manifest)?;
         }
         self.last_message_id = reader.block()?;
@@ -372,6 +378,35 @@ impl Stream {
         }
         self.poll_store(turn);
         self.resume_checkpoint(turn);
+    }
+
+    /// Notes that the store wants segments rewritten because of what was erased.
+    pub(super) fn note_wipe(&mut self, now: Now) {
+        if self.store.wants_wipe() && self.checkpoint.wipe_ns.is_none() {
+            self.checkpoint.wipe_ns = Some(now.after_ns(WIPE_DELAY_NS));
+        }
+    }
+
+    /// When [`Self::wipe_when_due`] is.
+    pub(super) const fn wipe_deadline(&self) -> Option<u64> {
+        self.checkpoint.wipe_ns
+    }
+
+    /// Has them rewritten, one with each checkpoint.
+    pub(super) fn wipe_when_due(&mut self, turn: &mut Turn<'_>) {
+        let due = self.checkpoint.wipe_ns;
+        if due.is_none_or(|due| due > turn.now.monotonic_ns) {
+            return;
+        }
+        self.checkpoint.wipe_ns = None;
+        if !self.store.wants_wipe() {
+            return;
+        }
+        if self.is_starting() {
+            self.want_index(turn.shared);
+        } else {
+            self.want_checkpoint(turn);
+        }
     }
 
     /// Takes up a checkpoint that had to wait, if it need not any more.

@@ -693,6 +693,7 @@ impl Stream {
 
     /// The end of a turn: what was staged becomes one entry.
     pub(crate) fn end_of_turn(&mut self, turn: &mut Turn<'_>) {
+        self.note_wipe(turn.now);
         if !self.lead.is_leader || self.lead.commit.is_some() {
             return;
         }

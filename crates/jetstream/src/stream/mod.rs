@@ -35,7 +35,7 @@ use millrace_subject::Transform;
 use crate::batch::Assembly;
 use crate::ids::{AccountRef, StreamId};
 use crate::io::Effect;
-use crate::model::{StorageKind, StreamConfig};
+use crate::model::{Compression, StorageKind, StreamConfig};
 use crate::origin::SourcePositions;
 use crate::publish::AckPrefix;
 use crate::schedule::Schedules;
@@ -202,6 +202,7 @@ impl Stream {
         }
         settings.ids = ids;
         settings.seed = id.0;
+        settings.packing.compress = config.compression == Compression::S2;
         settings
     }
 
@@ -216,6 +217,10 @@ impl Stream {
             .and_then(republish::Republisher::new)
             .map(Box::new);
         self.dedup.set_window(self.config.duplicate_window_ns);
+        // What is stored already stays as it is (jetstream/07 §5).
+        let mut packing = self.store.packing().clone();
+        packing.compress = self.config.compression == Compression::S2;
+        self.store.set_packing(packing);
     }
 
     /// The folder of scratch files of batches, relative to the store directory.
@@ -239,10 +244,12 @@ impl Stream {
         if self.store.wants_turn() || self.sweeps.has_gone() {
             return Some(0);
         }
+        let wipe = self.wipe_deadline().filter(|_| !stopping);
         if !self.lead.is_leader || stopping {
-            return None;
+            return wipe;
         }
         [
+            wipe,
             self.expiry_deadline(turn_now),
             self.firing_deadline(turn_now),
             self.marker_deadline(),
@@ -283,6 +290,7 @@ impl Stream {
             }
         }
         self.sweeps.free();
+        self.wipe_when_due(turn);
         if !self.lead.is_leader || self.is_applying() || self.restoring || turn.shared.stopping {
             return;
         }

@@ -206,6 +206,7 @@ impl StreamStore {
         store.manifests = content.number;
         store.next_segment = content.next_segment;
         store.segments = content.segments.clone();
+        store.take_marks();
         store.deletes = Some(content.deletes.clone());
         store.flushed_through = content.state.last_sequence;
         let deleted = match &content.deletes {

@@ -171,6 +171,12 @@ impl StreamStore {
         self.blocks.shrink(share.block_bytes);
     }
 
+    /// How segments are written.
+    #[must_use]
+    pub const fn packing(&self) -> &Packing {
+        &self.settings.packing
+    }
+
     /// Changes how segments are written from now on.
     pub fn set_packing(&mut self, packing: Packing) {
         self.settings.packing = packing;

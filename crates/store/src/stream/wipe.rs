@@ -14,6 +14,8 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Segments that hold erased messages.
 #[derive(Debug, Default)]
 pub(super) struct Wiping {
+    /// Segments with the mark.
+    marked: BTreeSet<u64>,
     /// Sequences whose end is to be told, by segment.
     erased: BTreeMap<u64, BTreeSet<u64>>,
     /// Segments that are not named any more, and their lengths: to be overwritten when they go.
@@ -27,6 +29,7 @@ impl StreamStore {
         let Some(found) = segments.find(|one| one.id == segment && one.packed) else {
             return false;
         };
+        self.wiping.marked.insert(segment);
         found.wipe = true;
         found.sealed = true;
         self.blocks.forget(Source::Segment(segment));
@@ -41,7 +44,14 @@ impl StreamStore {
     /// Whether a flush, and the checkpoint behind it, would make erased messages go.
     #[must_use]
     pub fn wants_wipe(&self) -> bool {
-        self.flush.is_none() && self.segments.values().any(|segment| segment.wipe)
+        self.flush.is_none() && !self.wiping.marked.is_empty()
+    }
+
+    /// Takes the marks of segments that a manifest names.
+    pub(super) fn take_marks(&mut self) {
+        let segments = self.segments.values();
+        let marked = segments.filter(|segment| segment.wipe);
+        self.wiping.marked = marked.map(|segment| segment.id).collect();
     }
 
     /// Remembers how long packs are.
@@ -58,6 +68,7 @@ impl StreamStore {
         for place in places {
             self.packs.remove(&place);
         }
+        self.wiping.marked.remove(&id);
         if wipe {
             self.wiping.retired.insert(id, length);
         }
