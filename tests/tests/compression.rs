@@ -28,7 +28,10 @@ fn config(name: &str, compression: &str) -> Value {
 }
 
 fn text(number: u64) -> String {
-    format!("message {number:06}: {}", "all work and no play ".repeat(20))
+    format!(
+        "message {number:06}: {}",
+        "all work and no play ".repeat(20)
+    )
 }
 
 async fn fill(client: &Client, stream: &str) {
@@ -54,10 +57,16 @@ async fn check_all(client: &Client, stream: &str) {
     // Scattered first, then in order.
     for step in 0..100 {
         let sequence = 1 + step * 7919 % MESSAGES;
-        assert_eq!(get(client, stream, sequence).await, text(sequence).as_bytes());
+        assert_eq!(
+            get(client, stream, sequence).await,
+            text(sequence).as_bytes()
+        );
     }
     for sequence in (1..=MESSAGES).step_by(5) {
-        assert_eq!(get(client, stream, sequence).await, text(sequence).as_bytes());
+        assert_eq!(
+            get(client, stream, sequence).await,
+            text(sequence).as_bytes()
+        );
     }
 }
 
@@ -71,7 +80,11 @@ fn segments(server_folder: &Path) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for stream in fs::read_dir(streams).into_iter().flatten().flatten() {
         for file in fs::read_dir(stream.path()).unwrap().flatten() {
-            if file.path().extension().is_some_and(|ending| ending == "seg") {
+            if file
+                .path()
+                .extension()
+                .is_some_and(|ending| ending == "seg")
+            {
                 found.extend(fs::read(file.path()).ok());
             }
         }
@@ -91,7 +104,10 @@ fn restart_in_order(mut server: Server, folder: &Path) -> Server {
 #[test]
 fn what_is_compressed_is_smaller_on_the_disk_and_the_same_over_the_wire() {
     let folder = fresh_folder("compression");
-    let server = ServerBuilder::millrace().jetstream().folder(&folder).start();
+    let server = ServerBuilder::millrace()
+        .jetstream()
+        .folder(&folder)
+        .start();
     let mut before = Value::Null;
     run(async {
         let client = async_nats::connect(server.url()).await.unwrap();
@@ -124,7 +140,10 @@ fn what_is_compressed_is_smaller_on_the_disk_and_the_same_over_the_wire() {
 #[test]
 fn compression_is_switched_while_messages_are_there_and_survives_a_kill() {
     let folder = fresh_folder("compression");
-    let mut server = ServerBuilder::millrace().jetstream().folder(&folder).start();
+    let mut server = ServerBuilder::millrace()
+        .jetstream()
+        .folder(&folder)
+        .start();
     run(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         ok(&client, "STREAM.CREATE.C", config("C", "none")).await;
@@ -146,7 +165,10 @@ fn compression_is_switched_while_messages_are_there_and_survives_a_kill() {
             assert_eq!(changed["config"]["compression"], compression);
         });
         server.kill();
-        server = ServerBuilder::millrace().jetstream().folder(&folder).start();
+        server = ServerBuilder::millrace()
+            .jetstream()
+            .folder(&folder)
+            .start();
         server = restart_in_order(server, &folder);
     }
     run(async {
@@ -162,7 +184,10 @@ fn compression_is_switched_while_messages_are_there_and_survives_a_kill() {
 #[test]
 fn a_message_erased_in_a_compressed_segment_leaves_no_copy_in_any() {
     let folder = fresh_folder("compression");
-    let server = ServerBuilder::millrace().jetstream().folder(&folder).start();
+    let server = ServerBuilder::millrace()
+        .jetstream()
+        .folder(&folder)
+        .start();
     run(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         ok(&client, "STREAM.CREATE.C", config("C", "s2")).await;
@@ -174,7 +199,9 @@ fn a_message_erased_in_a_compressed_segment_leaves_no_copy_in_any() {
     let holds = || {
         let files = segments(&folder);
         let secret = SECRET.as_bytes();
-        files.iter().any(|file| file.windows(secret.len()).any(|window| window == secret))
+        files
+            .iter()
+            .any(|file| file.windows(secret.len()).any(|window| window == secret))
     };
     assert!(holds());
     run(async {

@@ -9,8 +9,8 @@ use millrace_store::disk::{DiskCompletion, DiskReply};
 use millrace_store::ids::IdSpace;
 use millrace_store::journal::JournalPosition;
 use millrace_store::stream::{
-    Filter, Lookup, Manifest, MemoryShare, Packing, Purge, StoreEvent, StoreRequests, StoreSettings,
-    StoredMessage, StreamStore,
+    Filter, Lookup, Manifest, MemoryShare, Packing, Purge, StoreEvent, StoreRequests,
+    StoreSettings, StoredMessage, StreamStore,
 };
 use std::collections::{BTreeMap, VecDeque};
 

@@ -746,8 +746,11 @@ fn an_index_is_built_in_steps() {
     }
     world.flush_and_settle();
     let (manifest, _) = world.checkpoint.clone().unwrap();
-    world.store =
-        StreamStore::from_manifest(World::settings(world.share, &world.packing, 9), &manifest.bytes).unwrap();
+    world.store = StreamStore::from_manifest(
+        World::settings(world.share, &world.packing, 9),
+        &manifest.bytes,
+    )
+    .unwrap();
     let built = |store: &StreamStore| store.load.as_ref().map_or(MESSAGES, |load| load.built());
     let mut steps = 0;
     while world.store.ensure_loaded() == Lookup::Loading {

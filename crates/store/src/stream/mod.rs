@@ -50,8 +50,8 @@ pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, INDEX_IDLE_NS, MemoryBudget};
 pub use filter::Filter;
 pub use purge::PurgeCursor;
 pub use types::{
-    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged, ReadError,
-    Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
+    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged,
+    ReadError, Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
     StreamState, SubjectState, accounting_size, body_checksum,
 };
 

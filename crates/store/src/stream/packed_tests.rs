@@ -107,8 +107,12 @@ fn a_store_goes_from_plain_to_compressed_and_back_and_reads_both() {
         world.store.set_packing(packing);
         world.check();
     }
-    let plain_and_packed: BTreeSet<bool> =
-        world.store.segments.values().map(|one| one.packed).collect();
+    let plain_and_packed: BTreeSet<bool> = world
+        .store
+        .segments
+        .values()
+        .map(|one| one.packed)
+        .collect();
     assert_eq!(plain_and_packed.len(), 2);
     world.crash();
     world.check();

@@ -97,8 +97,8 @@ impl StreamStore {
     pub(super) fn choose_rewrite(&mut self) -> Option<Rewrite> {
         let dead = |segment: &Segment| segment.record_bytes().saturating_sub(segment.live_bytes);
         let worn = |segment: &&mut Segment| {
-            let is_worn = dead(segment) >= MIN_DEAD_BYTES
-                && segment.live_bytes * 2 < segment.record_bytes();
+            let is_worn =
+                dead(segment) >= MIN_DEAD_BYTES && segment.live_bytes * 2 < segment.record_bytes();
             is_worn || segment.wipe
         };
         let worst = self

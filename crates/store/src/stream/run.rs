@@ -106,13 +106,7 @@ impl RunWriter {
         }
         let before = self.bytes.len();
         let (packing, seed) = (&self.packing, self.segment.seed);
-        put_pack(
-            &mut self.bytes,
-            &self.pack,
-            Content::Records,
-            packing,
-            seed,
-        );
+        put_pack(&mut self.bytes, &self.pack, Content::Records, packing, seed);
         self.packs.push(PackRow {
             messages: std::mem::take(&mut self.pack_messages),
             length: (self.bytes.len() - before) as u32,

@@ -261,7 +261,9 @@ impl IndexBlock {
 
     /// Where the packs of the run are, and how long; none in a plain segment.
     pub(crate) fn packs(&self) -> Vec<(u32, u32)> {
-        let packs = self.packed.then(|| read_packs(&mut Cursor::new(&self.body)));
+        let packs = self
+            .packed
+            .then(|| read_packs(&mut Cursor::new(&self.body)));
         let mut at = self.run_offset;
         let mut places = Vec::new();
         for pack in packs.flatten().unwrap_or_default() {

@@ -174,7 +174,13 @@ mod tests {
         let mut random = millrace_clock::Random::new(5);
         let plain: Vec<u8> = (0..4000).map(|_| random.next_u64() as u8).collect();
         let mut out = Vec::new();
-        put_pack(&mut out, &plain, Content::Records, &Packing { compress: true }, 3);
+        put_pack(
+            &mut out,
+            &plain,
+            Content::Records,
+            &Packing { compress: true },
+            3,
+        );
         assert_eq!(out.len(), PACK_HEAD_BYTES + plain.len() + CHECKSUM_BYTES);
         let (_, found) = unpack(&Bytes::from(out), 3).expect("a pack");
         assert_eq!(found, plain);
