@@ -54,7 +54,7 @@ fn a_failing_journal_is_begun_again_and_a_healthy_one_is_not() {
         journal_failures > 0 && journal_failures <= failed_syncs + failed_writes,
         "{total:?}"
     );
-    let healthy = run_all((1_000..1_020).filter(|seed| matches!(seed % 6, 0 | 5)));
+    let healthy = run_all((1_000..1_040).filter(|seed| matches!(seed % 6, 0 | 5)));
     assert_eq!(healthy.counters.journal_failures, 0, "{healthy:?}");
 }
 
