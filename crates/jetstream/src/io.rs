@@ -106,6 +106,10 @@ pub enum Effect {
         group: GroupId,
         volatile: bool,
     },
+    /// A message was erased: no journal file may keep a copy.
+    Erase {
+        group: GroupId,
+    },
     /// A stream is gone: remove its group, its log and checkpoint.
     RemoveGroup {
         group: GroupId,

@@ -33,6 +33,8 @@ pub(crate) struct DurableProgress {
     pub(crate) need_checkpoint: Vec<GroupId>,
     pub(crate) released_files: Vec<u64>,
     pub(crate) full: Option<bool>,
+    /// Nothing that was erased stands in the journal any more.
+    pub(crate) erased: bool,
     /// The disk is still full.
     pub(crate) wants_space: bool,
     pub(crate) failed: Option<String>,
@@ -159,6 +161,11 @@ impl Durable {
         self.positions.retain(|(owner, _), _| *owner != group);
     }
 
+    /// Something of the group was erased: files that may hold a copy are to go.
+    pub(crate) fn erase(&mut self, group: GroupId) {
+        let _ = self.journal.erase(journal::GroupId(group.0));
+    }
+
     /// Where an entry's payload stands; forgets it, since an entry is applied once.
     pub(crate) fn take_position(&mut self, group: GroupId, index: u64) -> Option<JournalPosition> {
         self.positions.remove(&(group, index))
@@ -224,6 +231,7 @@ impl Durable {
                     .need_checkpoint
                     .extend(groups.iter().map(|group| GroupId(group.0)));
             }
+            JournalEvent::Erased => progress.erased = true,
             JournalEvent::FileReleased { file } => progress.released_files.push(file),
         }
     }

@@ -500,6 +500,7 @@ impl Running {
                 self.create_group(GroupId(group.0), volatile, context);
             }
             Effect::RemoveGroup { group } => self.remove_group(GroupId(group.0)),
+            Effect::Erase { group } => self.durable.erase(GroupId(group.0)),
             Effect::Bind {
                 account,
                 filter,
@@ -647,6 +648,10 @@ impl Running {
         for group in progress.need_checkpoint {
             let group = millrace_jetstream::GroupId(group.0);
             self.input(Input::CheckpointWanted { group }, context);
+        }
+        if progress.erased {
+            let text = "JetStream: what was erased is gone from the journal".to_owned();
+            context.log.push(LogLine::new(LogSeverity::Debug, text));
         }
         if progress.wants_space {
             self.input(Input::SpaceWanted, context);

@@ -18,6 +18,9 @@ pub(crate) type Model = BTreeMap<GroupId, GroupModel>;
 pub(crate) type Payloads = BTreeMap<(GroupId, u64), Bytes>;
 
 pub(crate) fn apply(model: &mut Model, record: &Record) {
+    if record.kind == RecordKind::Erase {
+        return;
+    }
     let payload = record.payload.clone();
     if record.kind == RecordKind::GroupRemoved {
         model.remove(&record.group);
@@ -41,7 +44,7 @@ pub(crate) fn apply(model: &mut Model, record: &Record) {
             group.entries = group.entries.split_off(&(index + 1));
             group.checkpoint = Some((index, term, payload));
         }
-        RecordKind::GroupRemoved => {}
+        RecordKind::GroupRemoved | RecordKind::Erase => {}
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::digest::Digest;
 use crate::disk::{Counters, Knobs, SimDisk};
+use crate::erasing::Erasing;
 use crate::journal_model::{Model, Payloads, apply, difference, model_of};
 use bytes::Bytes;
 use millrace_clock::{Now, Random};
@@ -16,6 +17,9 @@ use millrace_store::journal::{
     RecoveryError, RecoverySettings, SyncMode,
 };
 use std::collections::BTreeMap;
+
+/// Checkpoints of all groups after which an erase must have ended.
+const ERASE_STEPS_MAX: u32 = 60;
 
 /// How a run goes.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,8 @@ pub struct Plan {
     pub spare_files: usize,
     /// Journal bytes of a life from which on files are filled with zeros ahead of use.
     pub fill_after_bytes: u64,
+    /// Now and then all that was written is erased.
+    pub erases: bool,
 }
 
 impl Plan {
@@ -50,6 +56,14 @@ impl Plan {
         budget_bytes: 400 << 10,
         spare_files: 3,
         fill_after_bytes: 32 << 10,
+        erases: false,
+    };
+
+    /// Power cuts, and erases: what is gone stays gone, and nothing else goes.
+    pub const ERASE: Self = Self {
+        erases: true,
+        lives: 6,
+        ..Self::POWER
     };
 }
 
@@ -72,6 +86,8 @@ pub struct Outcome {
     /// Starts that had to wait until somebody else made room.
     pub starts_without_room: u64,
     pub resumed: u64,
+    /// Payloads that had to be gone from the disk, and were.
+    pub erased: u64,
 }
 
 /// One journal's world.
@@ -94,6 +110,7 @@ pub struct JournalRun {
     next_group: u64,
     located: Vec<(RecordTicket, JournalPosition)>,
     full: bool,
+    erasing: Erasing,
     outcome: Outcome,
     digest: Digest,
 }
@@ -133,6 +150,7 @@ impl JournalRun {
             next_group: 1,
             located: Vec::new(),
             full: false,
+            erasing: Erasing::default(),
             outcome: Outcome::default(),
             digest: Digest::default(),
         }
@@ -146,6 +164,9 @@ impl JournalRun {
         self.recover_whole()?;
         for _ in 0..self.plan.lives {
             self.live()?;
+            if self.plan.erases && self.random.below(3) == 0 {
+                self.end_erasing()?;
+            }
             self.die();
             self.recover_whole()?;
             // What a start rests on must survive without any further work.
@@ -154,6 +175,7 @@ impl JournalRun {
                 self.recover_whole()?;
             }
         }
+        self.outcome.erased = self.erasing.erased;
         self.outcome.counters = self.disk.counters();
         self.digest.add(self.disk.digest());
         self.outcome.digest = self.digest.value();
@@ -188,6 +210,9 @@ impl JournalRun {
                 self.append_something();
             }
         }
+        if self.plan.erases && self.random.below(10) == 0 {
+            self.erase();
+        }
         self.poll();
         match self.random.below(4) {
             0 => self.sleep(),
@@ -199,6 +224,35 @@ impl JournalRun {
             }
         }
         Ok(())
+    }
+
+    /// Erases all that was appended so far.
+    fn erase(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let ticket = journal.erase(GroupId(1));
+        let entries = self.current.values().flat_map(|group| &group.entries);
+        let current = entries.map(|(_, (_, payload))| payload.clone());
+        let appended = self
+            .appended
+            .iter()
+            .map(|(_, record)| record.payload.clone());
+        self.erasing.erase(appended.chain(current), ticket);
+    }
+
+    /// Lets an erase come to its end.
+    fn end_erasing(&mut self) -> Result<(), String> {
+        for _ in 0..ERASE_STEPS_MAX {
+            let erasing = self.journal.as_ref().is_some_and(Journal::is_erasing);
+            if !erasing || self.full {
+                return Ok(());
+            }
+            self.checkpoint_all();
+            self.drain()?;
+            self.sleep();
+        }
+        Err("an erase does not end".to_owned())
     }
 
     /// Lets everything under way end.
@@ -254,6 +308,9 @@ impl JournalRun {
             self.digest.add_bytes(format!("{event:?}").as_bytes());
             self.take_event(event)?;
         }
+        if let Some(journal) = &self.journal {
+            self.erasing.check(&self.disk, journal.is_erasing())?;
+        }
         self.poll();
         Ok(true)
     }
@@ -271,12 +328,13 @@ impl JournalRun {
                     return Err(format!("durable went back at {through:?}"));
                 }
                 self.durable = durable;
+                self.erasing.durable(through);
             }
             JournalEvent::Failed { .. } => {
                 self.outcome.failures += 1;
                 self.journal = None;
             }
-            JournalEvent::SpaceWanted => {}
+            JournalEvent::SpaceWanted | JournalEvent::Erased => {}
             JournalEvent::Full => {
                 self.full = true;
                 self.outcome.filled += 1;
@@ -317,9 +375,15 @@ impl JournalRun {
             _ => self.random.below(200),
         };
         let start = self.random.next_u64();
-        (0..length)
-            .map(|at| (start.wrapping_add(at.wrapping_mul(start | 1)) >> 13) as u8)
-            .collect()
+        let mark = match self.plan.erases {
+            true => [start, self.random.next_u64()]
+                .map(u64::to_le_bytes)
+                .concat(),
+            false => Vec::new(),
+        };
+        let rest =
+            (0..length).map(|at| (start.wrapping_add(at.wrapping_mul(start | 1)) >> 13) as u8);
+        mark.into_iter().chain(rest).collect()
     }
 
     fn append_something(&mut self) {
@@ -454,6 +518,7 @@ impl JournalRun {
         // In lazy mode "durable" ends with the power.
         if self.plan.sync != SyncMode::Always {
             self.durable = 0;
+            self.erasing.power_cut_in_lazy_mode();
         }
         self.disk.power_cut();
         self.attempt = 0;
@@ -594,6 +659,8 @@ impl JournalRun {
         self.durable = 0;
         self.located.clear();
         self.full = false;
+        let is_erasing = recovered.journal.is_erasing();
+        self.erasing.check_start(&self.disk, is_erasing)?;
         self.journal = Some(recovered.journal);
         Ok(recovered.report)
     }

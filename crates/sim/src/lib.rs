@@ -11,6 +11,7 @@ pub mod damage;
 mod damaged;
 pub mod digest;
 pub mod disk;
+mod erasing;
 mod journal_model;
 pub mod journal_run;
 mod losses;

@@ -143,7 +143,7 @@ impl Stream {
                 filter,
             } => self.apply_purge(sequence, keep, &filter, own),
             Operation::Delete { sequence, erase } => {
-                let existed = self.apply_delete(sequence, erase);
+                let existed = self.apply_delete(turn, sequence, erase);
                 self.finish(own, |stream| Outcome::MessageDeleted {
                     stream,
                     sequence,
@@ -411,7 +411,7 @@ impl Stream {
         self.sweep_purge(filter, (sequence > 1).then_some(sequence), keep, own);
     }
 
-    fn apply_delete(&mut self, sequence: u64, erase: bool) -> bool {
+    fn apply_delete(&mut self, turn: &mut Turn<'_>, sequence: u64, erase: bool) -> bool {
         if !erase {
             return self.remove(sequence).is_some();
         }
@@ -419,7 +419,14 @@ impl Stream {
             return false;
         };
         self.forget_deadline(sequence);
-        self.consumers_lose(sequence, &erased.removed.subject);
+        self.consumers_lose(sequence, &erased.subject);
+        if !self.id.is_volatile() {
+            // Before any checkpoint that covers this entry: a start that does not replay it finds
+            // in the journal that copies are still to go.
+            turn.effects.push(Effect::Erase {
+                group: self.id.group(),
+            });
+        }
         true
     }
 

@@ -107,7 +107,7 @@ impl CopyRun {
             // What the kind itself writes down is not given as a payload.
             let own = matches!(
                 found.kind,
-                RecordKind::HardState(_) | RecordKind::GroupRemoved
+                RecordKind::HardState(_) | RecordKind::GroupRemoved | RecordKind::Erase
             );
             records.push(Record {
                 group: found.group,

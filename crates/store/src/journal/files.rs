@@ -73,6 +73,8 @@ pub(super) struct OpenFile {
     pub readers: u32,
     /// Something in it could not be read: kept under another name instead of removed.
     pub damaged: bool,
+    /// Behind its frames stand bytes of an earlier life.
+    pub had_a_life: bool,
 }
 
 impl OpenFile {
@@ -87,6 +89,7 @@ impl OpenFile {
             written: 0,
             readers: 0,
             damaged: false,
+            had_a_life: false,
         }
     }
 }
@@ -95,7 +98,7 @@ impl OpenFile {
 const SHORTEST_FILE_BYTES: u64 = 64 << 10;
 
 #[derive(Debug)]
-enum Next {
+pub(super) enum Next {
     None,
     /// Waiting for space.
     Waiting {
@@ -126,7 +129,7 @@ impl Next {
 }
 
 #[derive(Debug)]
-enum Reserve {
+pub(super) enum Reserve {
     Missing,
     Creating { id: FileId, token: Token },
     Syncing { id: FileId, token: Token },
@@ -135,7 +138,7 @@ enum Reserve {
 
 /// How the oldest file goes; with what it becomes, if it gets another life.
 #[derive(Debug)]
-enum Removal {
+pub(super) enum Removal {
     Idle,
     Unlinking(Vec<Token>, Option<Spare>),
     Syncing(Token, Option<Spare>),
@@ -146,16 +149,22 @@ enum Removal {
 pub(super) struct JournalFiles {
     pub sealed: VecDeque<OpenFile>,
     pub active: OpenFile,
-    next: Next,
-    reserve: Reserve,
-    removal: Removal,
-    spares: Spares,
-    filling: Filling,
+    pub(super) next: Next,
+    pub(super) reserve: Reserve,
+    /// It was a journal file once, or that is not known.
+    pub(super) reserve_had_a_life: bool,
+    pub(super) removal: Removal,
+    pub(super) spares: Spares,
+    pub(super) filling: Filling,
+    /// Removals asked for because something was erased.
+    pub(super) discarding: Vec<Token>,
+    /// Something was erased: nothing that goes gets another life.
+    pub(super) is_retiring: bool,
     /// The owner was told that the disk is full.
     full: bool,
     /// What goes on on a full disk has used up the reserve: a file of this length is tried next.
     short_bytes: Option<u64>,
-    reserve_retry_ns: u64,
+    pub(super) reserve_retry_ns: u64,
     next_number: u64,
     epochs: Random,
 }
@@ -185,10 +194,13 @@ impl JournalFiles {
             sealed,
             active,
             next: Next::None,
+            reserve_had_a_life: matches!(reserve, Reserve::Present { .. }),
             reserve,
             removal: Removal::Idle,
             spares,
             filling: Filling::default(),
+            discarding: Vec::new(),
+            is_retiring: false,
             full: is_full,
             short_bytes: None,
             reserve_retry_ns: 0,
@@ -300,7 +312,9 @@ impl JournalFiles {
         out: &mut Vec<DiskRequest>,
     ) {
         let path = RESERVE_PATH.to_owned();
-        let (id, make) = match self.spares.take_with(settings.reserve_bytes) {
+        let spare = self.spares.take_with(settings.reserve_bytes);
+        self.reserve_had_a_life = spare.is_some();
+        let (id, make) = match spare {
             Some(spare) => {
                 let (from, to) = (spare.path, path);
                 (spare.id, DiskOperation::Rename { from, to })
@@ -341,6 +355,7 @@ impl JournalFiles {
         if let Some(spare) = self.spares.take() {
             let mut file = self.new_file(spare.id, spare.bytes);
             file.written = spare.bytes;
+            file.had_a_life = true;
             self.next = write_header(file, Some(spare.path), ids, out);
             return;
         }
@@ -406,7 +421,8 @@ impl JournalFiles {
             return false;
         };
         self.reserve = Reserve::Missing;
-        let file = self.new_file(id, settings.reserve_bytes);
+        let mut file = self.new_file(id, settings.reserve_bytes);
+        file.had_a_life = std::mem::take(&mut self.reserve_had_a_life);
         self.next = write_header(file, Some(RESERVE_PATH.to_owned()), ids, out);
         true
     }
@@ -417,6 +433,7 @@ impl JournalFiles {
         let within = self.disk_bytes(settings) <= settings.budget_bytes;
         file.bytes == settings.file_bytes
             && !file.damaged
+            && !self.is_retiring
             && self.spares.count() < settings.spare_files
             && (within || self.spares.count() == 0)
     }
@@ -493,6 +510,10 @@ impl JournalFiles {
         };
         let outcome = match outcome {
             FileOutcome::NotMine => self.complete_filling(now, token, error, settings),
+            other => other,
+        };
+        let outcome = match outcome {
+            FileOutcome::NotMine => self.complete_discarding(token, error),
             other => other,
         };
         // A short next file will do: the reserve is made only after it, when there is room again.

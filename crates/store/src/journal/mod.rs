@@ -20,6 +20,7 @@ mod recovery;
 mod renewal;
 mod replay;
 mod retention;
+mod retiring;
 mod spares;
 mod writer;
 
@@ -123,6 +124,9 @@ pub enum RecordKind {
     /// An entry whose content stands in another file; the payload is an encoded
     /// `Reference`. Decodable from version 1, not written yet.
     EntryByReference { index: u64, term: u64 },
+    /// Something that stands in this file or an older one was erased: all of them are to go, and what
+    /// earlier lives left in others. No payload. See [`Journal::erase`].
+    Erase,
 }
 
 /// One thing to write down.
@@ -158,9 +162,11 @@ pub enum JournalEvent {
     SpaceWanted,
     /// There is room again, the reserve included.
     Resumed,
-    /// The journal is above its budget, or the disk is full, and these groups keep its oldest file:
-    /// checkpoint them.
+    /// The journal is above its budget, the disk is full, or something was erased, and these groups
+    /// keep old files: checkpoint them.
     NeedCheckpoint { groups: Vec<GroupId> },
+    /// No file holds what was erased before the last [`RecordKind::Erase`] any more.
+    Erased,
     /// Nobody needs this file any more; it is removed or gets another life. Positions in it are void.
     FileReleased { file: u64 },
 }

@@ -20,6 +20,7 @@ const KIND_HARD_STATE: u8 = 2;
 const KIND_CHECKPOINT: u8 = 3;
 const KIND_GROUP_REMOVED: u8 = 4;
 const KIND_ENTRY_BY_REFERENCE: u8 = 5;
+const KIND_ERASE: u8 = 6;
 /// The payload of a hard state record: the vote.
 pub(super) const VOTE_BYTES: u64 = 8;
 
@@ -97,7 +98,7 @@ pub fn payload_checksum(epoch: u64, position: JournalPosition, payload: &[u8]) -
 pub fn stored_payload(record: &Record) -> Bytes {
     match record.kind {
         RecordKind::HardState(state) => Bytes::copy_from_slice(&state.vote.to_le_bytes()),
-        RecordKind::GroupRemoved => Bytes::new(),
+        RecordKind::GroupRemoved | RecordKind::Erase => Bytes::new(),
         _ => record.payload.clone(),
     }
 }
@@ -116,6 +117,7 @@ pub fn encode_head(
         RecordKind::Checkpoint { index, term } => (KIND_CHECKPOINT, index, term),
         RecordKind::GroupRemoved => (KIND_GROUP_REMOVED, 0, 0),
         RecordKind::EntryByReference { index, term } => (KIND_ENTRY_BY_REFERENCE, index, term),
+        RecordKind::Erase => (KIND_ERASE, 0, 0),
     };
     out.put_u8(code);
     out.put_u8(RECORD_VERSION);
@@ -159,6 +161,7 @@ impl RecordHead {
                 RecordKind::EntryByReference { index, term },
                 Some(REFERENCE_BYTES),
             ),
+            KIND_ERASE => (RecordKind::Erase, Some(0)),
             other => return Some(Err(RecordError::UnknownKind(other))),
         };
         if fixed_length.is_some_and(|fixed| fixed != length) {
@@ -227,6 +230,7 @@ pub(crate) mod tests {
             (any::<u64>(), any::<u64>())
                 .prop_map(|(index, term)| RecordKind::Checkpoint { index, term }),
             Just(RecordKind::GroupRemoved),
+            Just(RecordKind::Erase),
         ];
         (
             any::<u64>(),

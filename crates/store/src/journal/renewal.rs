@@ -8,6 +8,7 @@ use super::files::{Ids, JournalFiles, OpenFile};
 use super::recovered::{Recovered, RecoveryError};
 use super::recovery::{Outcome, Recovery, Step, confused};
 use super::retention::{HardStates, Retention};
+use super::retiring::Retiring;
 use super::writer::OpenJournal;
 use crate::disk::{DiskError, DiskOperation, DiskReply};
 use bytes::Bytes;
@@ -49,6 +50,7 @@ impl Recovery {
         if let Some(spare) = self.spares.take_with(offset) {
             (active.id, active.bytes) = (spare.id, spare.bytes);
             active.written = spare.bytes;
+            active.had_a_life = true;
             return self.write_header(active, Some(spare.path));
         }
         self.active = Some(active);
@@ -248,6 +250,11 @@ impl Recovery {
         for found in self.copies.take()?.copied {
             replay.apply(found);
         }
+        let retiring = if replay.has_erased() {
+            Retiring::found()
+        } else {
+            Retiring::default()
+        };
         let (logs, report) = replay.finish();
         for damage in &report {
             let hurt = self
@@ -288,6 +295,7 @@ impl Recovery {
                 epochs,
             ),
             retention,
+            retiring,
             hard_states,
             next_frame: self.next_frame,
         });

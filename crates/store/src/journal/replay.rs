@@ -94,6 +94,7 @@ pub(super) struct Replay {
     settled: u64,
     run: Option<CopyRun>,
     groups: BTreeMap<GroupId, GroupLog>,
+    has_erased: bool,
     damage: Vec<Damage>,
 }
 
@@ -276,7 +277,7 @@ impl Replay {
             RecordKind::Entry { index, .. }
             | RecordKind::EntryByReference { index, .. }
             | RecordKind::Checkpoint { index, .. } => index,
-            RecordKind::HardState(_) | RecordKind::GroupRemoved => 0,
+            RecordKind::HardState(_) | RecordKind::GroupRemoved | RecordKind::Erase => 0,
         };
         self.damage.push(Damage::Record {
             file: found.position.file,
@@ -285,6 +286,7 @@ impl Replay {
             group: found.group,
             index,
         });
+        self.has_erased |= found.kind == RecordKind::Erase;
         if let RecordKind::Entry { index, term } | RecordKind::EntryByReference { index, term } =
             found.kind
         {
@@ -295,9 +297,16 @@ impl Replay {
 
     /// Applies one record that is durable where its position says.
     pub(super) fn apply(&mut self, found: FoundRecord) {
-        if found.kind == RecordKind::GroupRemoved {
-            self.groups.remove(&found.group);
-            return;
+        match found.kind {
+            RecordKind::GroupRemoved => {
+                self.groups.remove(&found.group);
+                return;
+            }
+            RecordKind::Erase => {
+                self.has_erased = true;
+                return;
+            }
+            _ => {}
         }
         let log = self.groups.entry(found.group).or_default();
         let file = found.position.file;
@@ -309,13 +318,18 @@ impl Replay {
             RecordKind::Checkpoint { index, term } => {
                 log.checkpoint(index, term, found.payload, file);
             }
-            RecordKind::GroupRemoved => {}
+            RecordKind::GroupRemoved | RecordKind::Erase => {}
         }
     }
 
     /// Records a finding of the reader.
     pub(super) fn report(&mut self, damage: Damage) {
         self.damage.push(damage);
+    }
+
+    /// Something was erased, and files that may hold it are still there.
+    pub(super) fn has_erased(&self) -> bool {
+        self.has_erased
     }
 
     /// Something in this file was found damaged, or could not be read.

@@ -6,6 +6,7 @@ use super::files::{FileOutcome, Ids, JournalFiles};
 use super::frame::{self, FLAG_IDLE, FrameHead};
 use super::record::{VOTE_BYTES, payload_checksum};
 use super::retention::{HardStates, Retention};
+use super::retiring::Retiring;
 use super::{
     Durability, GroupId, JournalEvent, JournalPosition, JournalSettings, Record, RecordKind,
     RecordTicket, SyncMode,
@@ -65,6 +66,7 @@ pub struct Journal {
     ids: Ids,
     files: JournalFiles,
     retention: Retention,
+    retiring: Retiring,
     hard_states: HardStates,
     queue: VecDeque<Queued>,
     queued_bytes: u64,
@@ -99,6 +101,7 @@ pub(super) struct OpenJournal {
     pub ids: Ids,
     pub files: JournalFiles,
     pub retention: Retention,
+    pub retiring: Retiring,
     pub hard_states: HardStates,
     pub next_frame: u64,
 }
@@ -111,6 +114,7 @@ impl Journal {
             ids: open.ids,
             files: open.files,
             retention: open.retention,
+            retiring: open.retiring,
             hard_states: open.hard_states,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -158,6 +162,37 @@ impl Journal {
         ticket
     }
 
+    /// Something of this group was erased, and every file written so far may hold a copy of it: all of
+    /// them are to go, soon. [`JournalEvent::Erased`] tells when they are gone; a start that finds
+    /// it undone takes it up again. Gives the record that says so.
+    pub fn erase(&mut self, group: GroupId) -> RecordTicket {
+        // One with nothing queued behind it says it for all before.
+        let last = self.queue.back().map(|queued| queued.ticket);
+        if let Some(last) = last.filter(|last| self.retiring.wanted() == Some(*last)) {
+            return last;
+        }
+        let kind = RecordKind::Erase;
+        let payload = bytes::Bytes::new();
+        let record = Record {
+            group,
+            kind,
+            payload,
+        };
+        let ticket = self.enqueue(record, Durability::Now);
+        self.retiring.want(ticket);
+        ticket
+    }
+
+    /// Files still hold what was erased.
+    #[must_use]
+    pub fn is_erasing(&self) -> bool {
+        !self.retiring.is_at_rest()
+    }
+
+    fn first_queued(&self) -> Option<RecordTicket> {
+        self.queue.front().map(|queued| queued.ticket)
+    }
+
     fn enqueue(&mut self, record: Record, durability: Durability) -> RecordTicket {
         self.last_ticket += 1;
         let ticket = RecordTicket(self.last_ticket);
@@ -180,7 +215,12 @@ impl Journal {
         out.append(&mut self.pending_requests);
         self.note_lazy(now);
         self.stalled = false;
+        self.retire(now, out);
         while self.frame_is_due(now) {
+            if self.retiring.is_sealing() {
+                self.stalled = true;
+                break;
+            }
             let (count, length) = self.next_frame_size();
             if !self.make_room(length, out) {
                 self.stalled = true;
@@ -195,7 +235,7 @@ impl Journal {
             now,
             &self.settings,
             exhausted,
-            self.retention.oldest_needed(),
+            self.oldest_kept(),
             &mut self.ids,
             out,
             &mut self.pending_events,
@@ -271,6 +311,63 @@ impl Journal {
         // A frame larger than a whole file gets one to itself; a short one is for a full disk.
         let is_whole = active.bytes >= self.settings.file_bytes;
         active.offset + length <= active.bytes || (is_whole && active.offset == FIRST_FRAME_OFFSET)
+    }
+
+    /// Does what is due of what an erase asks for (`retiring.rs`).
+    fn retire(&mut self, now: Now, out: &mut Vec<DiskRequest>) {
+        // A full disk may not give back what is let go for a clean file.
+        if !self.files.is_full() {
+            self.retiring.begin(now, self.first_queued());
+        }
+        self.files.is_retiring = !self.retiring.is_at_rest();
+        if !self.retiring.is_under_way() {
+            return;
+        }
+        if self.files.clean(&mut self.ids, out) {
+            self.retiring.cleaned();
+        }
+        let at_rest = self.in_flight.is_empty() && self.interval.under_way.is_none();
+        if !self.retiring.is_sealing() || !at_rest {
+            return;
+        }
+        if self.synced_through + 1 < self.next_frame {
+            self.start_interval_sync(out);
+            return;
+        }
+        let number = self.files.active.number;
+        if self.files.roll() {
+            let first = self.first_queued();
+            self.retiring.sealed(number, first);
+        }
+    }
+
+    /// The oldest file that is needed.
+    fn oldest_kept(&self) -> Option<u64> {
+        let needed = self.retention.oldest_needed();
+        // A full disk needs the room more than a start needs to know.
+        match self
+            .retiring
+            .lowest_kept()
+            .filter(|_| !self.files.is_full())
+        {
+            Some(kept) => Some(kept.min(needed.unwrap_or(self.files.active.number))),
+            None => needed,
+        }
+    }
+
+    /// Asks the groups that keep files which are to go, and notes when all are gone.
+    fn ask_for_retirement(&mut self, now: Now, events: &mut Vec<JournalEvent>) {
+        let Some((through, is_due)) = self.retiring.leaving(now) else {
+            return;
+        };
+        if self.files.are_gone(through) {
+            events.extend(self.retiring.end());
+            return;
+        }
+        let groups = self.retention.pinning(through);
+        if is_due && !groups.is_empty() {
+            events.push(JournalEvent::NeedCheckpoint { groups });
+        }
     }
 
     /// Makes sure that the active file takes a frame of this length; `false`: not yet.
@@ -444,6 +541,7 @@ impl Journal {
         }
         self.release(now, events);
         self.ask_while_full(now, events);
+        self.ask_for_retirement(now, events);
         events.append(&mut self.pending_events);
     }
 
@@ -542,6 +640,7 @@ impl Journal {
                         self.retention.checkpoint(group, index, file);
                     }
                     RecordKind::GroupRemoved => self.retention.remove(group),
+                    RecordKind::Erase => {}
                 }
             }
         }
@@ -566,6 +665,7 @@ impl Journal {
             idle,
             interval,
             fill.filter(|_| self.is_quiet()),
+            self.retiring.deadline().filter(|_| !self.files.is_full()),
             self.files.next_deadline(&self.settings),
         ]
         .into_iter()
@@ -686,7 +786,7 @@ fn is_hard_state(kind: RecordKind) -> bool {
 fn stored_length(record: &Record) -> u64 {
     match record.kind {
         RecordKind::HardState(_) => VOTE_BYTES,
-        RecordKind::GroupRemoved => 0,
+        RecordKind::GroupRemoved | RecordKind::Erase => 0,
         _ => record.payload.len() as u64,
     }
 }

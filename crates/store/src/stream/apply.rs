@@ -27,9 +27,6 @@ impl StreamStore {
         let (headers, payload) = (message.headers, message.payload);
         let length = BodyLength::new(headers.len(), payload.len());
         let memory = self.settings.storage == Storage::Memory;
-        if let Some(place) = position {
-            self.note_journal_file(place.file, message.sequence);
-        }
         let own = memory && headers.len() + payload.len() <= OWN_BYTES;
         let slot = self.tail.insert(Body::new(headers, payload, own), position);
         self.index.push(
@@ -53,9 +50,6 @@ impl StreamStore {
     ) {
         if sequence <= self.index.state().last_sequence {
             return;
-        }
-        if let Some(place) = position {
-            self.note_journal_file(place.file, sequence);
         }
         let length = BodyLength::new(
             headers_length as usize,
@@ -83,7 +77,6 @@ impl StreamStore {
             return;
         }
         let (headers, payload) = (message.headers_length, message.payload_length);
-        self.note_journal_file(position.file, message.sequence);
         let body = Body::Journal {
             position,
             header_length: headers,

@@ -4,17 +4,18 @@
 use super::io::{Purpose, Source};
 use super::segment::record::{RECORD_HEAD_BYTES, record_length};
 use super::tail::Body;
-use super::{Erased, StoreEvent, StreamStore};
+use super::{Removed, StoreEvent, StreamStore};
 use crate::disk::DiskOperation;
 use bytes::Bytes;
 
 impl StreamStore {
     /// Takes one message out and overwrites its bytes in its segment; [`StoreEvent::Erased`] tells
-    /// when that is synced. Journal files that hold a copy are named for retirement.
-    pub fn erase(&mut self, sequence: u64) -> Option<Erased> {
+    /// when that is synced. What the journal holds of it is the owner's to let go
+    /// ([`crate::journal::Journal::erase`]), what leftovers and retired segments hold goes with the
+    /// next checkpoint.
+    pub fn erase(&mut self, sequence: u64) -> Option<Removed> {
         let row = self.index.rows.get(sequence)?;
         let removed = self.remove(sequence)?;
-        let journal_files = self.journal_files_of(sequence);
         let length = record_length(removed.subject.len(), row.length.bytes());
         if sequence <= self.flushed_through {
             let segment = self
@@ -37,10 +38,7 @@ impl StreamStore {
         } else if !self.erase_in_flush(sequence) {
             self.events.push(StoreEvent::Erased { sequence });
         }
-        Some(Erased {
-            removed,
-            journal_files,
-        })
+        Some(removed)
     }
 
     /// Overwrites a record behind its head; in a pack, the whole segment once it is rewritten.
@@ -66,28 +64,7 @@ impl StreamStore {
 
     /// A journal file is gone: positions in it are void.
     pub fn journal_released(&mut self, file: u64) {
-        self.journal_runs.retain(|(other, _, _)| *other != file);
         self.blocks.forget(Source::Journal(file));
-    }
-
-    /// Journal files that may hold this message, ascending.
-    fn journal_files_of(&self, sequence: u64) -> Vec<u64> {
-        let runs = self.journal_runs.iter();
-        let mut files: Vec<u64> = runs
-            .filter(|(_, first, last)| (*first..=*last).contains(&sequence))
-            .map(|(file, _, _)| *file)
-            .collect();
-        files.sort_unstable();
-        files.dedup();
-        files
-    }
-
-    /// Notes that a message's bytes lie in a journal file.
-    pub(super) fn note_journal_file(&mut self, file: u64, sequence: u64) {
-        match self.journal_runs.last_mut() {
-            Some((last, _, end)) if *last == file => *end = sequence,
-            _ => self.journal_runs.push((file, sequence, sequence)),
-        }
     }
 
     /// A message of the tail that a flush still writes: without its bytes. True if the end is told

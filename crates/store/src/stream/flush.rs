@@ -140,6 +140,7 @@ impl StreamStore {
             .into_iter()
             .partition(|(manifest, _)| *manifest <= number);
         self.retired = kept;
+        let some_gone = !gone.is_empty();
         for (_, name) in gone {
             if let Some(id) = segment_of_name(&name) {
                 self.let_segment_go(id);
@@ -152,6 +153,12 @@ impl StreamStore {
                 DiskOperation::Remove { path }
             };
             self.io.ask(operation, Purpose::Nothing);
+        }
+        if some_gone {
+            // What was erased in the segment that replaced one must not come back with it.
+            let path = self.io.directory.clone();
+            self.io
+                .ask(DiskOperation::SyncDirectory { path }, Purpose::Nothing);
         }
     }
 

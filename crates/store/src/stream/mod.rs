@@ -50,7 +50,7 @@ pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, INDEX_IDLE_NS, MemoryBudget};
 pub use filter::Filter;
 pub use purge::PurgeCursor;
 pub use types::{
-    Erased, JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged,
+    JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged,
     ReadError, Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
     StreamState, SubjectState, accounting_size, body_checksum,
 };
@@ -104,8 +104,6 @@ pub struct StreamStore {
     kept: BTreeSet<String>,
     flush: Option<flush::Flush>,
     load: Option<Box<load::Load>>,
-    /// Journal file, first and last sequence of messages in it.
-    journal_runs: Vec<(u64, u64, u64)>,
     damaged: SequenceSet,
     /// The index lacks messages that the manifest counts.
     is_incomplete: bool,
@@ -155,7 +153,6 @@ impl StreamStore {
             kept: BTreeSet::new(),
             flush: None,
             load: None,
-            journal_runs: Vec::new(),
             damaged: SequenceSet::new(),
             is_incomplete: false,
             suspects: BTreeSet::new(),

@@ -102,7 +102,7 @@ impl Operation {
                 let removed = if matches!(self, Self::Remove(_)) {
                     store.remove(*sequence)
                 } else {
-                    store.erase(*sequence).map(|erased| erased.removed)
+                    store.erase(*sequence)
                 };
                 let removed = removed.unwrap();
                 assert_eq!(removed.size, model.size(expected));

@@ -199,15 +199,6 @@ pub struct Purged {
     pub bytes: u64,
 }
 
-/// A removed message whose bytes are being overwritten.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erased {
-    pub removed: Removed,
-    /// Numbers of the journal files that still hold (or may hold) a copy: they must retire before
-    /// the erase is physically complete. Ascending.
-    pub journal_files: Vec<u64>,
-}
-
 /// A read from the journal that the store needs. Ask [`crate::journal::Journal::read`] with it; the
 /// completion goes to [`super::StreamStore::complete`], then call `read_done`. If the journal
 /// answers `None`, complete the token with [`crate::disk::DiskError::NotFound`].
