@@ -210,7 +210,7 @@ fn an_account_that_is_called_like_the_question_learns_no_more_than_others() {
     assert_eq!(found["data"]["num_connections"], 1, "{found}");
 }
 
-// proves: SYS-10
+// proves: SYS-10, REL-14, LIM-13, PRO-04
 #[test]
 fn an_operator_can_kick_a_client_and_reload() {
     let Some(servers) = both("kick") else {

@@ -377,6 +377,9 @@ mod tests {
         );
         assert!(options("-VV").log.trace_verbose);
         assert_eq!(options("-p 0").client.port, 4222);
+        assert!(options("-s").log.syslog);
+        let elsewhere = options("-r udp://h:514").log.remote_syslog;
+        assert_eq!(elsewhere, "udp://h:514");
     }
 
     // proves: CLI-06

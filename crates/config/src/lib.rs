@@ -10,6 +10,7 @@ pub mod options;
 mod problem;
 mod reload;
 pub mod sharing;
+mod size;
 mod suggest;
 mod validate;
 
@@ -17,3 +18,4 @@ pub use decode::parse;
 pub use flags::{FlagError, Flags};
 pub use options::Options;
 pub use problem::{ConfigErrors, Issue, Warning};
+pub use size::size_text;

@@ -24,6 +24,7 @@ mod run;
 mod signals;
 mod start;
 mod store_folder;
+mod syslog;
 mod tls;
 pub mod token_files;
 mod websocket;

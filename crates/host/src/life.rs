@@ -137,9 +137,17 @@ impl EventLoop {
     fn take_over(&mut self, now: Now, reloaded: Reloaded, tls: Option<Arc<ServerConfig>>) {
         let Reloaded { options, changes } = reloaded;
         self.tls = tls;
+        // Where lines went before they say what changes.
+        for change in &changes {
+            self.logger.info(change);
+        }
         if let Err(error) = self.logger.redirect(&options.log) {
-            let text = format!("Unable to open log file: {error}");
-            self.logger.line(Level::Error, &text);
+            self.logger.line(Level::Error, &error);
+        }
+        for line in options.inactive.lines() {
+            if !self.node.options().inactive.lines().contains(&line) {
+                self.logger.line(Level::Warning, &line);
+            }
         }
         let before = Arc::clone(self.node.options());
         let digest = options.config_digest.clone();
@@ -155,9 +163,6 @@ impl EventLoop {
         }
         if options.ports_file_dir != before.ports_file_dir && self.stage == Stage::Serving {
             self.write_ports();
-        }
-        for change in &changes {
-            self.logger.info(change);
         }
         self.logger
             .info(&format!("Reloaded server configuration ({digest})"));

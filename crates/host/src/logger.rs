@@ -1,7 +1,8 @@
-//! The server's log: lines in the reference's format (spec core/14 §14.2) to standard error or a
-//! file that can be reopened. Which lines are written is decided by whoever calls.
+//! The server's log: lines in the reference's format (spec core/14 §14.2) to standard error, a file
+//! that can be reopened, or a system log. Which lines are written is decided by whoever calls.
 
 use crate::clock::wall_ns;
+use crate::syslog::Syslog;
 use millrace_config::options::LogOptions;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -44,17 +45,21 @@ pub(crate) struct Logger {
     debug: bool,
     trace: bool,
     file: Option<(PathBuf, File)>,
+    /// Where lines go that go to no file.
+    syslog: Option<Syslog>,
+    /// What `syslog` was opened for.
+    syslog_of: Option<String>,
     written: u64,
     size_limit: u64,
     keep: usize,
 }
 
 impl Logger {
-    /// Opens the log file, if one is configured.
+    /// Opens what lines are to go to.
     ///
     /// # Errors
-    /// The file cannot be opened.
-    pub(crate) fn open(options: &LogOptions) -> io::Result<Self> {
+    /// The file cannot be opened, or the system log not be reached; a text for the operator.
+    pub(crate) fn open(options: &LogOptions) -> Result<Self, String> {
         let file = file_of(options)?;
         let written = file
             .as_ref()
@@ -67,19 +72,22 @@ impl Logger {
             debug: false,
             trace: false,
             file,
+            syslog: None,
+            syslog_of: None,
             written,
             size_limit: 0,
             keep: 0,
         };
         logger.configure(options);
+        logger.renew_syslog(options)?;
         Ok(logger)
     }
 
-    /// Takes over everything, the file too if it is another one.
+    /// Takes over everything, the file and the system log too if they are others.
     ///
     /// # Errors
-    /// The new file cannot be opened; then lines go where they went before.
-    pub(crate) fn redirect(&mut self, options: &LogOptions) -> io::Result<()> {
+    /// The new one cannot be opened; then lines go where they went before.
+    pub(crate) fn redirect(&mut self, options: &LogOptions) -> Result<(), String> {
         self.configure(options);
         let old = self.file.as_ref().map(|(path, _)| path.clone());
         if old
@@ -92,6 +100,18 @@ impl Logger {
             self.file = file_of(options)?;
             self.written = 0;
         }
+        self.renew_syslog(options)
+    }
+
+    fn renew_syslog(&mut self, options: &LogOptions) -> Result<(), String> {
+        let is_wanted = options.syslog || !options.remote_syslog.is_empty();
+        let wanted = is_wanted.then(|| options.remote_syslog.clone());
+        if wanted == self.syslog_of {
+            return Ok(());
+        }
+        let open = |place: &String| Syslog::open(place, self.zone.clone());
+        self.syslog = wanted.as_ref().map(open).transpose()?;
+        self.syslog_of = wanted;
         Ok(())
     }
 
@@ -123,6 +143,10 @@ impl Logger {
 
     pub(crate) fn line(&mut self, level: Level, text: &str) {
         if !self.enabled(level) {
+            return;
+        }
+        if let (None, Some(syslog)) = (&self.file, &self.syslog) {
+            syslog.line(level, text);
             return;
         }
         let line = self.format(level, text);
@@ -205,14 +229,19 @@ impl Logger {
 }
 
 /// The log file of the configuration; `None` means standard error.
-fn file_of(options: &LogOptions) -> io::Result<Option<(PathBuf, File)>> {
+fn file_of(options: &LogOptions) -> Result<Option<(PathBuf, File)>, String> {
     let path = options
         .file
         .as_ref()
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
-    path.map(|path| open_file(&path).map(|file| (path, file)))
-        .transpose()
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    match open_file(&path) {
+        Ok(file) => Ok(Some((path, file))),
+        Err(error) => Err(format!("error opening log file {path:?}: {error}")),
+    }
 }
 
 fn open_file(path: &std::path::Path) -> io::Result<File> {

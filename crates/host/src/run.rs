@@ -38,11 +38,7 @@ pub fn run(options: Options, context: RunContext) -> i32 {
     let mut logger = match Logger::open(&options.log) {
         Ok(logger) => logger,
         Err(error) => {
-            let path = options.log.file.as_deref().unwrap_or_default();
-            eprintln!(
-                "{}: error opening log file {path:?}: {error}",
-                context.program
-            );
+            eprintln!("{}: {error}", context.program);
             return EXIT_FAILURE;
         }
     };

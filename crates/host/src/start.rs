@@ -299,11 +299,11 @@ fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, Strin
     logger.info(&format!("  Strict:          {}", options.jetstream.strict));
     logger.info(&format!(
         "  Max Memory:      {}",
-        machine::size_text(max_memory)
+        millrace_config::size_text(max_memory)
     ));
     logger.info(&format!(
         "  Max Storage:     {}",
-        machine::size_text(max_file)
+        millrace_config::size_text(max_file)
     ));
     logger.info(&format!("  Store Directory: \"{shown}\""));
     logger.info(&format!("  Synced to disk:  {durable}"));

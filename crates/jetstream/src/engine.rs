@@ -137,21 +137,27 @@ impl JetStream {
             group: META_GROUP,
             volatile: false,
         });
+        let accounts = self.accounts.keys().chain(&self.settings.bare_accounts);
+        for account in accounts.copied().collect::<Vec<_>>() {
+            self.bind_api(account, effects);
+        }
+    }
+
+    /// Lets an account ask, also one without JetStream: it is told so.
+    pub(crate) fn bind_api(&self, account: AccountRef, effects: &mut Vec<Effect>) {
         let mut prefixes = vec!["$JS.API".to_owned()];
         if !self.settings.domain.is_empty() {
             prefixes.push(format!("$JS.{}.API", self.settings.domain));
         }
-        for account in self.accounts.keys().chain(&self.settings.bare_accounts) {
-            for prefix in &prefixes {
-                for filter in API_FILTERS {
-                    let filter = Bytes::from(format!("{prefix}.{filter}"));
-                    let endpoint = Endpoint::Api;
-                    effects.push(Effect::Bind {
-                        account: *account,
-                        filter,
-                        endpoint,
-                    });
-                }
+        for prefix in &prefixes {
+            for filter in API_FILTERS {
+                let filter = Bytes::from(format!("{prefix}.{filter}"));
+                let endpoint = Endpoint::Api;
+                effects.push(Effect::Bind {
+                    account,
+                    filter,
+                    endpoint,
+                });
             }
         }
     }

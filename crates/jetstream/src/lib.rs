@@ -25,6 +25,7 @@ mod origin;
 pub mod outbound;
 pub mod publish;
 mod rebuild;
+mod reload;
 pub mod report;
 pub mod request;
 pub mod schedule;

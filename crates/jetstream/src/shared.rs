@@ -153,6 +153,19 @@ impl Shared {
         }
     }
 
+    /// Takes over changed limits of the server and of accounts.
+    pub(crate) fn apply_limits(&mut self, settings: &Settings) {
+        self.batch_limits = settings.batch;
+        self.max_payload = settings.max_payload;
+        self.max_memory_bytes = settings.max_memory_bytes;
+        self.max_file_bytes = settings.max_file_bytes;
+        for account in &settings.accounts {
+            self.account_limits.insert(account.account, account.limits);
+            self.account_names
+                .insert(account.account, account.name.clone());
+        }
+    }
+
     /// A new attempt of a stream to read an origin.
     pub fn add_origin(&mut self, stream: StreamId) -> OriginId {
         self.next_origin += 1;

@@ -153,6 +153,28 @@ impl Engine {
         }
     }
 
+    pub(crate) const fn seed(&self) -> u64 {
+        self.settings.engine.seed
+    }
+
+    /// Goes on with changed limits and accounts, also in a start that is under way.
+    pub(crate) fn apply_settings(&mut self, settings: millrace_jetstream::Settings) {
+        if let Phase::Running(running) = &mut self.phase {
+            running
+                .jetstream
+                .apply_settings(&settings, &mut running.effects);
+            running.unsettled = true;
+        }
+        let sizes = &self.settings.engine;
+        self.settings.engine = millrace_jetstream::Settings {
+            store_memory_bytes: sizes.store_memory_bytes,
+            batch_memory_bytes: sizes.batch_memory_bytes,
+            batch_part_bytes: sizes.batch_part_bytes,
+            index_idle_ns: sizes.index_idle_ns,
+            ..settings
+        };
+    }
+
     /// Nobody is connected any more: every stream writes its last checkpoint. True when all that is
     /// to be written is on the disk.
     pub(crate) fn finish(&mut self, context: &mut TurnContext<'_>) -> bool {

@@ -276,6 +276,21 @@ impl Node {
         self.options = Arc::clone(&options);
         self.broker.apply_options(now, options);
         self.bind_system();
+        self.renew_jetstream();
+    }
+
+    /// JetStream's limits and accounts follow the options.
+    fn renew_jetstream(&mut self) {
+        let (Some(engine), Some(host)) = (&mut self.engine, &mut self.jetstream_host) else {
+            return;
+        };
+        let jetstream = &self.options.jetstream;
+        host.max_memory_bytes = jetstream.max_memory.unwrap_or(host.max_memory_bytes);
+        host.max_file_bytes = jetstream.max_file.unwrap_or(host.max_file_bytes);
+        let sizes = StoreSizes::default();
+        let seed = engine.seed();
+        let settings = engine_settings(&self.options, host, &self.broker, &sizes, seed);
+        engine.apply_settings(settings);
     }
 
     /// Goes on with what changed account tokens make of the options.
@@ -287,5 +302,6 @@ impl Node {
         self.broker
             .apply_tokens(now, options, change.mode, accounts);
         self.bind_system();
+        self.renew_jetstream();
     }
 }

@@ -114,6 +114,12 @@ const LOGGING: &[Field<Options>] = &[
     field(&["log_max_num", "logfile_max_num"], |d, o, e| {
         d.set_integer(e, &mut o.log.file_keep)
     }),
+    field(&["syslog"], |d, o, e| d.set_bool(e, &mut o.log.syslog)),
+    field(&["remote_syslog"], |d, o, e| {
+        if let Some(place) = d.text(e) {
+            o.log.remote_syslog = place;
+        }
+    }),
     field(&["max_traced_msg_len"], |d, o, e| {
         d.set_at_least_zero(e, &mut o.log.max_traced_message_length);
     }),
@@ -247,7 +253,6 @@ const INACTIVE: &[Field<Options>] = &[
 
 const NOT_YET: &[Field<Options>] = &[
     unsupported(&["https", "https_port"]),
-    unsupported(&["syslog", "remote_syslog"]),
     unsupported(&["proxy_protocol"]),
     unsupported(&["proxies"]),
 ];

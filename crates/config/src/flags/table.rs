@@ -105,8 +105,13 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(&["logtime_utc"], Kind::Switch, |o, v| {
         switch(&mut o.log.time_utc, v)
     }),
-    flag(&["s", "syslog"], Kind::Switch, not_yet),
-    flag(&["r", "remote_syslog"], Kind::Text, not_yet),
+    flag(&["s", "syslog"], Kind::Switch, |o, v| {
+        switch(&mut o.log.syslog, v)
+    }),
+    flag(&["r", "remote_syslog"], Kind::Text, |o, v| {
+        v.text().clone_into(&mut o.log.remote_syslog);
+        Ok(())
+    }),
     flag(&["D", "debug"], Kind::Switch, |o, v| {
         switch(&mut o.log.debug, v)
     }),

@@ -27,6 +27,20 @@ pub enum SyncInterval {
     },
 }
 
+impl SyncInterval {
+    /// As people write it; empty if it is not said.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Unset => String::new(),
+            Self::Always => "always".to_owned(),
+            Self::Interval { interval_ns } => {
+                millrace_clock::go_duration::format(i64::try_from(interval_ns).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
 /// The `jetstream` block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JetStreamOptions {

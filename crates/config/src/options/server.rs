@@ -28,6 +28,18 @@ pub enum WriteTimeout {
     Retry,
 }
 
+impl WriteTimeout {
+    /// As in the configuration; empty for the default.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Close => "close",
+            Self::Retry => "retry",
+        }
+    }
+}
+
 /// The client listener and the limits of its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
