@@ -8,6 +8,7 @@ use millrace_config::Options;
 use millrace_config::options::{CalloutOptions, ConnectionType, UserOptions};
 
 use crate::callout::Callout;
+use crate::distinguished_name::DistinguishedName;
 use crate::operator::{OperatorMode, REVOKED};
 use crate::signature::is_signed;
 use crate::{Permissions, secret};
@@ -407,8 +408,7 @@ impl Authenticator {
             return signed.then(|| Decision::Accept(user.identity.clone()));
         }
         if self.maps_certificates && !self.users.is_empty() {
-            let mut names = facts.tls_identities.iter();
-            let user = names.find_map(|name| self.users.get(name))?;
+            let user = self.mapped_user(facts.tls_identities)?;
             return self.log_in(user, credentials, facts);
         }
         if credentials.are_empty() {
@@ -441,6 +441,26 @@ impl Authenticator {
             credentials.password.unwrap_or(""),
             Identity::unrestricted(name),
         )
+    }
+
+    /// The user that a certificate stands for. Its subject may be written in another order, or with
+    /// blanks.
+    fn mapped_user(&self, identities: &[String]) -> Option<&User> {
+        let mut names = identities.iter();
+        if let Some(user) = names.find_map(|name| self.users.get(name)) {
+            return Some(user);
+        }
+        // The whole name, domain components included, comes before the one without.
+        let mut subjects = identities.iter().filter(|name| name.contains('='));
+        let subject = subjects.find_map(|name| DistinguishedName::read(name))?;
+        let written = || {
+            let users = self.users.iter();
+            let named = users.filter(|(name, _)| name.contains('='));
+            named.filter_map(|(name, user)| Some((DistinguishedName::read(name)?, user)))
+        };
+        let same = written().find(|(name, _)| *name == subject);
+        let found = same.or_else(|| written().find(|(name, _)| name.has_same_attributes(&subject)));
+        found.map(|(_, user)| user)
     }
 
     fn log_in(

@@ -6,6 +6,7 @@
 
 mod authenticator;
 mod callout;
+mod distinguished_name;
 pub mod operator;
 mod permissions;
 mod reply_permits;

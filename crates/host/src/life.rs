@@ -10,6 +10,7 @@ use crate::tls;
 use crate::token_files;
 use crate::websocket::Terms;
 use millrace_clock::Now;
+use millrace_core::CloseReason;
 use millrace_node::{HostTask, StoreTokens};
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -133,6 +134,26 @@ impl EventLoop {
         }
     }
 
+    /// Ends connections of peers whose keys are no longer among the pinned ones.
+    fn check_pins_again(&mut self, now: Now) {
+        let options = Arc::clone(self.node.options());
+        let unpinned = self.connections.iter().filter_map(|(key, connection)| {
+            let session = connection.tls.as_ref()?;
+            let tls = match &connection.websocket {
+                Some(_) => options.websocket.tls.as_ref(),
+                None => options.tls.as_ref(),
+            };
+            let reason = session.check_pins(tls?).err()?;
+            session
+                .is_established()
+                .then(|| (key, format!("{} - {reason}", connection.log_name())))
+        });
+        for (key, text) in unpinned.collect::<Vec<_>>() {
+            self.logger.line(Level::Error, &text);
+            self.end(now, key, CloseReason::TlsHandshakeError);
+        }
+    }
+
     /// Goes on with options that were found to be possible ones.
     fn take_over(&mut self, now: Now, reloaded: Reloaded, tls: Option<Arc<ServerConfig>>) {
         let Reloaded { options, changes } = reloaded;
@@ -153,6 +174,7 @@ impl EventLoop {
         let digest = options.config_digest.clone();
         self.node.apply_options(now, Arc::new(options));
         self.again = true;
+        self.check_pins_again(now);
         let options = Arc::clone(self.node.options());
         if options.pid_file != before.pid_file
             && let Some(path) = &options.pid_file

@@ -74,7 +74,7 @@ fn provider(options: &TlsOptions) -> Result<CryptoProvider, String> {
         });
     }
     if !options.curve_preferences.is_empty() {
-        let available = provider.kx_groups.clone();
+        let available = rustls::crypto::aws_lc_rs::ALL_KX_GROUPS;
         provider.kx_groups = options
             .curve_preferences
             .iter()
@@ -98,7 +98,6 @@ fn curve(name: &str) -> Option<NamedGroup> {
     Some(match name {
         "CurveP256" => NamedGroup::secp256r1,
         "CurveP384" => NamedGroup::secp384r1,
-        "CurveP521" => NamedGroup::secp521r1,
         "X25519" => NamedGroup::X25519,
         "X25519MLKEM768" => NamedGroup::X25519MLKEM768,
         "SecP256r1MLKEM768" => NamedGroup::secp256r1MLKEM768,
@@ -216,15 +215,8 @@ impl Session {
         if self.established || self.connection.is_handshaking() {
             return Ok(None);
         }
+        self.check_pins(options)?;
         let peers = self.connection.peer_certificates().unwrap_or_default();
-        if !options.pinned_certs.is_empty() {
-            let hash = peers.first().and_then(|leaf| certificate::key_hash(leaf));
-            match hash {
-                Some(hash) if options.pinned_certs.contains(&hash) => {}
-                Some(hash) => return Err(format!("certificate not pinned: {hash}")),
-                None => return Err("no certificate to compare with pinned_certs".to_owned()),
-            }
-        }
         let identities = match peers.first() {
             Some(leaf) if options.verify_and_map => certificate::identities(leaf),
             _ => Vec::new(),
@@ -245,6 +237,23 @@ impl Session {
                 .collect(),
             identities,
         }))
+    }
+
+    /// Whether the peer's key is one of those that are accepted.
+    ///
+    /// # Errors
+    /// It is not; a text for the log.
+    pub(crate) fn check_pins(&self, options: &TlsOptions) -> Result<(), String> {
+        if options.pinned_certs.is_empty() {
+            return Ok(());
+        }
+        let peers = self.connection.peer_certificates().unwrap_or_default();
+        let hash = peers.first().and_then(|leaf| certificate::key_hash(leaf));
+        match hash {
+            Some(hash) if options.pinned_certs.contains(&hash) => Ok(()),
+            Some(hash) => Err(format!("certificate not pinned: {hash}")),
+            None => Err("no certificate to compare with pinned_certs".to_owned()),
+        }
     }
 
     /// Whether the peer said that it sends no more. It may wait for the same from us before it

@@ -28,9 +28,32 @@ const CIPHER_SUITES: &[&str] = &[
 const CURVES: &[&str] = &[
     "CurveP256",
     "CurveP384",
-    "CurveP521",
     "X25519",
     "X25519MLKEM768",
+    "SecP256r1MLKEM768",
+];
+/// What the reference can offer besides.
+const CURVES_ELSEWHERE: &[&str] = &["CurveP521", "SecP384r1MLKEM1024"];
+const SUITES_ELSEWHERE: &[&str] = &[
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+];
+/// What the reference offers where `allow_insecure_cipher_suites` is set.
+const INSECURE_SUITES: &[&str] = &[
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
 ];
 
 /// A block under construction: the pair named by `cert_file` and `key_file` comes in two keys.
@@ -109,10 +132,10 @@ const FIELDS: &[Field<Draft>] = &[
     }),
     field(&["pinned_certs"], pinned_certs),
     field(&["cipher_suites"], |d, t, e| {
-        t.options.cipher_suites = names(d, e, CIPHER_SUITES, "cipher");
+        t.options.cipher_suites = names(d, e, &SUITE_NAMES);
     }),
     field(&["curve_preferences"], |d, t, e| {
-        t.options.curve_preferences = names(d, e, CURVES, "curve preference");
+        t.options.curve_preferences = names(d, e, &CURVE_NAMES);
     }),
     field(&["min_version"], min_version),
     // Only says something about the other side of outgoing connections.
@@ -129,13 +152,36 @@ const FIELDS: &[Field<Draft>] = &[
             d.error(e, text);
         }
     }),
-    unsupported(&[
-        "cert_store",
-        "cert_match_by",
-        "cert_match",
-        "ca_certs_match",
-    ]),
-    unsupported(&["cert_match_skip_invalid"]),
+    // Certificates of Windows' own store: an error on other systems, as in the reference.
+    field(&["cert_store"], |d, _, e| {
+        if let Some(store) = d.text(e) {
+            let known = ["windowscurrentuser", "windowslocalmachine"];
+            let text = if known.contains(&store.to_ascii_lowercase().as_str()) {
+                "cert_store not compatible with current operating system"
+            } else {
+                "cert store type not implemented"
+            };
+            d.error(e, text);
+        }
+    }),
+    field(&["cert_match_by"], |d, _, e| {
+        if let Some(by) = d.text(e) {
+            let known = ["subject", "issuer", "thumbprint"];
+            if !known.contains(&by.to_ascii_lowercase().as_str()) {
+                d.error(e, "cert match by type not implemented");
+            }
+        }
+    }),
+    field(&["cert_match"], |d, _, e| {
+        d.text(e);
+    }),
+    field(&["ca_certs_match"], |d, _, e| {
+        d.texts(e);
+    }),
+    field(&["cert_match_skip_invalid"], |d, _, e| {
+        d.set_bool(e, &mut false)
+    }),
+    // Accepting it would let revoked certificates in.
     unsupported(&["ocsp_peer"]),
 ];
 
@@ -145,12 +191,57 @@ fn set_path(decoder: &mut Decoder<'_>, target: &mut String, entry: &Entry) {
     }
 }
 
-/// A list of names out of a known set.
-fn names(decoder: &mut Decoder<'_>, entry: &Entry, known: &[&str], what: &str) -> Vec<String> {
-    let names = decoder.texts(entry);
-    for name in &names {
-        if !known.contains(&name.as_str()) {
-            decoder.error(entry, format!("unrecognized {what} {name}"));
+/// A set that names are chosen from.
+struct Names {
+    /// How a wrong one is called.
+    what: &'static str,
+    known: &'static [&'static str],
+    /// Right, but not to be had here.
+    elsewhere: &'static [&'static str],
+    insecure: &'static [&'static str],
+}
+
+const SUITE_NAMES: Names = Names {
+    what: "cipher",
+    known: CIPHER_SUITES,
+    elsewhere: SUITES_ELSEWHERE,
+    insecure: INSECURE_SUITES,
+};
+const CURVE_NAMES: Names = Names {
+    what: "curve preference",
+    known: CURVES,
+    elsewhere: CURVES_ELSEWHERE,
+    insecure: &[],
+};
+
+/// A list of names out of a known set, each with its own place in errors.
+fn names(decoder: &mut Decoder<'_>, entry: &Entry, set: &Names) -> Vec<String> {
+    if matches!(&entry.value, Value::Array(elements) if elements.is_empty()) {
+        let key = entry.key.to_ascii_lowercase();
+        let text = format!("error parsing tls config, '{key}' cannot be empty");
+        decoder.error(entry, text);
+        return Vec::new();
+    }
+    let elements = match &entry.value {
+        Value::Array(elements) => elements.as_slice(),
+        _ => std::slice::from_ref(entry),
+    };
+    let mut names = Vec::new();
+    for element in elements {
+        let Some(name) = decoder.text(element) else {
+            continue;
+        };
+        let what = set.what;
+        if set.elsewhere.contains(&name.as_str()) {
+            let text = format!("{what} {name} is not to be had with this server: leave it out");
+            decoder.error(element, text);
+        } else if set.insecure.contains(&name.as_str()) {
+            let text = format!("{what} {name} is insecure and not to be had: leave it out");
+            decoder.error(element, text);
+        } else if set.known.contains(&name.as_str()) {
+            names.push(name);
+        } else {
+            decoder.error(element, format!("unrecognized {what} {name}"));
         }
     }
     names
@@ -241,6 +332,11 @@ fn min_version(decoder: &mut Decoder<'_>, draft: &mut Draft, entry: &Entry) {
     draft.options.min_version = match text.as_str() {
         "1.2" => TlsVersion::V12,
         "1.3" => TlsVersion::V13,
+        "1.0" | "1.1" => {
+            let text = format!("error parsing tls config: unsupported TLS version: TLS {text}");
+            decoder.error(entry, text);
+            return;
+        }
         _ => {
             let text = format!("error parsing tls config, unknown version {text:?}");
             decoder.error(entry, text);
