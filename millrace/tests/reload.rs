@@ -61,7 +61,11 @@ websocket { listen: \"127.0.0.1:-1\", no_tls: true }
 
 /// A line of `BASE`, what it becomes, and what is said.
 const REFUSED: &[(&str, &str, &str)] = &[
-    ("server_name: a", "server_name: b", "ServerName: old=a, new=b"),
+    (
+        "server_name: a",
+        "server_name: b",
+        "ServerName: old=a, new=b",
+    ),
     ("server_name: a", "", "ServerName: old=a, new="),
     ("max_subs: 5", "max_subs: 6", "MaxSubs: old=5, new=6"),
     (
@@ -115,11 +119,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "no_system_account: true\nno_auth_user: a",
         "NoSystemAccount: old=false, new=true",
     ),
-    (
-        "domain: d",
-        "domain: e",
-        "JetStreamDomain: old=d, new=e",
-    ),
+    ("domain: d", "domain: e", "JetStreamDomain: old=d, new=e"),
     ("STORE", "STORE2", "jetstream storage directory"),
     (
         "max_mem: 2g",
@@ -213,7 +213,10 @@ fn a_file_with_one_change_that_cannot_be_made_changes_nothing_and_says_which() {
         let [line] = lines.as_slice() else {
             panic!("{lines:?}")
         };
-        assert!(line.starts_with("Failed to reload") && line.contains(reason), "{line}");
+        assert!(
+            line.starts_with("Failed to reload") && line.contains(reason),
+            "{line}"
+        );
     }
     let info = server.connect().expect("\r\n");
     assert!(info.contains("\"max_payload\":1000,"), "{info}");
@@ -284,7 +287,10 @@ fn what_a_reload_changed_is_said_line_by_line() {
         let lines = reload(&mut server, text);
         let mut lines = lines.iter().map(String::as_str);
         let last = lines.next_back().expect("a line");
-        assert!(last.starts_with("Reloaded server configuration (sha256:"), "{last}");
+        assert!(
+            last.starts_with("Reloaded server configuration (sha256:"),
+            "{last}"
+        );
         let told: Vec<&str> = lines
             .map(|line| {
                 let line = line.strip_prefix("Reloaded: ");
@@ -319,7 +325,11 @@ fn levels_and_targets_of_the_log_change_on_live_connections() {
     let place = elsewhere.local_addr().expect("bound");
     // A log file goes before the system log, as in the reference.
     let lines = reload(&mut server, &format!("remote_syslog: \"udp://{place}\"\n"));
-    assert!(lines.iter().any(|line| line.contains("remote_syslog = udp://127.0.0.1:")));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("remote_syslog = udp://127.0.0.1:"))
+    );
 }
 
 // proves: REL-11

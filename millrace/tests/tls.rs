@@ -8,9 +8,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned,
-};
+use rustls::{CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -213,7 +211,10 @@ fn a_certificate_says_which_user_it_is() {
     assert!(!gets_in(&server("verify_and_map: true", users), true));
     let of_another_kind = "authorization { users: [ { user: \"derek@nats.io\", \
                            allowed_connection_types: [WEBSOCKET] } ] }";
-    assert!(!gets_in(&server("verify_and_map: true", of_another_kind), true));
+    assert!(!gets_in(
+        &server("verify_and_map: true", of_another_kind),
+        true
+    ));
 }
 
 /// Names a certificate has besides, and the user that it is then.
@@ -278,7 +279,9 @@ fn agreed(
 ) -> Option<CipherSuite> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     if let Some(suite) = suites {
-        provider.cipher_suites.retain(|known| known.suite() == suite);
+        provider
+            .cipher_suites
+            .retain(|known| known.suite() == suite);
     }
     if let Some(group) = group {
         provider.kx_groups = rustls::crypto::aws_lc_rs::ALL_KX_GROUPS.to_vec();
@@ -302,7 +305,10 @@ fn agreed(
     let connection = ClientConnection::new(Arc::new(config), name).expect("a session");
     let mut stream = StreamOwned::new(connection, client.socket);
     stream.conn.complete_io(&mut stream.sock).ok()?;
-    stream.conn.negotiated_cipher_suite().map(|suite| suite.suite())
+    stream
+        .conn
+        .negotiated_cipher_suite()
+        .map(|suite| suite.suite())
 }
 
 // proves: TLS-09, TLS-15
@@ -314,8 +320,14 @@ fn suites_of_tls_1_2_are_those_of_the_configuration() {
     );
     let wanted = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
     let other = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
-    assert_eq!(agreed(&narrow, None, None, &rustls::version::TLS12), Some(wanted));
-    assert_eq!(agreed(&narrow, Some(other), None, &rustls::version::TLS12), None);
+    assert_eq!(
+        agreed(&narrow, None, None, &rustls::version::TLS12),
+        Some(wanted)
+    );
+    assert_eq!(
+        agreed(&narrow, Some(other), None, &rustls::version::TLS12),
+        None
+    );
     assert!(agreed(&narrow, None, None, &rustls::version::TLS13).is_some());
     for (line, reason) in [
         ("cipher_suites: [ \"foo\" ]", "unrecognized cipher foo"),
@@ -328,8 +340,14 @@ fn suites_of_tls_1_2_are_those_of_the_configuration() {
             "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA is not to be had with this server",
         ),
         ("cipher_suites: []", "'cipher_suites' cannot be empty"),
-        ("curve_preferences: [ \"foo\" ]", "unrecognized curve preference foo"),
-        ("curve_preferences: [ CurveP521 ]", "CurveP521 is not to be had"),
+        (
+            "curve_preferences: [ \"foo\" ]",
+            "unrecognized curve preference foo",
+        ),
+        (
+            "curve_preferences: [ CurveP521 ]",
+            "CurveP521 is not to be had",
+        ),
         ("min_version: \"1.1\"", "unsupported TLS version: TLS 1.1"),
         (
             "cert_store: WindowsCurrentUser",
@@ -420,7 +438,11 @@ fn of_several_certificates_the_one_for_the_wanted_name_is_shown() {
     let second = std::fs::read(server.path("two.pem")).expect("text");
     assert_eq!(shown(&server, "x.two.test"), der(&second));
     // Who asks for none of them gets the first, and may refuse it.
-    assert_eq!(shown(&server, "one.test"), Vec::<u8>::new(), "of another authority");
+    assert_eq!(
+        shown(&server, "one.test"),
+        Vec::<u8>::new(),
+        "of another authority"
+    );
     assert_ne!(first, second);
 }
 

@@ -13,7 +13,9 @@ impl DistinguishedName {
         for part in split(text) {
             let (kind, value) = part.split_once('=')?;
             let kind = kind.trim().to_ascii_uppercase();
-            let is_kind = kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+            let is_kind = kind
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
             if kind.is_empty() || !is_kind {
                 return None;
             }

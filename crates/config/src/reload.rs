@@ -170,7 +170,9 @@ impl Options {
         if old.advertise != client.advertise {
             // The reference's one line that begins so.
             let advertise = text(&client.advertise);
-            lines.0.push(format!("Reload: client_advertise = {advertise}"));
+            lines
+                .0
+                .push(format!("Reload: client_advertise = {advertise}"));
         }
         let (old_log, log) = (&self.log, &new.log);
         lines.changed("trace", old_log.trace, log.trace);
@@ -202,7 +204,11 @@ impl Options {
         );
         lines.changed("max_payload", old.max_payload, client.max_payload);
         if old.no_fast_producer_stall != client.no_fast_producer_stall {
-            let word = if client.no_fast_producer_stall { "not " } else { "" };
+            let word = if client.no_fast_producer_stall {
+                "not "
+            } else {
+                ""
+            };
             let line = format!("Reloaded: fast producers will {word}be stalled");
             lines.0.push(line);
         }
@@ -225,11 +231,7 @@ impl Options {
         let (old_log, log) = (&self.log, &new.log);
         lines.changed("log_file", text(&old_log.file), text(&log.file));
         lines.changed("syslog", old_log.syslog, log.syslog);
-        lines.changed(
-            "remote_syslog",
-            &old_log.remote_syslog,
-            &log.remote_syslog,
-        );
+        lines.changed("remote_syslog", &old_log.remote_syslog, &log.remote_syslog);
         lines.changed("pid_file", text(&self.pid_file), text(&new.pid_file));
         lines.changed(
             "ports_file_dir",

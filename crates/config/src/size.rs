@@ -14,5 +14,8 @@ pub fn size_text(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    format!("{value:.2} {}", UNITS.get(unit).copied().unwrap_or_default())
+    format!(
+        "{value:.2} {}",
+        UNITS.get(unit).copied().unwrap_or_default()
+    )
 }

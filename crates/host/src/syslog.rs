@@ -198,7 +198,10 @@ impl Writer {
 
     fn write(&mut self, line: &[u8]) {
         if self.socket.is_none() {
-            if self.lost_at.is_some_and(|at| at.elapsed() < RECONNECT_PAUSE) {
+            if self
+                .lost_at
+                .is_some_and(|at| at.elapsed() < RECONNECT_PAUSE)
+            {
                 return;
             }
             self.socket = self.target.connect().ok();
@@ -273,7 +276,10 @@ mod tests {
         log.line(Level::Info, "hello");
         let count = own.recv(&mut bytes).expect("a line");
         let line = String::from_utf8_lossy(&bytes[..count]).into_owned();
-        assert!(line.starts_with("<5>") && line.ends_with("]: hello\n"), "{line}");
+        assert!(
+            line.starts_with("<5>") && line.ends_with("]: hello\n"),
+            "{line}"
+        );
         drop(log);
         std::fs::remove_dir_all(&folder).expect("removed");
     }
@@ -281,8 +287,14 @@ mod tests {
     #[test]
     fn places_that_are_none_are_refused_in_the_words_of_the_reference() {
         let refusal = |place: &str| Syslog::open(place, jiff::tz::TimeZone::UTC).err();
-        assert_eq!(refusal("foo"), Some("invalid network type: \"\"".to_owned()));
-        assert_eq!(refusal("xyz://h:5"), Some("invalid network type: \"xyz\"".to_owned()));
+        assert_eq!(
+            refusal("foo"),
+            Some("invalid network type: \"\"".to_owned())
+        );
+        assert_eq!(
+            refusal("xyz://h:5"),
+            Some("invalid network type: \"xyz\"".to_owned())
+        );
         let text = refusal("tcp://127.0.0.1:1").unwrap_or_default();
         assert!(text.starts_with("error connecting to syslog: "), "{text}");
     }
