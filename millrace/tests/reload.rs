@@ -294,7 +294,7 @@ fn what_a_reload_changed_is_said_line_by_line() {
         let told: Vec<&str> = lines
             .map(|line| {
                 let line = line.strip_prefix("Reloaded: ");
-                line.unwrap_or_else(|| "client_advertise = b:2")
+                line.unwrap_or("client_advertise = b:2")
             })
             .collect();
         assert_eq!(told, *expected, "{text}");
