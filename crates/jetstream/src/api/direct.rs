@@ -261,7 +261,8 @@ impl DirectGet {
             };
             self.advance(store);
             let Some(message) = message else { continue };
-            let size = (message.headers.len() + message.payload.len()) as u64;
+            let size =
+                (message.subject.len() + message.headers.len() + message.payload.len()) as u64;
             self.send_batched(&message, out);
             self.messages_left = self.messages_left.saturating_sub(1);
             self.bytes_left = self.bytes_left.saturating_sub(size.max(1));
