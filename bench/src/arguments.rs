@@ -13,13 +13,16 @@ pub(crate) const USAGE: &str =
   --millrace PATH    our server (default: target/release/millrace)
   --url URL          nats://[user:password@]host[:port]; its processor time and memory stay unknown
   --scenario NAME    only scenarios whose name contains NAME; more than once: any of them
+                     (\"cold data\" is run only so: 20 GB at scale 1)
   --skip NAME        not those whose name contains NAME; more than once: none of them
   --rounds N         measurements of each server and scenario (default 3)
   --scale F          multiplies times and numbers of messages (default 1.0)
   --pin MODE         pinned: server and generator on one processor each; free: wherever the
                      scheduler puts them; both (default)
   --data DIR         where data folders are made (default: target/bench)
-  --json             print results as JSON
+  --json             print results as JSON instead of a Markdown table
+  --json-file PATH   write them there, beside the table
+  --into PATH        also replace these rows in the table of a document (docs/performance.md)
   --list             print the names of the scenarios
 ";
 
@@ -36,6 +39,8 @@ pub(crate) struct Arguments {
     pub(crate) pinnings: Vec<Pinning>,
     pub(crate) data: PathBuf,
     pub(crate) json: bool,
+    pub(crate) json_file: Option<PathBuf>,
+    pub(crate) document: Option<PathBuf>,
     pub(crate) list: bool,
 }
 
@@ -52,6 +57,8 @@ impl Arguments {
             pinnings: vec![Pinning::Pinned, Pinning::Free],
             data: PathBuf::from("target/bench"),
             json: false,
+            json_file: None,
+            document: None,
             list: false,
         };
         while let Some(word) = words.next() {
@@ -67,6 +74,8 @@ impl Arguments {
                 "--pin" => arguments.pinnings = pinnings(&value()?)?,
                 "--data" => arguments.data = PathBuf::from(value()?),
                 "--json" => arguments.json = true,
+                "--into" => arguments.document = Some(PathBuf::from(value()?)),
+                "--json-file" => arguments.json_file = Some(PathBuf::from(value()?)),
                 "--list" => arguments.list = true,
                 _ => return Err(misused(&word, "is unknown")),
             }
@@ -80,9 +89,9 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Whether the scenario of this name is to be run.
-    pub(crate) fn picks(&self, name: &str) -> bool {
-        let is_wanted = self.scenarios.is_empty()
+    /// Whether the scenario of this name is to be run; one that stands apart only if it is named.
+    pub(crate) fn picks(&self, name: &str, is_apart: bool) -> bool {
+        let is_wanted = (self.scenarios.is_empty() && (!is_apart || self.list))
             || self
                 .scenarios
                 .iter()
@@ -123,9 +132,11 @@ mod tests {
     #[test]
     fn scenarios_are_picked_by_parts_of_their_names() {
         let arguments = parse("--scenario core --scenario kv --skip 1:8").unwrap();
-        assert!(arguments.picks("core 1:1") && arguments.picks("jetstream kv put"));
-        assert!(!arguments.picks("core 1:8") && !arguments.picks("memory idle"));
-        assert!(parse("").unwrap().picks("anything"));
+        assert!(arguments.picks("core 1:1", false) && arguments.picks("jetstream kv put", false));
+        assert!(!arguments.picks("core 1:8", false) && !arguments.picks("memory idle", false));
+        assert!(parse("").unwrap().picks("anything", false));
+        assert!(!parse("").unwrap().picks("cold data", true));
+        assert!(parse("--scenario cold").unwrap().picks("cold data", true));
     }
 
     #[test]

@@ -71,8 +71,13 @@ pub(crate) fn publish(subject: &str, reply: &str, headers: &str, payload: usize)
 
 /// One PUB with this text as payload.
 pub(crate) fn publish_text(subject: &str, reply: &str, payload: &str) -> Vec<u8> {
+    publish_bytes(subject, reply, payload.as_bytes())
+}
+
+/// One PUB with these bytes as payload.
+pub(crate) fn publish_bytes(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
     let mut frame = request(subject, reply, "", payload.len());
-    frame.extend_from_slice(payload.as_bytes());
+    frame.extend_from_slice(payload);
     frame.extend_from_slice(b"\r\n");
     frame
 }

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod control;
+mod document;
 mod engine;
 mod frames;
 mod interrupt;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool, String> {
     let scenarios: Vec<_> = scenarios::all()
         .into_iter()
-        .filter(|scenario| arguments.picks(&scenario.name))
+        .filter(|scenario| arguments.picks(&scenario.name, scenario.is_apart))
         .collect();
     if scenarios.is_empty() {
         return Err("no scenario has such a name; see --list".to_owned());
@@ -59,11 +60,21 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         return Ok(true);
     }
     interrupt::install()?;
-    let rows = runner::run(arguments, &scenarios)?;
+    let runner::Measured { rows, failures } = runner::run(arguments, &scenarios)?;
+    if let Some(path) = &arguments.json_file {
+        std::fs::write(path, report::json(&rows).to_string()).map_err(control::text)?;
+    }
+    if let Some(path) = &arguments.document {
+        document::update(path, &rows)?;
+    }
     if arguments.json {
         println!("{}", report::json(&rows));
     } else {
         println!("{}", report::table(&rows));
     }
-    Ok(rows.iter().all(report::Row::passes))
+    if failures.is_empty() {
+        Ok(rows.iter().all(report::Row::passes))
+    } else {
+        Err(format!("not measured:\n{}", failures.join("\n")))
+    }
 }

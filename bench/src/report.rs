@@ -320,12 +320,13 @@ fn number(value: f64) -> String {
     }
 }
 
+/// The first two lines of a table.
+pub(crate) const TABLE_HEAD: &str = "| scenario | pinning | ours | reference | ratio (spread) | server CPU ns/message (ratio) | \
+     generator CPU ns/message | p50/p99/p99.9 µs | memory MiB | targets |\n\
+     |---|---|---|---|---|---|---|---|---|---|\n";
+
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| scenario | pinning | ours | reference | ratio (spread) | server CPU ns/message (ratio) | \
-         generator CPU ns/message | p50/p99/p99.9 µs | memory MiB | targets |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
-    );
+    let mut text = TABLE_HEAD.to_owned();
     for row in rows {
         let _ = writeln!(text, "{}", row.line());
     }

@@ -178,6 +178,8 @@ pub(crate) struct Asking {
     traffic: Rc<Traffic>,
     latencies: Latencies,
     asked: Option<Instant>,
+    /// Questions that this connection has left.
+    left: u64,
     scanner: Scanner,
     check: fn(&Received<'_>) -> Result<(), String>,
 }
@@ -194,9 +196,16 @@ impl Asking {
             traffic: Rc::clone(traffic),
             latencies: latencies.clone(),
             asked: None,
+            left: u64::MAX,
             scanner: Scanner::default(),
             check,
         }
+    }
+
+    /// Asks no more than this, whatever the others do.
+    pub(crate) fn at_most(mut self, questions: u64) -> Self {
+        self.left = questions;
+        self
     }
 }
 
@@ -226,7 +235,8 @@ impl Role for Asking {
     }
 
     fn refill(&mut self, output: &mut Output) {
-        if self.asked.is_none() && self.traffic.room() > 0 {
+        if self.asked.is_none() && self.left > 0 && self.traffic.room() > 0 {
+            self.left -= 1;
             let (count, range) = self.supply.take(1);
             output.share(self.supply.bytes(), range);
             self.traffic.sent(count);

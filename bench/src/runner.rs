@@ -2,22 +2,34 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::Arguments;
 use crate::control::{Client, text};
+use crate::interrupt;
 use crate::pin::{Pinning, Processors};
 use crate::report::Row;
 use crate::scenario::{Context, Run, Scenario};
 use crate::server::{Launch, Server, Side, Syncing};
 
-/// Measures every scenario in every way of sharing the processors that was asked for.
-pub(crate) fn run(arguments: &Arguments, scenarios: &[Scenario]) -> Result<Vec<Row>, String> {
+/// What was measured, and what went wrong with the rest.
+pub(crate) struct Measured {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// Measures every scenario in every way of sharing the processors that was asked for. One that fails
+/// does not cost the others.
+pub(crate) fn run(arguments: &Arguments, scenarios: &[Scenario]) -> Result<Measured, String> {
     let processors = Processors::new()?;
     allow_many_files();
     let data = DataFolder::new(&arguments.data)?;
-    let mut rows = Vec::new();
+    let mut measured = Measured {
+        rows: Vec::new(),
+        failures: Vec::new(),
+    };
     for scenario in scenarios {
         for pinning in &arguments.pinnings {
             if *pinning == Pinning::Pinned && processors.len() < 2 {
@@ -34,12 +46,23 @@ pub(crate) fn run(arguments: &Arguments, scenarios: &[Scenario]) -> Result<Vec<R
                 processors: &processors,
                 data: &data.0,
             };
-            let row = bench.measure_all()?;
-            eprintln!("{}", row.line());
-            rows.push(row);
+            if interrupt::requested().load(Ordering::Relaxed) {
+                measured.failures.push("interrupted".to_owned());
+                return Ok(measured);
+            }
+            match bench.measure_all() {
+                Ok(row) => {
+                    eprintln!("{}", row.line());
+                    measured.rows.push(row);
+                }
+                Err(error) => {
+                    eprintln!("{error}");
+                    measured.failures.push(error);
+                }
+            }
         }
     }
-    Ok(rows)
+    Ok(measured)
 }
 
 /// One folder for the data of all servers of a run; removed with everything in it, but not if a

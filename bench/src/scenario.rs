@@ -122,6 +122,8 @@ pub(crate) struct Scenario {
     pub(crate) is_filled_first: bool,
     /// Runs of one call are the rounds (used where the preparation takes long).
     pub(crate) is_one_call: bool,
+    /// It takes so long that it is run only when it is named.
+    pub(crate) is_apart: bool,
     pub(crate) run: RunFunction,
 }
 
@@ -138,6 +140,7 @@ impl Scenario {
             restarts: false,
             is_filled_first: false,
             is_one_call: false,
+            is_apart: false,
             run: Box::new(move |context| Ok(vec![run(context)?])),
         }
     }
@@ -163,6 +166,12 @@ impl Scenario {
     /// Needs a server that this program may stop and start.
     pub(crate) fn restarting(mut self) -> Self {
         self.restarts = true;
+        self
+    }
+
+    /// Run only when it is named.
+    pub(crate) fn apart(mut self) -> Self {
+        self.is_apart = true;
         self
     }
 

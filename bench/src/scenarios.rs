@@ -1,6 +1,7 @@
 //! The list of what is measured. Each module holds the scenarios of one part of the server.
 
 mod batches;
+mod cold;
 mod consumers;
 mod core;
 mod jetstream;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         large::scenarios(),
         mixed::scenarios(),
         startup::scenarios(),
+        cold::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -73,6 +73,19 @@ impl BlockPool {
         self.held_bytes + length <= self.limit_bytes
     }
 
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Lets go of what nobody reads any more. What is still on its way stays counted.
+    pub fn release(&mut self) {
+        self.blocks.retain(|block| !block.is_unique());
+        self.blocks.shrink_to_fit();
+        self.held_bytes = self.blocks.iter().map(Bytes::len).sum();
+    }
+
     fn hold(&mut self, block: Bytes) {
         self.held_bytes += block.len();
         self.blocks.push_back(block);
@@ -156,6 +169,22 @@ mod tests {
         assert!(pool.has_room(free.len()));
         pool.give(Bytes::from(vec![0; 3 * GRAIN_BYTES]));
         assert_eq!(pool.held_bytes, 0, "greater than all that may be held");
+    }
+
+    #[test]
+    fn what_nobody_reads_is_let_go_and_the_rest_stays_counted() {
+        let mut pool = BlockPool::new(8 * GRAIN_BYTES);
+        let blocks = [GRAIN_BYTES, 2 * GRAIN_BYTES].map(|size| pool.take(size).freeze());
+        let lent = blocks[1].slice(3..5);
+        for block in blocks {
+            pool.give(block);
+        }
+        pool.release();
+        assert!(!pool.is_empty() && pool.has_room(6 * GRAIN_BYTES));
+        assert!(!pool.has_room(6 * GRAIN_BYTES + 1));
+        drop(lent);
+        pool.release();
+        assert!(pool.is_empty() && pool.has_room(8 * GRAIN_BYTES));
     }
 
     #[test]

@@ -358,6 +358,18 @@ impl Broker {
             .min()
     }
 
+    /// Whether memory is kept only to be used again.
+    #[must_use]
+    pub fn has_spare_memory(&self) -> bool {
+        !self.chunks.is_empty() || !self.blocks.is_empty()
+    }
+
+    /// Gives back what is kept only to be used again: nothing large moved for a while.
+    pub fn release_spare_memory(&mut self) {
+        self.chunks.release();
+        self.blocks.release();
+    }
+
     /// The account of this name.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<AccountId> {

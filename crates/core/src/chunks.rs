@@ -37,6 +37,15 @@ impl ChunkPool {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Lets go of all of them.
+    pub(crate) fn release(&mut self) {
+        self.free = Vec::new();
+    }
+
     #[cfg(test)]
     pub(crate) fn free_count(&self) -> usize {
         self.free.len()

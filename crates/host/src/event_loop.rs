@@ -16,6 +16,7 @@ use crate::logger::{Level, Logger};
 use crate::machine;
 use crate::monitor::MonitorRequest;
 use crate::passwords::PasswordPool;
+use crate::resting::Resting;
 use crate::run::Reload;
 use crate::signals::Signal;
 use crate::store_folder::StoreFolder;
@@ -206,6 +207,7 @@ pub(crate) struct EventLoop {
     /// Earlier blocks, slices of which may still wait to be written.
     pub(crate) read_blocks: BlockPool,
     pub(crate) plain_buffer: Vec<u8>,
+    pub(crate) resting: Resting,
     /// Something happened behind the end of the turn: make another at once.
     pub(crate) again: bool,
     /// A second of the monotonic clock, and the TLS handshakes begun in it.
@@ -264,6 +266,7 @@ impl EventLoop {
             read_block: BytesMut::zeroed(READ_BUFFER_MIN),
             read_blocks: BlockPool::new(READ_BLOCKS_BYTES),
             plain_buffer: Vec::new(),
+            resting: Resting::default(),
             again: true,
             handshakes: (0, 0),
             disk_in_flight: 0,
@@ -299,10 +302,11 @@ impl EventLoop {
             }
             self.fire_timers(now);
             self.accept(now);
-            self.read_ready(now);
+            let read_bytes = self.read_ready(now);
             self.node.end_of_turn(now);
             self.answer_system_requests(now);
             self.settle(now);
+            self.rest(now, read_bytes);
             if self.advance_stage(now)? {
                 self.ports_file = None;
                 return Ok(());
@@ -331,7 +335,8 @@ impl EventLoop {
             Stage::Serving | Stage::LameDuck => None,
         };
         let timer = self.timers.peek().map(|Reverse((deadline, ..))| *deadline);
-        let deadline = [self.node.next_deadline(), timer, accept, stage]
+        let rest = self.resting.deadline();
+        let deadline = [self.node.next_deadline(), timer, accept, stage, rest]
             .into_iter()
             .flatten()
             .min()?;

@@ -20,6 +20,7 @@ mod monitor;
 pub mod offline;
 mod passwords;
 mod reading;
+mod resting;
 mod run;
 mod signals;
 mod start;

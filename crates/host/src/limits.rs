@@ -8,6 +8,10 @@ pub(crate) const READ_BUFFER_MAX: usize = 256 * 1024;
 /// Read blocks, slices of which wait to be written or that wait to be used again, in bytes. When
 /// slow readers hold on to so much, what comes next is copied.
 pub(crate) const READ_BLOCKS_BYTES: usize = 8 * 1024 * 1024;
+/// A turn that reads less than this, in bytes, has no use for large blocks.
+pub(crate) const BUSY_TURN_BYTES: usize = 16 * 1024;
+/// How long after the last busy turn memory that was kept for the next one is given back.
+pub(crate) const REST_NS: u64 = 5_000_000_000;
 /// Share of `max_pending` that one read may take at most: what one batch adds to a receiver before
 /// its producer can be held back.
 pub(crate) const READ_SHARE_OF_PENDING: u64 = 64;

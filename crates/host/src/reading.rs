@@ -191,11 +191,12 @@ impl EventLoop {
     }
 
     /// Reads from sockets that have something, each a share, until the turn's budget is used.
-    pub(crate) fn read_ready(&mut self, now: Now) {
-        let mut budget = TURN_READ_BYTES;
+    /// Returns the bytes read.
+    pub(crate) fn read_ready(&mut self, now: Now) -> usize {
+        let mut read_bytes = 0;
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else {
-                return;
+                break;
             };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.queued = false;
@@ -203,11 +204,12 @@ impl EventLoop {
             let mut block = std::mem::take(&mut self.read_block);
             let taken = self.read(now, key, &mut block);
             self.read_block = block;
-            budget = budget.saturating_sub(taken);
-            if budget == 0 {
-                return;
+            read_bytes += taken;
+            if read_bytes >= TURN_READ_BYTES {
+                break;
             }
         }
+        read_bytes
     }
 
     /// Reads one socket until it has no more or had its share; returns the bytes taken.
