@@ -4,7 +4,7 @@
 pub(crate) const READ_BUFFER_MIN: usize = 64 * 1024;
 /// Read buffer at most, in bytes: what one read takes from a connection that has more. Measured:
 /// beyond this the bytes have left the processor's cache before they are written on.
-pub(crate) const READ_BUFFER_MAX: usize = 256 * 1024;
+pub(crate) const READ_BUFFER_MAX: usize = 512 * 1024;
 /// Read blocks, slices of which wait to be written or that wait to be used again, in bytes. When
 /// slow readers hold on to so much, what comes next is copied.
 pub(crate) const READ_BLOCKS_BYTES: usize = 8 * 1024 * 1024;
