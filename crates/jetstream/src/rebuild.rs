@@ -31,6 +31,11 @@ impl JetStream {
         Some(stream.first_checkpoint())
     }
 
+    /// A group of this number existed: the number is not given again.
+    pub fn group_was_used(&mut self, group: GroupId) {
+        self.meta.next_group = self.meta.next_group.max(group.0 + 1);
+    }
+
     /// Looks at a group that is in the journal and not in the list of streams. `damaged`: entries of
     /// the meta group are lost, so that the list may be wrong.
     pub fn stray_group(
@@ -40,7 +45,7 @@ impl JetStream {
         damaged: bool,
         effects: &mut Vec<Effect>,
     ) -> Stray {
-        self.meta.next_group = self.meta.next_group.max(group.0 + 1);
+        self.group_was_used(group);
         if self.meta.streams.contains_key(&group.0) || !self.meta.is_leader {
             return Stray::Unknown;
         }
@@ -81,8 +86,7 @@ impl JetStream {
         Stray::Rebuilt
     }
 
-    /// A stream is in the list and its group is not in the journal: after damage to the meta group
-    /// that means that its deletion was lost.
+    /// A stream is in the list and the journal says that its group ended: its deletion was lost.
     pub fn group_is_gone(&mut self, group: GroupId, effects: &mut Vec<Effect>) {
         let Some(stream) = self.streams.get(&StreamId::from(group)) else {
             return;

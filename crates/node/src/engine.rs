@@ -315,7 +315,7 @@ impl Engine {
                 .map(|(group, found)| (GroupId(group.0), found))
                 .collect(),
             starting: true,
-            reconciliation: Reconciliation::new(&recovered.report, meta_missing),
+            reconciliation: Reconciliation::new(&recovered.report, meta_missing, recovered.removed),
             replays: Replays::new(self.attempt),
             deferred_binds: Vec::new(),
             effects: Vec::new(),
@@ -603,7 +603,10 @@ impl Running {
         self.recovered.remove(&group);
         self.replays.remove(group);
         self.terms.remove(&group);
-        self.durable.remove(group);
+        // Of a volatile group nothing was ever journaled.
+        if !millrace_jetstream::StreamId(group.0).is_volatile() {
+            self.durable.remove(group);
+        }
     }
 
     /// Drains the Raft groups: journals what they ask for and applies what is committed.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use millrace_jetstream::{META_GROUP, Stray};
 use millrace_replica::GroupId;
-use millrace_store::journal::Damage;
+use millrace_store::journal::{self, Damage};
 
 use crate::engine::{Running, TurnContext};
 use crate::node::{LogLine, LogSeverity};
@@ -18,7 +18,9 @@ pub(crate) struct Reconciliation {
     /// Entries of the meta group may be lost.
     damaged: bool,
     begun: bool,
-    /// Streams of the list without a group in the journal.
+    /// Groups whose end the journal says.
+    removed: BTreeSet<GroupId>,
+    /// Streams of the list whose group ended.
     pub(crate) absent: Vec<GroupId>,
     /// Groups that are on their way into the list again.
     rebuilding: BTreeSet<GroupId>,
@@ -27,7 +29,11 @@ pub(crate) struct Reconciliation {
 }
 
 impl Reconciliation {
-    pub(crate) fn new(report: &[Damage], meta_missing: bool) -> Self {
+    pub(crate) fn new(
+        report: &[Damage],
+        meta_missing: bool,
+        removed: BTreeSet<journal::GroupId>,
+    ) -> Self {
         let hurts_meta = |damage: &Damage| match damage {
             Damage::Record { group, .. } => group.0 == META_GROUP.0,
             // Whose records these were cannot be read.
@@ -35,8 +41,20 @@ impl Reconciliation {
         };
         Self {
             damaged: meta_missing || report.iter().any(hurts_meta),
+            removed: removed
+                .iter()
+                .map(|group| GroupId(group.0))
+                .filter(|group| !millrace_jetstream::StreamId(group.0).is_volatile())
+                .collect(),
             ..Self::default()
         }
+    }
+
+    /// Whether the journal says that the group ended: a stream of the list that it belongs to was
+    /// deleted, and its group must not begin anew meanwhile. The server may die before the deletion is in the
+    /// list again, and the next start would take the beginning for a stream that lives.
+    pub(crate) fn has_ended(&self, group: GroupId) -> bool {
+        self.removed.contains(&group)
     }
 }
 
@@ -45,6 +63,10 @@ impl Running {
     pub(crate) fn reconcile(&mut self, context: &mut TurnContext<'_>) -> bool {
         if !self.reconciliation.begun {
             self.reconciliation.begun = true;
+            if let Some(last) = self.reconciliation.removed.last() {
+                let last = millrace_jetstream::GroupId(last.0);
+                self.jetstream.group_was_used(last);
+            }
             // A deletion that was lost makes room for a later stream of the same name.
             self.look_at_absent();
             self.look_at_strays(context);
@@ -87,11 +109,9 @@ impl Running {
 
     fn look_at_absent(&mut self) {
         for group in std::mem::take(&mut self.reconciliation.absent) {
-            if self.reconciliation.damaged {
-                self.reconciliation.ending.insert(group);
-                let group = millrace_jetstream::GroupId(group.0);
-                self.jetstream.group_is_gone(group, &mut self.effects);
-            }
+            self.reconciliation.ending.insert(group);
+            let group = millrace_jetstream::GroupId(group.0);
+            self.jetstream.group_is_gone(group, &mut self.effects);
         }
     }
 }

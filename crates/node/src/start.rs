@@ -31,8 +31,9 @@ impl Running {
         context: &mut TurnContext<'_>,
     ) {
         let found = self.recovered.remove(&group);
-        if found.is_none() && self.starting && !volatile && group != META {
+        if found.is_none() && self.starting && !volatile && self.reconciliation.has_ended(group) {
             self.reconciliation.absent.push(group);
+            return;
         }
         let found = found.unwrap_or_default();
         for (first, last) in &found.missing {

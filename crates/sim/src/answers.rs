@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// JetStream refuses for want of room.
 const INSUFFICIENT_RESOURCES: u64 = 10_023;
+/// There is no such consumer.
+const NO_CONSUMER: u64 = 10_014;
 /// There is no such message.
 const NO_MESSAGE: u64 = 10_037;
 /// The stream does not exist.
@@ -37,7 +39,7 @@ pub(crate) fn stored_message(answer: &Received) -> Result<Option<Read>, String> 
         sequence: message["seq"].as_u64().unwrap_or(0),
         subject: message["subject"].as_str().unwrap_or("").to_owned(),
         payload: payload.into(),
-        pending: None,
+        ..Read::default()
     }))
 }
 
@@ -50,6 +52,7 @@ fn direct_message(answer: &Received, filter: Option<&str>) -> Read {
         subject: answer.header("Nats-Subject").unwrap_or("").to_owned(),
         payload: answer.payload.clone().into(),
         pending: pending.map(|(count, filter)| (filter.to_owned(), count)),
+        ..Read::default()
     }
 }
 
@@ -166,6 +169,12 @@ impl NodeRun {
                 && (is_error(json, 10_043) || is_error(json, 10_057) || is_error(json, NO_MESSAGE));
             if let (true, Change::Delete { sequence }) = (absent, &change) {
                 track.read_nothing(*sequence, self.wall_max_ns)?;
+                return track.came_to_nothing(operation);
+            }
+            if let Change::DeleteConsumer(name) = &change
+                && is_error(json, NO_CONSUMER)
+                && track.doubtful_consumers.contains(name)
+            {
                 return track.came_to_nothing(operation);
             }
             if removing && is_error(json, NO_STREAM) {
@@ -288,7 +297,8 @@ impl NodeRun {
         // What it says is behind it was counted when it was asked.
         let now = self.streams[stream].version;
         let counted = (version == now).then_some(filter.as_str());
-        let read = direct_message(message, counted);
+        let mut read = direct_message(message, counted);
+        read.passed = self.streams[stream].expired_between(start, read.sequence, &filter, wall_ns);
         got.push(read.sequence);
         self.requests.insert(
             number,

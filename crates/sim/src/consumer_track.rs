@@ -40,6 +40,11 @@ pub struct ConsumerTrack {
     pub finished: BTreeSet<u64>,
     /// Delivered in this life and neither acknowledged nor given back, with the reply subject.
     pub open: BTreeMap<u64, String>,
+    /// Messages that are back because their removal may be lost to damage. An acknowledgement that
+    /// came when they were gone was answered, and there was nothing to remember.
+    pub returned: BTreeSet<u64>,
+    /// A record of what it did may be lost.
+    pub is_forgiven: bool,
     /// Ever delivered.
     pub delivered: BTreeSet<u64>,
 }
@@ -80,7 +85,8 @@ impl ConsumerTrack {
     /// Whether an answered acknowledgement covers this message.
     #[must_use]
     pub fn is_done(&self, sequence: u64) -> bool {
-        sequence <= self.done_through || self.done.contains(&sequence)
+        let is_done = sequence <= self.done_through || self.done.contains(&sequence);
+        is_done && !self.returned.contains(&sequence)
     }
 
     /// The client got a message.
@@ -127,15 +133,25 @@ impl ConsumerTrack {
     pub fn confirm(&mut self, sequence: u64) {
         if self.policy == AckPolicy::All {
             self.done_through = self.done_through.max(sequence);
+            self.returned = self.returned.split_off(&(sequence + 1));
         } else {
+            self.returned.remove(&sequence);
             self.done.insert(sequence);
         }
     }
 
     /// Damage took what it knew: everything may come again.
     pub fn forgive(&mut self) {
+        self.is_forgiven = true;
         self.done.clear();
         self.done_through = 0;
+    }
+
+    /// Messages behind this one that are done with although their delivery may be lost.
+    #[must_use]
+    pub fn settled_ahead(&self, sequence: u64) -> u64 {
+        let ahead = self.finished.range(sequence + 1..).count() as u64;
+        if self.is_forgiven { ahead } else { 0 }
     }
 
     /// The server died: what was open may come again. Without acknowledgements, what was on its

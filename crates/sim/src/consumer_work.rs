@@ -234,6 +234,8 @@ impl NodeRun {
             payload: message.payload.clone().into(),
             // What a redelivery says is about another place.
             pending: (delivery.count == 1).then_some((filter, delivery.pending)),
+            passed: 0,
+            settled: consumer.settled_ahead(delivery.sequence),
         };
         track
             .read(&read, wall_ns)
@@ -252,7 +254,7 @@ impl NodeRun {
             return Ok(());
         };
         if json.get("error").is_some() {
-            return if consumer.confirmed {
+            return if consumer.confirmed && !track.doubtful_consumers.contains(name) {
                 Err(format!("S{stream}/{name} is lost: {json}"))
             } else {
                 Ok(())

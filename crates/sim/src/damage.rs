@@ -219,6 +219,15 @@ impl Scan {
         indexes.map(|record| record.index).max().unwrap_or(0)
     }
 
+    /// The entries of a group's log, in the order written.
+    #[must_use]
+    pub fn log(&self, group: u64) -> Vec<Record> {
+        let of_group = |record: &&Record| record.group == group && record.kind == ENTRY;
+        let mut log: Vec<Record> = self.records.iter().filter(of_group).cloned().collect();
+        log.sort_by_key(|record| (record.frame, record.index));
+        log
+    }
+
     /// The groups of the streams, by the name that stands in their checkpoints.
     #[must_use]
     pub fn names(&self) -> BTreeMap<u64, String> {

@@ -104,6 +104,14 @@ impl NodeRun {
             }
         }
         self.damaged.at_risk.extend(more);
+        let groups: BTreeSet<u64> = self.damaged.at_risk.iter().map(|it| it.group).collect();
+        for group in groups {
+            if let Some(stream) = self.damaged.stream_of(group, &self.streams) {
+                let at_risk = self.damaged.at_risk.iter();
+                let entries: Vec<&Record> = at_risk.filter(|it| it.group == group).collect();
+                self.streams[stream].doubt(scan.log(group), &entries);
+            }
+        }
     }
 
     /// Entries of the stream that may be lost; each is asked for once.

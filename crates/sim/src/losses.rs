@@ -4,6 +4,7 @@
 
 use crate::damage::Record;
 use crate::model::{Change, Model};
+use crate::resolve::Pending;
 use crate::track::{Done, Track};
 use bytes::Bytes;
 use millrace_jetstream::entry::{MessagePlace, Operation, decode_head};
@@ -124,7 +125,26 @@ pub(crate) struct Without {
     pub(crate) model: Model,
     pub(crate) history: Vec<Done>,
     /// Operations that are not answered yet and cannot have happened.
-    pub(crate) pending: BTreeSet<u64>,
+    lost_pending: BTreeSet<u64>,
+}
+
+impl Without {
+    /// Says of an operation on its way if it is lost. The server may have learnt from what stands
+    /// behind it how many sequences it took, or not.
+    pub(crate) fn burn(&self, one: &mut Pending) {
+        if self.lost_pending.contains(&one.number) {
+            one.burnt = true;
+            one.may_be_refused = true;
+            one.seen = false;
+            one.answer = None;
+        }
+    }
+}
+
+/// An operation in a stream's log.
+struct Logged {
+    operation: Lost,
+    is_lost: bool,
 }
 
 impl Track {
@@ -156,39 +176,98 @@ impl Track {
 
     /// The stream as it is if these entries are lost.
     pub(crate) fn without(&self, entries: &[&Record]) -> Without {
+        let log = self.logged(entries);
         let mut history: Vec<Option<&Done>> = self.history.iter().map(Some).collect();
-        let mut pending = BTreeSet::new();
-        for lost in entries.iter().flat_map(|entry| losses_of(entry)) {
-            if lost.repeats() {
-                // The same again does nothing: all of them are lost, or the last alone.
-                let last = history
-                    .iter()
-                    .rposition(|done| done.is_some_and(|it| lost.is(&it.change, Some(it.first))));
-                if let Some(last) = last {
-                    history[last] = None;
-                    continue;
+        let mut lost_pending = BTreeSet::new();
+        for (at, logged) in log.iter().enumerate().filter(|(_, it)| it.is_lost) {
+            let lost = &logged.operation;
+            let open = self.pending.iter().filter(|one| lost.is(&one.change, None));
+            match lost {
+                Lost::Purge { .. } => match self.purge_at(&log, at) {
+                    Some(place) => history[place] = None,
+                    None => lost_pending.extend(open.map(|one| one.number)),
+                },
+                // The same again finds nothing to do, and does it when the first is lost.
+                Lost::Delete(_) if log.iter().any(|it| !it.is_lost && it.operation == *lost) => {}
+                _ => {
+                    for done in &mut history {
+                        if done.is_some_and(|it| lost.is(&it.change, Some(it.first))) {
+                            *done = None;
+                        }
+                    }
+                    lost_pending.extend(open.map(|one| one.number));
                 }
             }
-            for done in &mut history {
-                if done.is_some_and(|it| lost.is(&it.change, Some(it.first))) {
-                    *done = None;
-                }
-            }
-            let open = self.pending.iter();
-            pending.extend(
-                open.filter(|one| lost.is(&one.change, None))
-                    .map(|one| one.number),
-            );
         }
         let history: Vec<Done> = history.into_iter().flatten().cloned().collect();
         let mut model = Model::new(self.initial.clone());
         history
             .iter()
             .for_each(|done| model.redo(&done.change, done.first));
+        // A delete that found nothing does find what a lost purge left.
+        for sequence in &self.idle_deletes {
+            let it = Lost::Delete(*sequence);
+            if log.iter().any(|one| !one.is_lost && one.operation == it) {
+                model.remove(*sequence);
+            }
+        }
         Without {
             model,
             history,
-            pending,
+            lost_pending,
+        }
+    }
+
+    /// The operations of the log, and which are lost with these entries.
+    fn logged(&self, entries: &[&Record]) -> Vec<Logged> {
+        let place = |record: &Record| (record.frame(), record.index);
+        let lost: BTreeSet<(u64, u64)> = entries.iter().map(|entry| place(entry)).collect();
+        let known: BTreeSet<(u64, u64)> = self.log.iter().map(place).collect();
+        let gone = entries.iter().filter(|entry| !known.contains(&place(entry)));
+        let mut log: Vec<&Record> = self.log.iter().chain(gone.copied()).collect();
+        log.sort_by_key(|record| place(record));
+        let operations = log.into_iter().flat_map(|record| {
+            let is_lost = lost.contains(&place(record));
+            let logged = move |operation| Logged { operation, is_lost };
+            losses_of(record).into_iter().map(logged)
+        });
+        operations.collect()
+    }
+
+    /// Which purge of the history this one of the log is, by the messages before and behind it: the
+    /// last of those that are equal, because the first of them leaves nothing to the others.
+    fn purge_at(&self, log: &[Logged], at: usize) -> Option<usize> {
+        let place_of = |logged: &Logged| {
+            let Lost::Message(payload) = &logged.operation else {
+                return None;
+            };
+            self.history.iter().position(|done| match &done.change {
+                Change::Publish { messages, .. } => messages.iter().any(|it| it.payload == *payload),
+                _ => false,
+            })
+        };
+        let before = log[..at].iter().rev().find_map(place_of);
+        let behind = log[at + 1..].iter().find_map(place_of);
+        let between = before.map_or(0, |place| place + 1)..behind.unwrap_or(self.history.len());
+        let operation = &log[at].operation;
+        let mut places = between.rev();
+        places.find(|place| operation.is(&self.history[*place].change, None))
+    }
+
+    /// A start is about to read this log, and may miss these entries of it.
+    pub(crate) fn doubt(&mut self, log: Vec<Record>, entries: &[&Record]) {
+        self.log = log;
+        for lost in entries.iter().flat_map(|entry| losses_of(entry)) {
+            if let Lost::CreateConsumer(name) = lost {
+                self.doubtful_consumers.insert(name);
+            }
+        }
+        let without = self.without(entries);
+        let there = without.model.messages.keys().copied();
+        let back = there.filter(|at| !self.model.messages.contains_key(at));
+        let back: Vec<u64> = back.collect();
+        for consumer in self.consumers.values_mut() {
+            consumer.returned.extend(&back);
         }
     }
 
@@ -201,11 +280,5 @@ impl Track {
                 consumer.forgive();
             }
         }
-    }
-}
-
-impl Lost {
-    const fn repeats(&self) -> bool {
-        matches!(self, Self::Purge { .. })
     }
 }

@@ -25,6 +25,8 @@ pub struct Pending {
     pub seen: bool,
     /// It may be refused for reasons that the model does not know.
     pub may_be_refused: bool,
+    /// Damage took its messages: what is left of them is at most that their sequences are used.
+    pub burnt: bool,
 }
 
 impl Pending {
@@ -64,6 +66,10 @@ pub fn apply_pending(model: &mut Model, one: &Pending, gaps: bool) -> Effect {
         (gaps, one.answer, &one.change)
     {
         model.last = model.last.max(last - messages.len() as u64);
+    }
+    if let (true, Change::Publish { messages, .. }) = (one.burnt, &one.change) {
+        model.last += messages.len() as u64;
+        return Effect::Stored(model.last);
     }
     model.apply(&one.change)
 }
@@ -311,6 +317,7 @@ mod tests {
             answer: None,
             seen: false,
             may_be_refused: false,
+            burnt: false,
         }
     }
 
@@ -398,6 +405,7 @@ mod tests {
             answer: None,
             seen: false,
             may_be_refused: false,
+            burnt: false,
         };
         let (there, gone) = (seen(&[(1, "a")], 1), seen(&[], 1));
         let ask =

@@ -52,6 +52,12 @@ pub struct Track {
     pub missing: BTreeSet<u64>,
     /// The server started without some operations, and which is not looked at yet.
     pub(crate) doubtful: bool,
+    /// Consumers whose creation may be lost, until that is looked at.
+    pub(crate) doubtful_consumers: BTreeSet<String>,
+    /// The stream's entries in the journal at the last start.
+    pub(crate) log: Vec<Record>,
+    /// Deletes that were answered with that there is no such message. They may stand in the log.
+    pub(crate) idle_deletes: BTreeSet<u64>,
     /// Payloads in journal entries that were hit.
     pub(crate) hit_payloads: BTreeSet<Bytes>,
     pub name: String,
@@ -84,6 +90,10 @@ pub struct Read {
     pub payload: Bytes,
     /// How many matching messages the server says are behind it.
     pub pending: Option<(String, u64)>,
+    /// Messages before it that may have gone since they were counted as behind it.
+    pub passed: u64,
+    /// Messages behind it that may be done with already, and are not counted then.
+    pub settled: u64,
 }
 
 impl Track {
@@ -152,6 +162,7 @@ impl Track {
             answer: None,
             seen: false,
             may_be_refused,
+            burnt: false,
         });
     }
 
@@ -197,6 +208,10 @@ impl Track {
 
     /// Makes what is known for certain, from the front, part of the model.
     fn settle(&mut self) -> Result<(), String> {
+        // Which operations before them are lost is known when everything is looked at.
+        if self.doubtful {
+            return Ok(());
+        }
         while let Some((effect, one)) = self
             .pending
             .first()
@@ -307,8 +322,8 @@ impl Track {
             });
             same && read.pending.as_ref().is_none_or(|(filter, pending)| {
                 let (least, most) = count_after(state, read.sequence, filter, wall_ns);
-                let least = least.saturating_sub(self.hits());
-                (least..=most).contains(pending)
+                let least = least.saturating_sub(self.hits() + read.settled);
+                (least..=most + read.passed).contains(pending)
             })
         };
         if !may_be(&self.model, &self.pending, &fits) {
@@ -453,6 +468,17 @@ impl Track {
         ))
     }
 
+    /// Messages of a row, from `start` and before `end`, that may have expired since the row was asked
+    /// for: the server counts once what is behind each.
+    #[must_use]
+    pub fn expired_between(&self, start: u64, end: u64, filter: &str, wall_ns: i64) -> u64 {
+        let between = self.model.messages.range(start.min(end)..end);
+        let expired = between.filter(|(_, message)| {
+            message.expires_ns <= wall_ns && crate::model::matches(filter, &message.subject)
+        });
+        expired.count() as u64
+    }
+
     /// A reader asked for a row of messages, `most` at most, and got these.
     ///
     /// # Errors
@@ -552,8 +578,11 @@ impl Track {
         let mut pending = self.pending.clone();
         if gaps {
             let without = self.without(lost);
-            (model, history) = (without.model, without.history);
-            pending.retain(|one| !without.pending.contains(&one.number));
+            (model, history) = (without.model.clone(), without.history.clone());
+            for one in &mut pending {
+                without.burn(one);
+            }
+            pending.retain(|one| !one.burnt || matches!(one.change, Change::Publish { .. }));
         }
         let mut found = resolve(&model, &pending, seen, wall_ns, gaps);
         // What came behind the lost ones may have said which sequence it had.
@@ -576,6 +605,7 @@ impl Track {
             self.ids.clear();
         }
         self.doubtful = false;
+        self.doubtful_consumers.clear();
         // What came back because its removal was lost is behind what consumers have passed.
         let back = state
             .messages
@@ -587,6 +617,10 @@ impl Track {
         }
         for at in done {
             let one = &pending[at];
+            if one.burnt {
+                apply_pending(&mut model, one, gaps);
+                continue;
+            }
             let effect = apply_pending(&mut model, one, gaps);
             let first = match (&one.change, effect) {
                 (Change::Publish { messages, .. }, Effect::Stored(last)) => {
@@ -631,6 +665,11 @@ impl Track {
     /// # Errors
     /// What was answered before does not fit.
     pub fn came_to_nothing(&mut self, number: u64) -> Result<(), String> {
+        for one in self.pending.iter().filter(|one| one.number == number) {
+            if let Change::Delete { sequence } = one.change {
+                self.idle_deletes.insert(sequence);
+            }
+        }
         self.pending.retain(|one| one.number != number);
         self.settle()
     }

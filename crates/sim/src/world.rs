@@ -39,7 +39,8 @@ pub fn draw_sizes(random: &mut Random) -> StoreSizes {
         batch_memory_bytes: Some(1 << (10 + random.below(8))),
         batch_part_bytes: Some(1 << (12 + random.below(3))),
         memory_bytes: Some(1 << (10 + random.below(10))),
-        index_idle_ns: Some(random.below(200) * 1_000_000),
+        // Never 0: whoever cannot give its index back on a full disk would try without a pause.
+        index_idle_ns: Some((1 + random.below(200)) * 1_000_000),
     }
 }
 

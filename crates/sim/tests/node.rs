@@ -88,11 +88,17 @@ fn a_full_disk_refuses_publishes_and_takes_them_again_when_there_is_room() {
     assert_eq!(counters.idle_knobs(&knobs), Vec::<&str>::new());
 }
 
+/// Seeds that failed once: streams that came back because their deletion was lost and the start that
+/// mended it was killed (1656, 2390, 3546), and losses that the oracle could not explain.
+const FOUND_BY_FLIPS: [u64; 11] = [
+    332, 670, 1185, 1622, 1656, 1851, 2390, 2456, 2479, 3327, 3546,
+];
+
 /// Whatever is hit: it is reported, never served, and costs only what the flipped bit was part of.
 #[test]
 fn a_bit_that_flips_costs_what_it_hit_and_is_reported() {
     let mut total = NodeOutcome::default();
-    for seed in 0..100 {
+    for seed in (0..100).chain(FOUND_BY_FLIPS) {
         let outcome = NodeRun::new(seed, NodePlan::flips())
             .run()
             .unwrap_or_else(|wrong| panic!("cargo xtask sim flips --seed {seed}: {wrong}"));

@@ -2,7 +2,7 @@
 
 use super::{GroupId, HardState, Journal, JournalPosition, JournalSettings};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What recovery needs to know.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct Recovered {
     pub fresh: bool,
     /// Groups that exist, with all that is durable of each.
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    /// Groups that existed once and whose end the journal still says.
+    pub removed: BTreeSet<GroupId>,
     pub journal: Journal,
     /// What was found damaged. Empty on a healthy store; a torn tail is not damage.
     pub report: Vec<Damage>,

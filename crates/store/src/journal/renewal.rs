@@ -255,7 +255,8 @@ impl Recovery {
         } else {
             Retiring::default()
         };
-        let (logs, report) = replay.finish();
+        let found = replay.finish();
+        let (logs, report) = (found.groups, found.damage);
         for damage in &report {
             let hurt = self
                 .scanned
@@ -304,6 +305,7 @@ impl Recovery {
             server_id,
             fresh: !self.has_format,
             groups,
+            removed: found.removed,
             journal,
             report,
         })

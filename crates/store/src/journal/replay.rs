@@ -10,7 +10,7 @@ use super::frame::{DecodedFrame, FLAG_COPY, FLAG_COPY_END};
 use super::recovered::{Damage, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup};
 use super::{GroupId, HardState, JournalPosition, RecordKind};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Numbers left out between what recovery found and the run it writes, so that a frame which was
 /// torn and unseen can never share a number with a new one.
@@ -95,7 +95,17 @@ pub(super) struct Replay {
     run: Option<CopyRun>,
     groups: BTreeMap<GroupId, GroupLog>,
     has_erased: bool,
+    /// Groups whose end is written down.
+    removed: BTreeSet<GroupId>,
     damage: Vec<Damage>,
+}
+
+/// What the journal's files say, all in all.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub groups: BTreeMap<GroupId, GroupLog>,
+    pub removed: BTreeSet<GroupId>,
+    pub damage: Vec<Damage>,
 }
 
 impl Replay {
@@ -300,6 +310,7 @@ impl Replay {
         match found.kind {
             RecordKind::GroupRemoved => {
                 self.groups.remove(&found.group);
+                self.removed.insert(found.group);
                 return;
             }
             RecordKind::Erase => {
@@ -361,9 +372,13 @@ impl Replay {
         }
     }
 
-    /// The groups as they are, what pins which file, and what was damaged.
-    pub(super) fn finish(self) -> (BTreeMap<GroupId, GroupLog>, Vec<Damage>) {
-        (self.groups, self.damage)
+    /// The groups as they are, those that ended, and what was damaged.
+    pub(super) fn finish(self) -> Found {
+        Found {
+            groups: self.groups,
+            removed: self.removed,
+            damage: self.damage,
+        }
     }
 }
 
@@ -619,10 +634,11 @@ mod tests {
     }
 
     fn indexes(replay: Replay) -> (Vec<u64>, Vec<(u64, u64)>, usize) {
-        let (mut groups, damage) = replay.finish();
-        let group = groups.remove(&GroupId(1)).unwrap_or_default().finish();
-        let found = group.entries.iter().map(|entry| entry.index).collect();
-        (found, group.missing, damage.len())
+        let mut found = replay.finish();
+        let group = found.groups.remove(&GroupId(1)).unwrap_or_default();
+        let group = group.finish();
+        let indexes = group.entries.iter().map(|entry| entry.index).collect();
+        (indexes, group.missing, found.damage.len())
     }
 
     #[test]
@@ -663,6 +679,22 @@ mod tests {
             .frame(2, 1, FLAG_IDLE, &[]);
         let (replay, _) = tape.replay();
         assert_eq!(indexes(replay), (vec![2], vec![(1, 1)], 1));
+    }
+
+    #[test]
+    fn a_group_that_ended_is_told_from_one_that_never_was() {
+        let end = Record {
+            group: GroupId(1),
+            kind: RecordKind::GroupRemoved,
+            payload: Bytes::new(),
+        };
+        let mut tape = Tape::default();
+        tape.frame(1, 0, 0, &[entry(1), end])
+            .frame(2, 1, FLAG_IDLE, &[]);
+        let (replay, _) = tape.replay();
+        let found = replay.finish();
+        assert!(found.groups.is_empty());
+        assert_eq!(found.removed.into_iter().collect::<Vec<_>>(), [GroupId(1)]);
     }
 
     #[test]
