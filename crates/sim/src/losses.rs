@@ -223,7 +223,9 @@ impl Track {
         let place = |record: &Record| (record.frame(), record.index);
         let lost: BTreeSet<(u64, u64)> = entries.iter().map(|entry| place(entry)).collect();
         let known: BTreeSet<(u64, u64)> = self.log.iter().map(place).collect();
-        let gone = entries.iter().filter(|entry| !known.contains(&place(entry)));
+        let gone = entries
+            .iter()
+            .filter(|entry| !known.contains(&place(entry)));
         let mut log: Vec<&Record> = self.log.iter().chain(gone.copied()).collect();
         log.sort_by_key(|record| place(record));
         let operations = log.into_iter().flat_map(|record| {
@@ -242,7 +244,9 @@ impl Track {
                 return None;
             };
             self.history.iter().position(|done| match &done.change {
-                Change::Publish { messages, .. } => messages.iter().any(|it| it.payload == *payload),
+                Change::Publish { messages, .. } => {
+                    messages.iter().any(|it| it.payload == *payload)
+                }
                 _ => false,
             })
         };
