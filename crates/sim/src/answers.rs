@@ -149,7 +149,6 @@ impl NodeRun {
         message: &Received,
         json: &Value,
     ) -> Result<(), String> {
-        let removing = self.streams[stream].existence == Existence::Removing;
         let track = &mut self.streams[stream];
         let Some(pending) = track.pending.iter().find(|one| one.number == operation) else {
             // The stream was removed, or made again.
@@ -163,24 +162,7 @@ impl NodeRun {
         }
         let why = json.to_string();
         if json.get("error").is_some() {
-            self.outcome.refused += 1;
-            // There is no such message any more: the delete came to nothing.
-            let absent = matches!(change, Change::Delete { .. })
-                && (is_error(json, 10_043) || is_error(json, 10_057) || is_error(json, NO_MESSAGE));
-            if let (true, Change::Delete { sequence }) = (absent, &change) {
-                track.read_nothing(*sequence, self.wall_max_ns)?;
-                return track.came_to_nothing(operation);
-            }
-            if let Change::DeleteConsumer(name) = &change
-                && is_error(json, NO_CONSUMER)
-                && track.doubtful_consumers.contains(name)
-            {
-                return track.came_to_nothing(operation);
-            }
-            if removing && is_error(json, NO_STREAM) {
-                return Ok(());
-            }
-            return track.refused(operation, &why);
+            return self.operation_refused(stream, operation, &change, json);
         }
         let effect = match &change {
             Change::Publish { messages, batch } => {
@@ -216,6 +198,36 @@ impl NodeRun {
         self.outcome.unwanted += std::mem::take(&mut track.unwanted);
         self.consumer_answered(stream, &change);
         Ok(())
+    }
+
+    /// The server says no: that is right where there was nothing to do, or no room for it.
+    fn operation_refused(
+        &mut self,
+        stream: usize,
+        operation: u64,
+        change: &Change,
+        json: &Value,
+    ) -> Result<(), String> {
+        let removing = self.streams[stream].existence == Existence::Removing;
+        let track = &mut self.streams[stream];
+        self.outcome.refused += 1;
+        // There is no such message any more: the delete came to nothing.
+        let absent = matches!(change, Change::Delete { .. })
+            && (is_error(json, 10_043) || is_error(json, 10_057) || is_error(json, NO_MESSAGE));
+        if let (true, Change::Delete { sequence }) = (absent, change) {
+            track.read_nothing(*sequence, self.wall_max_ns)?;
+            return track.came_to_nothing(operation);
+        }
+        if let Change::DeleteConsumer(name) = change
+            && is_error(json, NO_CONSUMER)
+            && track.doubtful_consumers.contains(name)
+        {
+            return track.came_to_nothing(operation);
+        }
+        if removing && is_error(json, NO_STREAM) {
+            return Ok(());
+        }
+        track.refused(operation, &json.to_string())
     }
 
     /// A reader may only be told what is so; with a disk that fails to read, also that it cannot be.

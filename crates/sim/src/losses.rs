@@ -129,15 +129,17 @@ pub(crate) struct Without {
 }
 
 impl Without {
-    /// Says of an operation on its way if it is lost. The server may have learnt from what stands
-    /// behind it how many sequences it took, or not.
-    pub(crate) fn burn(&self, one: &mut Pending) {
-        if self.lost_pending.contains(&one.number) {
+    /// Says which operations on their way are lost. The server may have learnt from what stands behind
+    /// a publish how many sequences it took, or not.
+    pub(crate) fn burn(&self, pending: &mut Vec<Pending>) {
+        let lost = |one: &Pending| self.lost_pending.contains(&one.number);
+        for one in pending.iter_mut().filter(|one| lost(one)) {
             one.burnt = true;
             one.may_be_refused = true;
             one.seen = false;
             one.answer = None;
         }
+        pending.retain(|one| !one.burnt || matches!(one.change, Change::Publish { .. }));
     }
 }
 

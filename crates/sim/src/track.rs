@@ -579,10 +579,7 @@ impl Track {
         if gaps {
             let without = self.without(lost);
             (model, history) = (without.model.clone(), without.history.clone());
-            for one in &mut pending {
-                without.burn(one);
-            }
-            pending.retain(|one| !one.burnt || matches!(one.change, Change::Publish { .. }));
+            without.burn(&mut pending);
         }
         let mut found = resolve(&model, &pending, seen, wall_ns, gaps);
         // What came behind the lost ones may have said which sequence it had.
