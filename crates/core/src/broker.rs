@@ -2,6 +2,7 @@
 //! of a batch, closing. Verbs are in `verbs.rs` and `login.rs`, delivery in `publish.rs`, timers
 //! in `tick.rs`, receivers inside the server in `endpoint.rs`.
 
+use core::net::SocketAddr;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -247,6 +248,15 @@ impl Broker {
             note,
             now.after_ns(duration_ns),
         );
+    }
+
+    /// A proxy has said whom it speaks for: from here on the connection is that peer's.
+    pub fn set_peer(&mut self, id: ConnectionId, peer: SocketAddr) {
+        let slot = self.slots.get(&id);
+        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(*slot as usize)) {
+            session.facts.peer_ip = Some(peer.ip());
+            session.facts.peer_port = peer.port();
+        }
     }
 
     /// The socket is gone, whoever closed it. Must be called once for every accepted connection;

@@ -16,7 +16,12 @@ impl Broker {
     /// The INFO that greets a connection.
     pub(crate) fn send_info(&mut self, slot: u32) {
         if let Some(mut info) = self.server_info(slot) {
-            info.auth_required = self.rules(self.kind_of(slot)).announces_required();
+            let kind = self.kind_of(slot);
+            info.auth_required = self.rules(kind).announces_required();
+            if kind == ConnectionKind::Client && self.options.client.proxy_protocol {
+                // Whom a proxy speaks for is not known yet.
+                info.client_ip.clear();
+            }
             self.queue_info(slot, &info);
         }
     }

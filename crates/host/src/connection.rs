@@ -1,6 +1,7 @@
 //! One socket: what the event loop remembers of it. Reading is in `reading`, writing and closing
 //! in `writing`.
 
+use crate::proxy::ProxyHeader;
 use crate::tls::Session;
 use crate::websocket::Websocket;
 use millrace_core::ConnectionId;
@@ -34,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<Box<Session>>,
     /// Frames around what it carries, if it came in by that door.
     pub(crate) websocket: Option<Box<Websocket>>,
+    /// A proxy's header is still to come.
+    pub(crate) proxy: Option<Box<ProxyHeader>>,
     pub(crate) phase: Phase,
     /// Monotonic time until which it is not read; 0 when it may be.
     pub(crate) paused_until: u64,
@@ -60,6 +63,7 @@ impl Connection {
             id: None,
             tls: None,
             websocket: None,
+            proxy: None,
             phase: Phase::Undecided,
             paused_until: 0,
             handshake_until: 0,

@@ -6,7 +6,7 @@
 //! until it is read.
 
 use crate::clock::Clock;
-use crate::connection::Connection;
+use crate::connection::{Connection, Phase};
 use crate::disk::DiskLanes;
 use crate::files::{PortsFile, PortsWriter};
 use crate::limits::{
@@ -193,6 +193,8 @@ pub(crate) struct EventLoop {
     pub(crate) by_id: HashMap<ConnectionId, usize>,
     pub(crate) next_serial: u64,
     pub(crate) lingering: usize,
+    /// Connections that the broker does not know yet.
+    pub(crate) strangers: usize,
     /// Sockets that have, or may have, bytes to read.
     pub(crate) ready: VecDeque<usize>,
     /// Sockets to write to at the end of the turn, besides those the broker names.
@@ -259,6 +261,7 @@ impl EventLoop {
             by_id: HashMap::new(),
             next_serial: 0,
             lingering: 0,
+            strangers: 0,
             ready: VecDeque::new(),
             unflushed: Vec::new(),
             held_back: Vec::new(),
@@ -628,8 +631,10 @@ impl EventLoop {
             return;
         };
         let _ = self.poll.registry().deregister(&mut connection.socket);
-        if connection.phase == crate::connection::Phase::Lingering {
-            self.lingering -= 1;
+        match connection.phase {
+            Phase::Lingering => self.lingering -= 1,
+            Phase::Undecided | Phase::Upgrading => self.strangers -= 1,
+            Phase::Open | Phase::Closing => {}
         }
         if let Some(id) = connection.id {
             self.by_id.remove(&id);

@@ -19,6 +19,7 @@ mod machine;
 mod monitor;
 pub mod offline;
 mod passwords;
+mod proxy;
 mod reading;
 mod resting;
 mod run;

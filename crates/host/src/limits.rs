@@ -32,6 +32,15 @@ pub(crate) const WEBSOCKET_MESSAGE_BYTES: usize = 64 * 1024;
 /// Frames that wait for a WebSocket's socket at most, answers to PINGs among them: a peer that asks
 /// and does not read is cut.
 pub(crate) const WEBSOCKET_OUTPUT_BYTES: usize = 256 * 1024;
+/// Longest time for TLS and HTTP in front of a WebSocket, where none is configured.
+pub(crate) const WEBSOCKET_HANDSHAKE_NS: u64 = 10_000_000_000;
+/// Connections that the broker does not know yet, at most: handshakes and requests in front of a
+/// WebSocket. Each holds 64 KiB at most. Beyond it clients wait in the listener's queue.
+pub(crate) const STRANGERS_MAX: usize = 4096;
+/// So many may be there although `max_connections` is reached: they are told so.
+pub(crate) const STRANGERS_MIN: usize = 64;
+/// Pause of a listener while there are too many.
+pub(crate) const STRANGERS_PAUSE_NS: u64 = 10_000_000;
 /// Connections accepted in one turn.
 pub(crate) const TURN_ACCEPTS: usize = 256;
 /// Socket events taken from the system at once.
@@ -55,6 +64,10 @@ pub(crate) const READY_WAIT_NS: u64 = 5_000_000_000;
 /// checkpoints: below the ten seconds that container runtimes grant. What is not written by then is
 /// replayed by the next start.
 pub(crate) const SHUTDOWN_WAIT_NS: u64 = 8_000_000_000;
+/// How long the header of the PROXY protocol, or the first byte without one, may take.
+pub(crate) const PROXY_HEADER_NS: u64 = 5_000_000_000;
+/// Bytes read at once while that header is looked for.
+pub(crate) const PROXY_READ_BYTES: usize = 512;
 /// Threads that compare passwords.
 pub(crate) const PASSWORD_THREADS: usize = 2;
 /// Monitoring connections served at once.

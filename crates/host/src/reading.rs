@@ -4,7 +4,8 @@ use crate::connection::{Connection, Phase};
 use crate::event_loop::{EventLoop, FIRST_CONNECTION, Stage};
 use crate::limits::{
     ACCEPT_PAUSE_MAX_NS, ACCEPT_PAUSE_MIN_NS, CONNECTION_READ_BYTES, READ_BUFFER_MAX,
-    READ_SHARE_OF_PENDING, TURN_ACCEPTS, TURN_READ_BYTES,
+    READ_SHARE_OF_PENDING, STRANGERS_MAX, STRANGERS_MIN, STRANGERS_PAUSE_NS, TURN_ACCEPTS,
+    TURN_READ_BYTES,
 };
 use crate::logger::Level;
 use crate::tls::Session;
@@ -32,7 +33,21 @@ impl EventLoop {
         }
     }
 
+    /// How many connections may be on their way to the broker: as many as it would take, and a few
+    /// that it will refuse.
+    fn strangers_max(&mut self) -> usize {
+        let limit = self.node.options().client.max_connections;
+        let Ok(limit) = usize::try_from(limit) else {
+            return STRANGERS_MAX;
+        };
+        let open = self.node.broker().connection_count();
+        limit
+            .saturating_sub(open)
+            .clamp(STRANGERS_MIN, STRANGERS_MAX)
+    }
+
     fn accept_at(&mut self, now: Now, is_websocket: bool) {
+        let strangers_max = self.strangers_max();
         for _ in 0..TURN_ACCEPTS {
             let listener = if is_websocket {
                 self.websocket
@@ -45,6 +60,10 @@ impl EventLoop {
                 return;
             };
             if !listener.pending || now.monotonic_ns < listener.paused_until {
+                return;
+            }
+            if is_websocket && self.strangers >= strangers_max {
+                listener.paused_until = now.after_ns(STRANGERS_PAUSE_NS);
                 return;
             }
             match listener.socket.accept() {
@@ -91,11 +110,18 @@ impl EventLoop {
             self.connections.remove(key);
             return;
         }
+        self.strangers += 1;
         if is_websocket {
             self.begin_websocket(now, key);
             return;
         }
+        let has_proxy = self.node.options().client.proxy_protocol;
+        if has_proxy {
+            self.expect_proxy_header(now, key);
+        }
         match self.node.options().tls.as_ref().map(|tls| tls.handshake) {
+            // The handshake stands behind the proxy's header.
+            Some(HandshakeMode::HandshakeFirst) if has_proxy => {}
             Some(HandshakeMode::HandshakeFirst) => self.introduce(now, key, true),
             Some(HandshakeMode::Fallback { delay_ns }) => {
                 self.timers
@@ -106,7 +132,7 @@ impl EventLoop {
     }
 
     /// Tells the broker of a connection; with `tls_first` its bytes run inside TLS from the start.
-    fn introduce(&mut self, now: Now, key: usize, tls_first: bool) {
+    pub(crate) fn introduce(&mut self, now: Now, key: usize, tls_first: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -139,6 +165,7 @@ impl EventLoop {
             websocket: None,
         };
         connection.phase = Phase::Open;
+        self.strangers -= 1;
         let id = self.node.broker().accept(now, facts);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.id = Some(id);
@@ -219,6 +246,13 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(key) else {
                 return taken;
             };
+            let is_new = matches!(connection.phase, Phase::Undecided | Phase::Open);
+            if is_new && connection.proxy.is_some() {
+                if self.read_proxy_header(now, key) {
+                    continue;
+                }
+                return taken;
+            }
             if connection.phase == Phase::Undecided && !self.decide(now, key) {
                 return taken;
             }
@@ -341,7 +375,7 @@ impl EventLoop {
     }
 
     /// Hands received bytes to the broker, through TLS if that runs.
-    fn feed(&mut self, now: Now, key: usize, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, now: Now, key: usize, bytes: &[u8]) {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
@@ -441,6 +475,11 @@ impl EventLoop {
                 continue;
             };
             if connection.serial != serial {
+                continue;
+            }
+            let header = connection.proxy.as_ref();
+            if header.is_some_and(|header| header.is_late(now)) {
+                self.fail_proxy(now, key, "i/o timeout");
                 continue;
             }
             match connection.phase {

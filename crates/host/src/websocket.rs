@@ -5,8 +5,8 @@
 use crate::connection::{Connection, Phase};
 use crate::event_loop::{EventLoop, Listener};
 use crate::limits::{
-    CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, TLS_WRITE_BYTES, WEBSOCKET_MESSAGE_BYTES,
-    WEBSOCKET_OUTPUT_BYTES, WRITE_SLICES_FEW,
+    CONNECTION_WRITE_BYTES, FLUSH_CLOSE_NS, TLS_WRITE_BYTES, WEBSOCKET_HANDSHAKE_NS,
+    WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_OUTPUT_BYTES, WRITE_SLICES_FEW,
 };
 use crate::logger::Level;
 use crate::tls::{self, Session};
@@ -17,8 +17,8 @@ use millrace_core::{
     Broker, CloseReason, ConnectionFacts, ConnectionId, ConnectionKind, TlsFacts, WebsocketFacts,
 };
 use millrace_wire::websocket::{
-    Accepted, Progress, Reader, Received, UpgradeRules, Violation, Writer, allowed_origin,
-    read_upgrade,
+    Accepted, Progress, Reader, Received, UpgradeReader, UpgradeRules, Violation, Writer,
+    allowed_origin,
 };
 use mio::net::TcpStream;
 use rustls::ServerConfig;
@@ -80,7 +80,7 @@ impl Terms {
 #[derive(Debug)]
 enum Stage {
     /// The HTTP request, as far as it has come.
-    Request(Vec<u8>),
+    Request(UpgradeReader),
     Open {
         reader: Reader,
         writer: Writer,
@@ -105,7 +105,7 @@ pub(crate) struct Websocket {
 impl Websocket {
     pub(crate) fn new() -> Self {
         Self {
-            stage: Stage::Request(Vec::new()),
+            stage: Stage::Request(UpgradeReader::default()),
             output: Vec::new(),
             written: 0,
             tls_facts: None,
@@ -171,13 +171,15 @@ impl EventLoop {
                 Err(_) => return self.end(now, key, CloseReason::TlsHandshakeError),
             }
         }
-        let limit_ns = self.node.options().websocket.handshake_timeout_ns;
-        if limit_ns > 0 {
-            let serial = connection.serial;
-            connection.handshake_until = now.after_ns(limit_ns);
-            self.timers
-                .push(Reverse((connection.handshake_until, key, serial)));
-        }
+        // Half-open peers do not stay, also where no time is configured.
+        let limit_ns = match self.node.options().websocket.handshake_timeout_ns {
+            0 => WEBSOCKET_HANDSHAKE_NS,
+            limit_ns => limit_ns,
+        };
+        let serial = connection.serial;
+        connection.handshake_until = now.after_ns(limit_ns);
+        self.timers
+            .push(Reverse((connection.handshake_until, key, serial)));
         self.mark_ready(key);
     }
 
@@ -244,20 +246,17 @@ impl EventLoop {
         };
         let asked = match &mut websocket.stage {
             Stage::Open { .. } => return self.feed_frames(now, key, bytes),
-            Stage::Request(request) => {
-                request.extend_from_slice(bytes);
-                match read_upgrade(request, &rules) {
-                    Progress::Incomplete => Asked::More,
-                    Progress::Accepted(accepted) => {
-                        websocket.output.extend_from_slice(&accepted.answer);
-                        Asked::Accepted(accepted)
-                    }
-                    Progress::Refused { answer, reason } => {
-                        websocket.output.extend_from_slice(&answer);
-                        Asked::Refused(reason)
-                    }
+            Stage::Request(request) => match request.push(bytes, &rules) {
+                Progress::Incomplete => Asked::More,
+                Progress::Accepted(accepted) => {
+                    websocket.output.extend_from_slice(&accepted.answer);
+                    Asked::Accepted(accepted)
                 }
-            }
+                Progress::Refused { answer, reason } => {
+                    websocket.output.extend_from_slice(&answer);
+                    Asked::Refused(reason)
+                }
+            },
         };
         match asked {
             Asked::More => {}
@@ -292,6 +291,7 @@ impl EventLoop {
         };
         let tls_facts = websocket.tls_facts.take();
         connection.phase = Phase::Open;
+        self.strangers -= 1;
         connection.handshake_until = 0;
         let facts = ConnectionFacts {
             peer_ip: Some(connection.peer.ip()),
@@ -325,6 +325,7 @@ impl EventLoop {
             return;
         };
         connection.phase = Phase::Closing;
+        self.strangers -= 1;
         let deadline = now.after_ns(FLUSH_CLOSE_NS);
         self.timers
             .push(Reverse((deadline, key, connection.serial)));

@@ -2,7 +2,7 @@
 //!
 //! `client` parses and `encode` writes the client protocol, `headers` reads and edits header
 //! blocks, `info` holds INFO and CONNECT, `json` reads JSON as tolerantly as Go clients expect,
-//! `websocket` carries the client protocol for browsers.
+//! `websocket` carries the client protocol for browsers, `proxy` says whom a proxy speaks for.
 //! What a frame means is decided by `core`.
 
 pub mod client;
@@ -10,5 +10,6 @@ pub mod encode;
 pub mod headers;
 pub mod info;
 pub mod json;
+pub mod proxy;
 pub mod quote;
 pub mod websocket;

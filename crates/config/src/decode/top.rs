@@ -40,6 +40,9 @@ const LISTENER: &[Field<Options>] = &[
     field(&["client_advertise"], |d, o, e| {
         d.set_text(e, &mut o.client.advertise)
     }),
+    field(&["proxy_protocol"], |d, o, e| {
+        d.set_bool(e, &mut o.client.proxy_protocol)
+    }),
     field(&["no_header_support"], |d, o, e| {
         d.set_bool(e, &mut o.client.no_header_support)
     }),
@@ -253,7 +256,6 @@ const INACTIVE: &[Field<Options>] = &[
 
 const NOT_YET: &[Field<Options>] = &[
     unsupported(&["https", "https_port"]),
-    unsupported(&["proxy_protocol"]),
     unsupported(&["proxies"]),
 ];
 

@@ -83,6 +83,33 @@ pub enum Progress {
 /// A refusal: status line's text and the reason for the log.
 type Refusal = (&'static str, String);
 
+/// A request that comes in pieces. Each byte is looked at a few times at most, however small they
+/// are.
+#[derive(Clone, Debug, Default)]
+pub struct UpgradeReader {
+    bytes: Vec<u8>,
+    /// Length at which the next attempt is made although no end is seen: what is no request is
+    /// refused early.
+    next_attempt: usize,
+}
+
+impl UpgradeReader {
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8], rules: &UpgradeRules) -> Progress {
+        // An end may begin in what came before.
+        let from = self.bytes.len().saturating_sub(3);
+        self.bytes.extend_from_slice(piece);
+        let new = self.bytes.get(from..).unwrap_or_default();
+        let has_end = new.windows(2).any(|pair| pair == b"\n\n")
+            || new.windows(3).any(|three| three == b"\n\r\n");
+        if !has_end && self.bytes.len() < self.next_attempt {
+            return Progress::Incomplete;
+        }
+        self.next_attempt = (self.bytes.len() * 2).min(REQUEST_BYTES_MAX);
+        read_upgrade(&self.bytes, rules)
+    }
+}
+
 /// Reads all that a peer has sent so far.
 #[must_use]
 pub fn read_upgrade(bytes: &[u8], rules: &UpgradeRules) -> Progress {
