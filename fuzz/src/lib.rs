@@ -15,7 +15,9 @@ use millrace_wire::client::{Operation, ParseError, Parser, ParserLimits, Step};
 use millrace_wire::headers::{self, HeaderBuilder};
 use millrace_wire::info::ConnectOptions;
 use millrace_wire::json::{self, Strictness};
-use millrace_wire::websocket::{Reader, Received, UpgradeRules, Writer, read_upgrade};
+use millrace_wire::websocket::{
+    Progress, Reader, Received, UpgradeReader, UpgradeRules, Writer, read_upgrade,
+};
 
 /// Tokens of operators, accounts and users: whatever is shown, it is refused or was signed.
 pub fn tokens(data: &[u8]) {
@@ -137,6 +139,12 @@ pub fn websocket(data: &[u8]) {
         ..UpgradeRules::default()
     };
     let _ = read_upgrade(data, &rules);
+    let mut request = UpgradeReader::default();
+    for part in data.chunks(7) {
+        if request.push(part, &rules) != Progress::Incomplete {
+            break;
+        }
+    }
     let step = usize::from(data.first().copied().unwrap_or(1)).max(1);
     let mut reader = Reader::new(true, step % 2 == 0, LIMIT);
     let (mut plain, mut replies) = (Vec::new(), Vec::new());
@@ -152,6 +160,21 @@ pub fn websocket(data: &[u8]) {
     let received = Reader::new(true, true, LIMIT).receive(&frames, &mut back, &mut replies);
     assert_eq!(received, Ok(Received::Open));
     assert_eq!(back, message);
+}
+
+/// Headers of the PROXY protocol: however they are cut, the same comes out, and nothing is waited for
+/// without end.
+pub fn proxy(data: &[u8]) {
+    let whole = millrace_wire::proxy::read(data);
+    for end in 0..data.len().min(256) {
+        let early = millrace_wire::proxy::read(data.get(..end).unwrap_or_default());
+        if early != millrace_wire::proxy::Progress::Incomplete {
+            assert_eq!(early, whole, "cut at {end}");
+        }
+    }
+    if data.len() > 107 {
+        assert_ne!(whole, millrace_wire::proxy::Progress::Incomplete);
+    }
 }
 
 /// Header blocks: any bytes, and a good block made of them that is changed and changed back.
@@ -350,7 +373,8 @@ mod tests {
     #[test]
     fn every_seed_passes_its_target() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 11] = [
+        let targets: [(&str, Target); 12] = [
+            ("proxy", super::proxy),
             ("websocket", super::websocket),
             ("client_protocol", super::client_protocol),
             ("config", super::config),

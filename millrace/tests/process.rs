@@ -333,3 +333,46 @@ fn hashed_passwords_are_compared_while_other_connections_go_on() {
     );
     assert!(!answer.contains("PONG"), "{answer}");
 }
+
+/// Who listens for what a server says of itself.
+fn watcher(server: &Server) -> common::Client {
+    let mut client = server.connect();
+    client.log_in(",\"protocol\":1,\"user\":\"s\",\"pass\":\"s\"");
+    client.send("SUB $SYS.SERVER.*.STATSZ 1\r\nSUB $SYS.SERVER.*.LAMEDUCK 2\r\n");
+    client.send("SUB $SYS.SERVER.*.SHUTDOWN 3\r\nPING\r\n");
+    client.expect("PONG\r\n");
+    client
+}
+
+// proves: SYS-14, SYS-15, PRO-04
+#[test]
+fn the_system_account_hears_figures_and_the_end_of_a_server() {
+    let folder = Folder::new();
+    let text = "accounts { SYS { users: [ { user: s, password: s } ] } }\n\
+                system_account: SYS\nserver_name: here\nlame_duck_duration: \"30s\"\n\
+                lame_duck_grace_period: \"100ms\"\n";
+    let config = folder.write("config", text);
+    let mut server = Server::start_in(folder, &["-c", &config]);
+    let mut client = watcher(&server);
+    let heard = client.expect("\"statsz\":{");
+    assert!(heard.contains(".STATSZ 1 ") && heard.contains("\"name\":\"here\""), "{heard}");
+    server.signal("USR2");
+    let info = client.expect("\"ldm\":true");
+    assert!(info.contains("INFO {"), "{info}");
+    let heard = client.expect(".LAMEDUCK 2 ");
+    assert!(!heard.contains("SHUTDOWN"), "{heard}");
+    client.expect("{\"name\":\"here\"");
+    let heard = client.expect_end();
+    assert!(!heard.contains("LAMEDUCK"), "once: {heard}");
+    assert!(server.wait().success());
+
+    let folder = Folder::new();
+    let config = folder.write("config", text);
+    let mut server = Server::start_in(folder, &["-c", &config]);
+    let mut client = watcher(&server);
+    server.signal("TERM");
+    let heard = client.expect_end();
+    assert!(heard.contains(".SHUTDOWN 3 "), "{heard}");
+    assert!(heard.contains("{\"name\":\"here\",\"host\":"), "{heard}");
+    assert!(server.wait().success());
+}

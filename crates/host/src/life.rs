@@ -64,13 +64,13 @@ impl EventLoop {
             .info("Entering lame duck mode, stop accepting new clients");
         self.close_listeners();
         self.stage = Stage::LameDuck;
-        self.node.broker().lame_duck(now);
+        self.node.lame_duck(now);
         self.again = true;
     }
 
     /// Answers requests of the system account; some ask for a reload.
     pub(crate) fn answer_system_requests(&mut self, now: Now) {
-        if self.is_storing_tokens || !self.node.has_system_requests() {
+        if self.is_storing_tokens || !self.node.has_system_requests(now) {
             return;
         }
         self.update_facts(now);

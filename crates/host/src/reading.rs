@@ -47,7 +47,11 @@ impl EventLoop {
     }
 
     fn accept_at(&mut self, now: Now, is_websocket: bool) {
-        let strangers_max = self.strangers_max();
+        let strangers_max = if is_websocket {
+            self.strangers_max()
+        } else {
+            usize::MAX
+        };
         for _ in 0..TURN_ACCEPTS {
             let listener = if is_websocket {
                 self.websocket

@@ -127,13 +127,21 @@ impl Node {
         }
         self.broker.tick(now);
         self.repeat_connections(now);
+        self.plan_statistics(now);
     }
 
     /// The server stops: waiting pulls are told (409 Server Shutdown), then every connection is closed
     /// once its bytes are written. Groups and journal go on until their driver lets them stop.
     pub fn shut_down(&mut self, now: Now) {
         self.tell_waiting_pulls(now);
+        self.publish_end(now, "SHUTDOWN");
         self.broker.shutdown(now);
+    }
+
+    /// Enters lame duck mode: no new clients, and those there are leave one by one.
+    pub fn lame_duck(&mut self, now: Now) {
+        self.broker.lame_duck(now);
+        self.publish_end(now, "LAMEDUCK");
     }
 
     fn tell_waiting_pulls(&mut self, now: Now) {
@@ -227,6 +235,7 @@ impl Node {
             self.broker.next_deadline(),
             engine,
             self.system.connections_due_ns,
+            self.system.statistics_due_ns,
         ]
         .into_iter()
         .flatten()

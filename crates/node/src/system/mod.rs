@@ -6,6 +6,7 @@
 mod claims;
 mod events;
 mod facts;
+mod heartbeat;
 mod request;
 
 use std::collections::VecDeque;
@@ -49,6 +50,10 @@ pub(crate) struct System {
     events: Vec<millrace_core::SessionEvent>,
     /// Monotonic time at which accounts tell again how many connections they have.
     pub(crate) connections_due_ns: Option<u64>,
+    /// Monotonic time at which the server tells its figures.
+    pub(crate) statistics_due_ns: Option<u64>,
+    /// When it last did.
+    statistics_told_ns: Option<u64>,
 }
 
 /// A request to read the configuration again.
@@ -74,6 +79,8 @@ impl System {
             random,
             events: Vec::new(),
             connections_due_ns: None,
+            statistics_due_ns: None,
+            statistics_told_ns: None,
         }
     }
 }
@@ -117,13 +124,16 @@ impl Node {
 
     /// Whether [`Self::next_system_task`] has something to do.
     #[must_use]
-    pub fn has_system_requests(&self) -> bool {
-        !self.system.waiting.is_empty()
+    pub fn has_system_requests(&self, now: Now) -> bool {
+        !self.system.waiting.is_empty() || self.are_statistics_due(now)
     }
 
     /// Answers what was asked on system subjects, up to a request that the host must help with.
     /// `None`: nothing waits any more.
     pub fn next_system_task(&mut self, now: Now, facts: &HostFacts) -> Option<HostTask> {
+        if self.are_statistics_due(now) {
+            self.publish_statistics(now, facts);
+        }
         while let Some(delivery) = self.system.waiting.pop_front() {
             let Some(subject) = Subject::read(&delivery.subject) else {
                 continue;

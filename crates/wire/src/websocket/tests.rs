@@ -366,3 +366,26 @@ proptest! {
         prop_assert!(replies.len() <= 3000 * 2);
     }
 }
+
+#[test]
+fn a_request_in_pieces_is_looked_at_a_few_times_and_answered_as_if_it_came_whole() {
+    let rules = UpgradeRules::default();
+    let cookies = "x".repeat(40_000);
+    let whole = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Cookie: a={cookies}\r\n\r\n"
+    );
+    let expected = read_upgrade(whole.as_bytes(), &rules);
+    assert!(matches!(expected, Progress::Accepted(_)));
+    let mut reader = UpgradeReader::default();
+    let (last, rest) = whole.as_bytes().split_last().expect("bytes");
+    for byte in rest {
+        assert_eq!(reader.push(&[*byte], &rules), Progress::Incomplete);
+    }
+    assert_eq!(reader.push(&[*last], &rules), expected);
+    // What is no request is refused long before it would be whole.
+    let mut reader = UpgradeReader::default();
+    let refused = (0..300).position(|_| reader.push(b"\x16", &rules) != Progress::Incomplete);
+    assert!(refused.is_some_and(|count| count < 64), "{refused:?}");
+}
