@@ -335,7 +335,7 @@ fn hashed_passwords_are_compared_while_other_connections_go_on() {
 }
 
 /// Who listens for what a server says of itself.
-fn watcher(server: &Server) -> common::Client {
+fn watcher(server: &Server) -> Client {
     let mut client = server.connect();
     client.log_in(",\"protocol\":1,\"user\":\"s\",\"pass\":\"s\"");
     client.send("SUB $SYS.SERVER.*.STATSZ 1\r\nSUB $SYS.SERVER.*.LAMEDUCK 2\r\n");
