@@ -103,7 +103,12 @@ fn garbage_at_every_door_ends_that_connection_only() {
     let lines = b"\r\n\r\n\r\nHELO x\r\n".repeat(100);
     let long = vec![b'A'; 300_000];
     for port in [server.port, websocket] {
-        for garbage in [noise.as_slice(), &lines, &long, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+        for garbage in [
+            noise.as_slice(),
+            &lines,
+            &long,
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        ] {
             let mut peer = open(port);
             peer.set_read_timeout(Some(common::PATIENCE)).expect("set");
             // It may be cut before all is sent.
@@ -122,7 +127,8 @@ fn a_flood_of_requests_whose_answers_are_not_read_is_cut_at_max_pending() {
     let (mut server, _) = start("max_pending: 1mb\nmax_payload: 512kb\nwrite_deadline: \"1s\"");
     let before = resident_bytes(&server);
     let mut peer = open(server.port);
-    peer.set_write_timeout(Some(Duration::from_secs(1))).expect("set");
+    peer.set_write_timeout(Some(Duration::from_secs(1)))
+        .expect("set");
     let flood = b"PING\r\n".repeat(20_000);
     let begun = Instant::now();
     while peer.write_all(&flood).is_ok() && begun.elapsed() < common::PATIENCE {}

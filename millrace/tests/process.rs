@@ -355,7 +355,10 @@ fn the_system_account_hears_figures_and_the_end_of_a_server() {
     let mut server = Server::start_in(folder, &["-c", &config]);
     let mut client = watcher(&server);
     let heard = client.expect("\"statsz\":{");
-    assert!(heard.contains(".STATSZ 1 ") && heard.contains("\"name\":\"here\""), "{heard}");
+    assert!(
+        heard.contains(".STATSZ 1 ") && heard.contains("\"name\":\"here\""),
+        "{heard}"
+    );
     server.signal("USR2");
     let info = client.expect("\"ldm\":true");
     assert!(info.contains("INFO {"), "{info}");

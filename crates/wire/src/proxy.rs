@@ -100,7 +100,10 @@ fn addresses(
             .map_err(|_| Progress::Invalid(format!("invalid {what} port: {text:?} is none")))
     };
     let (port, _) = (port(from_port, "source")?, port(to_port, "destination")?);
-    let address = |text: &str| text.parse::<IpAddr>().map_err(|_| invalid("invalid address"));
+    let address = |text: &str| {
+        text.parse::<IpAddr>()
+            .map_err(|_| invalid("invalid address"))
+    };
     let (from, to) = (address(from)?, address(to)?);
     match family {
         "TCP4" if from.is_ipv4() && to.is_ipv4() => Ok(SocketAddr::new(from, port)),
@@ -206,7 +209,10 @@ mod tests {
     #[test]
     fn lines_of_version_1_say_who_the_client_is() {
         let cases: [(&[u8], Option<&str>); 4] = [
-            (b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 2222\r\n", Some("1.2.3.4:1111")),
+            (
+                b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 2222\r\n",
+                Some("1.2.3.4:1111"),
+            ),
             (b"PROXY TCP6 ::1 ::2 1111 2222\r\n", Some("[::1]:1111")),
             (b"PROXY UNKNOWN\r\n", None),
             (b"PROXY UNKNOWN a b c d\r\n", None),
@@ -222,10 +228,16 @@ mod tests {
         let wrong: [(&[u8], &str); 7] = [
             (b"PROXY TCP4 1.2.3 5.6.7.8 1 2\r\n", "invalid address"),
             (b"PROXY TCP4 ::1 ::2 1 2\r\n", "TCP4 with IPv6 address"),
-            (b"PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n", "TCP6 with IPv4 address"),
+            (
+                b"PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n",
+                "TCP6 with IPv4 address",
+            ),
             (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n", "invalid v1 format"),
             (b"PROXY TCP4 1.2.3.4\r\n", "invalid v1 format"),
-            (b"PROXY TCP4 1.2.3.4 5.6.7.8 99999 2\r\n", "invalid source port"),
+            (
+                b"PROXY TCP4 1.2.3.4 5.6.7.8 99999 2\r\n",
+                "invalid source port",
+            ),
             (&long, "v1 line too long"),
         ];
         for (line, text) in wrong {
@@ -259,11 +271,23 @@ mod tests {
         for (header, text) in [
             (binary(0x21, 0x12, &ipv4), "only STREAM protocol supported"),
             (binary(0x21, 0x00, &[]), "only STREAM protocol supported"),
-            (binary(0x21, 0x31, &[0; 216]), "unsupported address family 0x30"),
-            (binary(0x21, 0x11, &[0; 4]), "IPv4 address data too short: 4 bytes"),
-            (binary(0x21, 0x21, &[0; 12]), "IPv6 address data too short: 12 bytes"),
+            (
+                binary(0x21, 0x31, &[0; 216]),
+                "unsupported address family 0x30",
+            ),
+            (
+                binary(0x21, 0x11, &[0; 4]),
+                "IPv4 address data too short: 4 bytes",
+            ),
+            (
+                binary(0x21, 0x21, &[0; 12]),
+                "IPv6 address data too short: 12 bytes",
+            ),
             (binary(0x11, 0x11, &ipv4), "invalid version 0x10"),
-            (binary(0x22, 0x11, &ipv4), "unknown PROXY protocol command: 0x02"),
+            (
+                binary(0x22, 0x11, &ipv4),
+                "unknown PROXY protocol command: 0x02",
+            ),
         ] {
             assert!(reason(&header).contains(text), "{}", reason(&header));
         }
@@ -275,7 +299,12 @@ mod tests {
             assert_eq!(read(bytes), Progress::Absent, "{}", bytes.escape_ascii());
         }
         for bytes in [b"".as_slice(), b"P", b"PROX", b"\r\n\r", SIGNATURE] {
-            assert_eq!(read(bytes), Progress::Incomplete, "{}", bytes.escape_ascii());
+            assert_eq!(
+                read(bytes),
+                Progress::Incomplete,
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 

@@ -8,9 +8,7 @@ mod upgrade;
 mod writer;
 
 pub use reader::{Reader, Received, Violation};
-pub use upgrade::{
-    Accepted, Progress, UpgradeReader, UpgradeRules, allowed_origin, read_upgrade,
-};
+pub use upgrade::{Accepted, Progress, UpgradeReader, UpgradeRules, allowed_origin, read_upgrade};
 pub use writer::Writer;
 
 /// A frame's largest header: two bytes, a length of eight, a mask of four.
