@@ -250,14 +250,8 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(key) else {
                 return taken;
             };
-            let is_new = matches!(connection.phase, Phase::Undecided | Phase::Open);
-            if is_new && connection.proxy.is_some() {
-                if self.read_proxy_header(now, key) {
-                    continue;
-                }
-                return taken;
-            }
-            if connection.phase == Phase::Undecided && !self.decide(now, key) {
+            let has_front = connection.phase == Phase::Undecided || connection.proxy.is_some();
+            if has_front && !self.pass_front(now, key) {
                 return taken;
             }
             let Some(connection) = self.connections.get_mut(key) else {
@@ -316,6 +310,23 @@ impl EventLoop {
                         return taken;
                     }
                 },
+            }
+        }
+    }
+
+    /// Takes what stands before the client's own bytes: a proxy's header, the choice of TLS. False if
+    /// it is not wholly there.
+    fn pass_front(&mut self, now: Now, key: usize) -> bool {
+        loop {
+            let Some(connection) = self.connections.get(key) else {
+                return false;
+            };
+            let is_new = matches!(connection.phase, Phase::Undecided | Phase::Open);
+            if !is_new || connection.proxy.is_none() {
+                return connection.phase != Phase::Undecided || self.decide(now, key);
+            }
+            if !self.read_proxy_header(now, key) {
+                return false;
             }
         }
     }
