@@ -10,6 +10,7 @@ use millrace_config::options::{CalloutOptions, ConnectionType, UserOptions};
 use crate::callout::Callout;
 use crate::distinguished_name::DistinguishedName;
 use crate::operator::{OperatorMode, REVOKED};
+use crate::proxies::{ProxyProblem, TrustedProxies};
 use crate::signature::is_signed;
 use crate::{Permissions, secret};
 
@@ -33,6 +34,8 @@ pub struct Credentials<'a> {
     pub signature: Option<&'a str>,
     /// `jwt`.
     pub jwt: Option<&'a str>,
+    /// `proxy_sig`.
+    pub proxy_signature: Option<&'a str>,
 }
 
 impl<'a> Credentials<'a> {
@@ -46,6 +49,7 @@ impl<'a> Credentials<'a> {
             nkey: present(self.nkey),
             signature: present(self.signature),
             jwt: present(self.jwt),
+            proxy_signature: present(self.proxy_signature),
         }
     }
 
@@ -177,6 +181,8 @@ pub struct Rejection {
     pub reason: String,
     /// The account has revoked the user.
     pub is_revoked: bool,
+    /// It is about the proxy in front of the client.
+    pub proxy: Option<ProxyProblem>,
 }
 
 /// The answer to a CONNECT.
@@ -198,6 +204,7 @@ struct User {
     identity: Identity,
     password: String,
     connection_types: Vec<ConnectionType>,
+    needs_proxy: bool,
 }
 
 impl User {
@@ -216,6 +223,7 @@ impl User {
             },
             password: options.password.clone(),
             connection_types: options.allowed_connection_types.clone(),
+            needs_proxy: options.proxy_required,
         }
     }
 
@@ -240,6 +248,9 @@ pub struct Authenticator {
     has_plain_passwords: bool,
     operator: Option<OperatorMode>,
     callout: Option<CalloutOptions>,
+    proxies: TrustedProxies,
+    /// Everybody must come through a trusted proxy.
+    needs_proxy: bool,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -272,6 +283,8 @@ impl Authenticator {
             token: block.token.clone(),
             no_auth_user: options.no_auth_user.clone(),
             callout: block.callout.clone(),
+            proxies: TrustedProxies::new(&options.client.trusted_proxies),
+            needs_proxy: block.proxy_required,
             maps_certificates: options.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
             operator,
             ..Self::default()
@@ -337,7 +350,7 @@ impl Authenticator {
     /// Whether INFO must carry a nonce.
     #[must_use]
     pub fn needs_nonce(&self) -> bool {
-        !self.nkeys.is_empty() || self.operator.is_some()
+        !self.nkeys.is_empty() || self.operator.is_some() || !self.proxies.is_empty()
     }
 
     /// Whether passwords or tokens stand in the configuration as they are, worth a warning.
@@ -350,25 +363,56 @@ impl Authenticator {
     #[must_use]
     pub fn start(&self, credentials: &Credentials<'_>, facts: &Facts<'_>) -> Decision {
         let credentials = credentials.normalized();
+        let about_proxy = |problem| {
+            let mut rejection = rejection(&credentials);
+            rejection.proxy = Some(problem);
+            Decision::Reject(rejection)
+        };
+        let signature = credentials.proxy_signature;
+        let is_proxied = match self.proxies.vouch(signature, facts.nonce) {
+            Ok(is_proxied) => is_proxied,
+            Err(problem) => return about_proxy(problem),
+        };
+        let decision = self.decide(&credentials, facts);
+        let identity = match &decision {
+            Decision::Accept(identity) => Some(identity),
+            Decision::NeedHash(check) => Some(&check.identity),
+            Decision::Reject(_) | Decision::Ask(_) => None,
+        };
+        let needs_proxy = self.needs_proxy || identity.is_some_and(|it| self.needs_proxy_for(it));
+        if needs_proxy && !is_proxied && !matches!(decision, Decision::Reject(_)) {
+            return about_proxy(ProxyProblem::Required);
+        }
+        decision
+    }
+
+    fn needs_proxy_for(&self, identity: &Identity) -> bool {
+        let name = &*identity.user;
+        let user = self.users.get(name).or_else(|| self.nkeys.get(name));
+        user.is_some_and(|user| user.needs_proxy)
+    }
+
+    fn decide(&self, credentials: &Credentials<'_>, facts: &Facts<'_>) -> Decision {
         if !self.is_required() {
             return Decision::Accept(Identity::unrestricted(""));
         }
         if let Some(operator) = &self.operator {
-            return match operator.log_in(&credentials, facts) {
+            return match operator.log_in(credentials, facts) {
                 Ok((_, Some(callout))) => Decision::Ask(Box::new(callout)),
                 Ok((identity, None)) => Decision::Accept(identity),
                 Err(reason) => Decision::Reject(Rejection {
-                    who: rejection(&credentials).who,
+                    who: rejection(credentials).who,
                     is_revoked: reason == REVOKED,
                     reason,
+                    proxy: None,
                 }),
             };
         }
-        if let Some(callout) = self.callout_for(&credentials) {
+        if let Some(callout) = self.callout_for(credentials) {
             return Decision::Ask(Box::new(callout));
         }
-        self.judge(&credentials, facts)
-            .unwrap_or_else(|| Decision::Reject(rejection(&credentials)))
+        self.judge(credentials, facts)
+            .unwrap_or_else(|| Decision::Reject(rejection(credentials)))
     }
 
     /// The service that decides about these credentials, if one does.

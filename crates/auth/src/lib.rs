@@ -9,6 +9,7 @@ mod callout;
 mod distinguished_name;
 pub mod operator;
 mod permissions;
+mod proxies;
 mod reply_permits;
 mod secret;
 mod server_keys;
@@ -20,5 +21,6 @@ pub use authenticator::{
 pub use callout::{CALLOUT_SUBJECT, Callout, Question, QuestionSecrets, Request};
 pub use operator::add_operator_accounts;
 pub use permissions::{DenyFilter, Permissions};
+pub use proxies::ProxyProblem;
 pub use reply_permits::ReplyPermits;
 pub use server_keys::{SEAL_NONCE_BYTES, ServerKeys};

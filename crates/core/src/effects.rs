@@ -112,6 +112,10 @@ pub enum CloseReason {
     NoRespondersRequiresHeaders,
     /// Closed on an operator's request.
     Kicked,
+    /// A proxy that nobody trusts vouched for it.
+    ProxyNotTrusted,
+    /// It had to come through a trusted proxy.
+    ProxyRequired,
 }
 
 impl ConnectionFacts {
@@ -134,6 +138,8 @@ impl CloseReason {
             Self::ClientClosed => 1000,
             Self::AuthenticationTimeout
             | Self::AuthenticationViolation
+            | Self::ProxyNotTrusted
+            | Self::ProxyRequired
             | Self::SlowConsumerPendingBytes
             | Self::SlowConsumerWriteDeadline
             | Self::MaxAccountConnectionsExceeded
@@ -180,6 +186,8 @@ impl CloseReason {
             Self::Revocation => "Credentials Revoked",
             Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
             Self::Kicked => "Kicked",
+            Self::ProxyNotTrusted => "Proxy Not Trusted",
+            Self::ProxyRequired => "Proxy Required",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! CONNECT: from credentials to an account, with its limits and permissions. Who may log in is
 //! decided by `millrace_auth`; comparing bcrypt hashes is left to the host.
 
-use millrace_auth::{Credentials, Decision, Facts, HashCheck, Identity, Rejection};
+use millrace_auth::{
+    Credentials, Decision, Facts, HashCheck, Identity, ProxyProblem, Rejection,
+};
 use millrace_clock::Now;
 use millrace_config::options::ConnectionType;
 use millrace_wire::info::ConnectOptions;
@@ -162,7 +164,11 @@ impl Broker {
             who => format!("authentication error - {who}"),
         };
         self.log_for(slot, LogLevel::Error, &line);
-        let reason = CloseReason::AuthenticationViolation;
+        let reason = match rejection.proxy {
+            Some(ProxyProblem::NotTrusted) => CloseReason::ProxyNotTrusted,
+            Some(ProxyProblem::Required) => CloseReason::ProxyRequired,
+            None => CloseReason::AuthenticationViolation,
+        };
         self.fail(now, slot, b"Authorization Violation", reason);
     }
 
@@ -341,6 +347,7 @@ pub(crate) fn judge(
         nkey: given(&options.nkey),
         signature: given(&options.sig),
         jwt: or(&options.jwt, |cookies| &cookies.jwt),
+        proxy_signature: given(&options.proxy_sig),
     };
     authenticator.start(&credentials, &facts_of(now, session))
 }

@@ -1,7 +1,6 @@
 //! The `authorization` block and the users in it.
 
 use super::permissions;
-use super::unsupported::unsupported;
 use super::{Decoder, Field, field, unknown_field};
 use crate::language::{Entry, Value};
 use crate::nkey::{KeyKind, PublicKey};
@@ -63,7 +62,9 @@ const FIELDS: &[Field<AuthorizationOptions>] = &[
     field(&["auth_callout", "auth_hook"], |d, a, e| {
         a.callout = super::callout::decode(d, e)
     }),
-    unsupported(&["proxy_required"]),
+    field(&["proxy_required"], |d, a, e| {
+        d.set_bool(e, &mut a.proxy_required)
+    }),
 ];
 
 fn timeout(decoder: &mut Decoder<'_>, block: &mut AuthorizationOptions, entry: &Entry) {
@@ -159,7 +160,9 @@ const USER: &[Field<UserOptions>] = &[
             u.allowed_connection_types = connection_types(d, e);
         },
     ),
-    unsupported(&["proxy_required"]),
+    field(&["proxy_required"], |d, u, e| {
+        d.set_bool(e, &mut u.proxy_required)
+    }),
 ];
 
 fn connection_types(decoder: &mut Decoder<'_>, entry: &Entry) -> Vec<ConnectionType> {

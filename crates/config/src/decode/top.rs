@@ -8,6 +8,7 @@ use super::{
     sharing, tls, unknown_field, websocket,
 };
 use crate::language::{Entry, Map, Value};
+use crate::nkey::PublicKey;
 use crate::options::Options;
 
 const MINIMUM_LAME_DUCK_NS: u64 = 30_000_000_000;
@@ -40,6 +41,7 @@ const LISTENER: &[Field<Options>] = &[
     field(&["client_advertise"], |d, o, e| {
         d.set_text(e, &mut o.client.advertise)
     }),
+    field(&["proxies"], proxies),
     field(&["proxy_protocol"], |d, o, e| {
         d.set_bool(e, &mut o.client.proxy_protocol)
     }),
@@ -256,8 +258,42 @@ const INACTIVE: &[Field<Options>] = &[
 
 const NOT_YET: &[Field<Options>] = &[
     unsupported(&["https", "https_port"]),
-    unsupported(&["proxies"]),
 ];
+
+/// Keys of proxies that may vouch for clients.
+fn proxies(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
+    let Value::Map(map) = &entry.value else {
+        let found = entry.value.type_name();
+        let text = format!("expected proxies to be a map/struct, got {found}");
+        return decoder.error(entry, text);
+    };
+    let table: Vec<&Field<Vec<String>>> = PROXIES.iter().collect();
+    decoder.fields(map, &mut options.client.trusted_proxies, &table, unknown_field);
+}
+
+const PROXIES: &[Field<Vec<String>>] = &[field(&["trusted"], |d, keys, e| {
+    let Value::Array(elements) = &e.value else {
+        let found = e.value.type_name();
+        let text = format!("expected proxies' trusted field to be an array, got {found}");
+        return d.error(e, text);
+    };
+    let table: Vec<&Field<Vec<String>>> = PROXY.iter().collect();
+    for element in elements {
+        if let Some(map) = d.map(element) {
+            d.fields(map, keys, &table, unknown_field);
+        }
+    }
+})];
+
+const PROXY: &[Field<Vec<String>>] = &[field(&["key", "public_key"], |d, keys, e| {
+    if let Some(key) = d.text(e) {
+        if PublicKey::decode(&key).is_some() {
+            keys.push(key);
+        } else {
+            d.error(e, format!("invalid proxy key {key:?}"));
+        }
+    }
+})];
 
 fn max_subscriptions(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
     if let Some(value) = decoder.integer(entry) {

@@ -79,6 +79,8 @@ pub struct ClientOptions {
     pub disable_match_cache: bool,
     /// Expect the PROXY protocol's header on client connections.
     pub proxy_protocol: bool,
+    /// Public keys of proxies that may vouch for clients.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for ClientOptions {
@@ -102,6 +104,7 @@ impl Default for ClientOptions {
             no_header_support: false,
             disable_match_cache: false,
             proxy_protocol: false,
+            trusted_proxies: Vec::new(),
         }
     }
 }
