@@ -21,7 +21,7 @@ fn reload(server: &mut Server, config: &str) {
     server.await_log("Reloaded server configuration");
 }
 
-// proves: LIM-15
+// proves: LIM-15, LIM-14, LIM-17
 #[test]
 fn info_names_the_advertised_place_also_after_a_reload() {
     let mut server = start("client_advertise: \"one.test:1\"\n");

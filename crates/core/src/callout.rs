@@ -205,7 +205,7 @@ impl Broker {
         let identity = &self.identity;
         let mut server = json!({
             "name": identity.server_name,
-            "host": identity.host,
+            "host": self.client_place().0,
             "id": identity.server_id,
             "version": COMPATIBLE_VERSION,
         });

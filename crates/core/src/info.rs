@@ -99,12 +99,19 @@ impl Broker {
         })
     }
 
-    /// Where clients are told to connect: `client_advertise`, its port optional, or the listener.
+    /// Where the clients of a door are told to connect.
     fn advertised(&self, kind: ConnectionKind) -> (String, u16) {
         let identity = &self.identity;
         if let (ConnectionKind::Websocket, Some(websocket)) = (kind, &identity.websocket) {
             return websocket.clone();
         }
+        self.client_place()
+    }
+
+    /// Where clients are told to connect: `client_advertise`, its port optional, or the listener.
+    #[must_use]
+    pub fn client_place(&self) -> (String, u16) {
+        let identity = &self.identity;
         let Some(advertise) = &self.options.client.advertise else {
             return (identity.host.clone(), identity.port);
         };

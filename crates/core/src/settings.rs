@@ -14,9 +14,9 @@ pub struct ServerIdentity {
     pub server_name: String,
     /// Short commit; empty when unknown.
     pub git_commit: String,
-    /// Host shown in INFO.
+    /// Host of the client listener, as INFO shows it where nothing else is advertised.
     pub host: String,
-    /// Port shown in INFO: the bound one, or that of `client_advertise`.
+    /// Port that listener is bound to.
     pub port: u16,
     /// Host and port shown to WebSocket clients; `None` without such a listener.
     pub websocket: Option<(String, u16)>,

@@ -325,11 +325,8 @@ fn server_identity(
     bound: Bound,
 ) -> Result<ServerIdentity, String> {
     let client = &options.client;
-    let (host, port) = advertised(
-        &client.host,
-        bound.clients.port(),
-        client.advertise.as_ref(),
-    );
+    // What is advertised instead is an option that a reload may change.
+    let (host, port) = advertised(&client.host, bound.clients.port(), None);
     let block = &options.websocket;
     let websocket = bound
         .websocket

@@ -35,8 +35,9 @@ impl Node {
             put("git_commit", json!(identity.git_commit));
         }
         put("go", json!(""));
-        put("host", json!(identity.host));
-        put("port", json!(identity.port));
+        let (host, port) = self.broker.client_place();
+        put("host", json!(host));
+        put("port", json!(port));
         let authorization = &self.options.authorization;
         if authorization.user.is_some()
             || authorization.token.is_some()

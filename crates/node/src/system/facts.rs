@@ -18,7 +18,7 @@ impl Node {
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         put("name", json!(identity.server_name));
-        put("host", json!(identity.host));
+        put("host", json!(self.broker.client_place().0));
         put("id", json!(identity.server_id));
         if !identity.domain.is_empty() {
             put("domain", json!(identity.domain));
@@ -47,7 +47,7 @@ impl Node {
         let identity = self.broker.identity();
         json!({
             "name": identity.server_name,
-            "host": identity.host,
+            "host": self.broker.client_place().0,
             "id": identity.server_id,
         })
     }
@@ -102,7 +102,7 @@ impl Node {
         let domain = options["domain"].as_str().unwrap_or_default();
         fits("server_name", &identity.server_name)
             && fits("cluster", &identity.cluster)
-            && fits("host", &identity.host)
+            && fits("host", &self.broker.client_place().0)
             && tags.all(has_tag)
             && (domain.is_empty() || domain == identity.domain)
     }
