@@ -27,7 +27,10 @@ fn info_names_the_advertised_place_also_after_a_reload() {
     let mut server = start("client_advertise: \"one.test:1\"\n");
     let info = server.connect().expect("\r\n");
     assert!(info.contains("\"host\":\"one.test\",\"port\":1,"), "{info}");
-    assert!(!info.contains("connect_urls"), "one server has no others to name: {info}");
+    assert!(
+        !info.contains("connect_urls"),
+        "one server has no others to name: {info}"
+    );
     reload(&mut server, "client_advertise: \"two.test\"\n");
     let port = server.port;
     let info = server.connect().expect("\r\n");
@@ -84,10 +87,14 @@ fn websockets_have_their_own_users_and_time_for_connect() {
     late.expect("-ERR 'Authentication Timeout'\r\n");
     assert!(begun.elapsed() < Duration::from_secs(15));
     let mut client = websocket(&mut server);
-    client.send(frame("CONNECT {\"verbose\":false,\"user\":\"w\",\"pass\":\"x\"}\r\nPING\r\n"));
+    client.send(frame(
+        "CONNECT {\"verbose\":false,\"user\":\"w\",\"pass\":\"x\"}\r\nPING\r\n",
+    ));
     client.expect("PONG\r\n");
     let mut other = websocket(&mut server);
-    other.send(frame("CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\nPING\r\n"));
+    other.send(frame(
+        "CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"b\"}\r\nPING\r\n",
+    ));
     other.expect("-ERR 'Authorization Violation'\r\n");
 }
 
@@ -122,7 +129,8 @@ fn answer(server: &Server, user: &str, signer: Option<&SigningKey>) -> String {
 fn users_may_have_to_come_through_a_proxy_that_proves_itself() {
     let (key, public) = proxy_key();
     let stranger = SigningKey::from_bytes(&[8; 32]);
-    let users = "users: [ { user: a, password: p, proxy_required: true }, { user: b, password: p } ]";
+    let users =
+        "users: [ { user: a, password: p, proxy_required: true }, { user: b, password: p } ]";
     let trusted = format!("proxies {{ trusted: [ {{ key: {public} }} ] }}\n");
     let mut server = start(&format!("{trusted}authorization {{ {users} }}\n"));
     let refused = "-ERR 'Authorization Violation'\r\n";
@@ -145,13 +153,19 @@ fn users_may_have_to_come_through_a_proxy_that_proves_itself() {
 fn what_is_wrong_in_proxies_is_said_as_the_reference_says_it() {
     let (_, public) = proxy_key();
     for (text, reason) in [
-        ("proxies: 1", "expected proxies to be a map/struct, got int64"),
+        (
+            "proxies: 1",
+            "expected proxies to be a map/struct, got int64",
+        ),
         ("proxies { foo: 1 }", "unknown field \"foo\""),
         (
             "proxies { trusted: x }",
             "expected proxies' trusted field to be an array, got string",
         ),
-        ("proxies { trusted: [ { key: UABC } ] }", "invalid proxy key \"UABC\""),
+        (
+            "proxies { trusted: [ { key: UABC } ] }",
+            "invalid proxy key \"UABC\"",
+        ),
         ("proxy_protocol: 1", "interface {} is int64, not bool"),
     ] {
         let folder = Folder::new();
@@ -161,12 +175,17 @@ fn what_is_wrong_in_proxies_is_said_as_the_reference_says_it() {
             .output()
             .expect("ran");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(reason), "{text}: {said}");
+        assert!(
+            !output.status.success() && said.contains(reason),
+            "{text}: {said}"
+        );
     }
     let folder = Folder::new();
     let text = format!("proxies {{ trusted: [ {{ public_key: {public} }} ] }}\n");
     let config = folder.write("config", &text);
-    let status = common::command(&folder).args(["-t", "-c", &config]).status();
+    let status = common::command(&folder)
+        .args(["-t", "-c", &config])
+        .status();
     assert!(status.expect("ran").success());
 }
 
@@ -179,11 +198,17 @@ fn without_the_cache_of_matches_messages_go_the_same_ways() {
     client.send("SUB a.* 1\r\nSUB a.b q 2\r\nPUB a.b 1\r\nx\r\nPUB a.b 1\r\ny\r\nUNSUB 1\r\n");
     for payload in ["x", "y"] {
         let heard = client.expect(&format!("MSG a.b 2 1\r\n{payload}\r\n"));
-        assert!(heard.contains(&format!("MSG a.b 1 1\r\n{payload}\r\n")), "{heard}");
+        assert!(
+            heard.contains(&format!("MSG a.b 1 1\r\n{payload}\r\n")),
+            "{heard}"
+        );
     }
     client.send("PUB a.b 1\r\nz\r\nPING\r\n");
     let heard = client.expect("PONG\r\n");
-    assert!(heard.contains("MSG a.b 2 1\r\nz\r\n") && !heard.contains("MSG a.b 1 1"), "{heard}");
+    assert!(
+        heard.contains("MSG a.b 2 1\r\nz\r\n") && !heard.contains("MSG a.b 1 1"),
+        "{heard}"
+    );
 }
 
 // proves: LIM-20

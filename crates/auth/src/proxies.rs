@@ -69,6 +69,9 @@ mod tests {
         assert_eq!(proxies.vouch(Some(&sign(b"")), b""), refused);
         assert_eq!(proxies.vouch(Some("AAAA"), b"nonce"), refused);
         assert_eq!(proxies.vouch(None, b"nonce"), Ok(false));
-        assert_eq!(TrustedProxies::default().vouch(Some("x"), b"nonce"), Ok(false));
+        assert_eq!(
+            TrustedProxies::default().vouch(Some("x"), b"nonce"),
+            Ok(false)
+        );
     }
 }

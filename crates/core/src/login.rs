@@ -1,9 +1,7 @@
 //! CONNECT: from credentials to an account, with its limits and permissions. Who may log in is
 //! decided by `millrace_auth`; comparing bcrypt hashes is left to the host.
 
-use millrace_auth::{
-    Credentials, Decision, Facts, HashCheck, Identity, ProxyProblem, Rejection,
-};
+use millrace_auth::{Credentials, Decision, Facts, HashCheck, Identity, ProxyProblem, Rejection};
 use millrace_clock::Now;
 use millrace_config::options::ConnectionType;
 use millrace_wire::info::ConnectOptions;

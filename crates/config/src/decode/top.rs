@@ -256,9 +256,7 @@ const INACTIVE: &[Field<Options>] = &[
     field(&["ocsp_cache"], inactive::ocsp_cache),
 ];
 
-const NOT_YET: &[Field<Options>] = &[
-    unsupported(&["https", "https_port"]),
-];
+const NOT_YET: &[Field<Options>] = &[unsupported(&["https", "https_port"])];
 
 /// Keys of proxies that may vouch for clients.
 fn proxies(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
@@ -268,7 +266,12 @@ fn proxies(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {
         return decoder.error(entry, text);
     };
     let table: Vec<&Field<Vec<String>>> = PROXIES.iter().collect();
-    decoder.fields(map, &mut options.client.trusted_proxies, &table, unknown_field);
+    decoder.fields(
+        map,
+        &mut options.client.trusted_proxies,
+        &table,
+        unknown_field,
+    );
 }
 
 const PROXIES: &[Field<Vec<String>>] = &[field(&["trusted"], |d, keys, e| {
