@@ -26,5 +26,7 @@
 pub mod disk;
 pub mod ids;
 pub mod journal;
+pub mod seal;
+mod staged_part;
 pub mod staging;
 pub mod stream;

@@ -10,10 +10,13 @@ use crate::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane, Token,
 };
 use crate::ids::IdSpace;
+use crate::seal::{FileKey, Keys};
 use crate::stream::Lookup;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use twox_hash::XxHash3_64;
+
+pub use crate::staged_part::StagedPart;
 
 /// A part holds at most so many bytes of messages, unless a single message is larger.
 pub const DEFAULT_PART_BYTES: u64 = 1 << 20;
@@ -40,38 +43,6 @@ pub enum StagingError {
     Damaged,
 }
 
-/// The messages of a part, lent to the caller: free bytes at the front, then one message behind
-/// the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StagedPart {
-    /// The caller may write into it and take it, but not change its length before giving it back.
-    pub bytes: Vec<u8>,
-    /// Where each message ends.
-    pub ends: Vec<u32>,
-    /// Length of the free bytes.
-    pub front: usize,
-}
-
-impl StagedPart {
-    /// Begin and end of a message.
-    #[must_use]
-    pub fn range(&self, message: usize) -> Option<(usize, usize)> {
-        let end = *self.ends.get(message)? as usize;
-        let begin = match message.checked_sub(1) {
-            Some(before) => *self.ends.get(before)? as usize,
-            None => self.front,
-        };
-        Some((begin, end))
-    }
-
-    /// The bytes of a message.
-    #[must_use]
-    pub fn message(&self, message: usize) -> Option<&[u8]> {
-        let (begin, end) = self.range(message)?;
-        self.bytes.get(begin..end)
-    }
-}
-
 /// All staged batches of a server.
 #[derive(Debug)]
 pub struct Staging {
@@ -90,6 +61,7 @@ pub struct Staging {
     /// Parts that wait for their write to be asked for.
     to_write: VecDeque<(StagedId, usize)>,
     writing: usize,
+    keys: Keys,
 }
 
 #[derive(Debug)]
@@ -100,6 +72,8 @@ struct Batch {
     front: usize,
     file: Option<FileId>,
     file_length: u64,
+    /// What its scratch file is sealed with.
+    key: Option<FileKey>,
     /// A write failed: what is in memory stays there.
     keep_in_memory: bool,
     messages: u64,
@@ -151,7 +125,7 @@ enum Purpose {
 impl Staging {
     /// Nothing staged yet. `ids` gives tokens: completions of its space come to [`Self::complete`].
     #[must_use]
-    pub const fn new(ids: IdSpace, budget_bytes: u64) -> Self {
+    pub fn new(ids: IdSpace, budget_bytes: u64) -> Self {
         Self {
             budget_bytes,
             part_bytes: DEFAULT_PART_BYTES,
@@ -165,13 +139,21 @@ impl Staging {
             leaving_bytes: 0,
             to_write: VecDeque::new(),
             writing: 0,
+            keys: Keys::default(),
         }
     }
 
     /// Parts of another size, for batches opened from now on.
     #[must_use]
-    pub const fn with_part_bytes(mut self, part_bytes: u64) -> Self {
+    pub fn with_part_bytes(mut self, part_bytes: u64) -> Self {
         self.part_bytes = part_bytes;
+        self
+    }
+
+    /// Scratch files are sealed, each with a key that only this run can make.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -207,6 +189,7 @@ impl Staging {
             front,
             file: None,
             file_length: 0,
+            key: self.keys.scratch(self.next),
             keep_in_memory: false,
             messages: 0,
             bytes: 0,
@@ -414,28 +397,37 @@ impl Staging {
     }
 
     fn read(&mut self, id: StagedId, part: usize, result: Result<DiskReply, DiskError>) {
-        let found = self
-            .batches
-            .get_mut(&id)
-            .and_then(|batch| batch.parts.get_mut(part));
-        let Some(wanted) = found else {
+        let Some(batch) = self.batches.get_mut(&id) else {
+            return;
+        };
+        let key = batch.key.clone();
+        let Some(wanted) = batch.parts.get_mut(part) else {
             return;
         };
         wanted.reading = false;
         let Some(spilled) = wanted.spilled else {
             return;
         };
-        let intact = |data: &Bytes| {
+        let intact = |data: &[u8]| {
             data.len() == spilled.length as usize && XxHash3_64::oneshot(data) == spilled.checksum
         };
-        match result {
-            Ok(DiskReply::Data(data)) if intact(&data) => {
-                let bytes = Vec::from(data);
+        let opened = result.map(|reply| match reply {
+            DiskReply::Data(data) => {
+                let mut bytes = Vec::from(data);
+                if let Some(key) = key {
+                    key.apply(spilled.offset, &mut bytes);
+                }
+                Some(bytes).filter(|bytes| intact(bytes))
+            }
+            _ => None,
+        });
+        match opened {
+            Ok(Some(bytes)) => {
                 wanted.memory_bytes = bytes.capacity() as u64;
                 self.memory_bytes += wanted.memory_bytes;
                 wanted.held = Held::Here(bytes);
             }
-            Ok(_) => wanted.error = Some(StagingError::Damaged),
+            Ok(None) => wanted.error = Some(StagingError::Damaged),
             Err(error) => wanted.error = Some(StagingError::Disk(error.to_string())),
         }
     }
@@ -525,7 +517,10 @@ impl Staging {
         };
         let found = batch.parts.get(part);
         let Some((file, spilled, bytes)) = found.and_then(|part| match &part.held {
-            Held::Leaving(bytes) => Some((batch.file?, part.spilled?, bytes.clone())),
+            Held::Leaving(bytes) => {
+                let spilled = part.spilled?;
+                Some((batch.file?, spilled, batch.sealed(spilled.offset, bytes)))
+            }
             _ => None,
         }) else {
             return;
@@ -547,6 +542,19 @@ impl Staging {
             lane: Lane::Data,
             operation,
         });
+    }
+}
+
+impl Batch {
+    /// Bytes as they stand at `place` of the scratch file. No place is written twice: a part that
+    /// could not be written stays in memory.
+    fn sealed(&self, place: u64, bytes: &Bytes) -> Bytes {
+        let Some(key) = &self.key else {
+            return bytes.clone();
+        };
+        let mut sealed = bytes.to_vec();
+        key.apply(place, &mut sealed);
+        sealed.into()
     }
 }
 

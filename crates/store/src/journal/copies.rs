@@ -7,6 +7,7 @@ use super::frame::{self, FLAG_COPY, FLAG_COPY_END, FrameHead};
 use super::record::payload_checksum;
 use super::replay::{FoundFrame, FoundRecord};
 use super::{JournalPosition, Record, RecordKind};
+use crate::seal::FileKey;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 pub(super) struct CopyRun {
     file: u64,
     epoch: u64,
+    key: Option<FileKey>,
     base: u64,
     number: u64,
     run_place: u32,
@@ -36,7 +38,7 @@ pub(super) struct CopySource {
 
 impl CopyRun {
     pub(super) fn new(
-        (file, epoch): (u64, u64),
+        (file, epoch, key): (u64, u64, Option<FileKey>),
         base: u64,
         number: u64,
         unproven: Vec<FoundFrame>,
@@ -48,6 +50,7 @@ impl CopyRun {
         Self {
             file,
             epoch,
+            key,
             base,
             number,
             run_place: 0,
@@ -115,7 +118,7 @@ impl CopyRun {
                 payload: if own {
                     Bytes::new()
                 } else {
-                    payloads.slice(from..to)
+                    source.opened(found, &payloads.slice(from..to))
                 },
             });
         }
@@ -127,14 +130,13 @@ impl CopyRun {
             durable_through: self.base,
             run_place: self.run_place,
         };
-        let encoded = frame::encode(head, self.offset, &records);
+        let encoded = frame::encode_sealed(head, self.offset, &records, self.key.as_ref());
         let source = self.left.pop_front().unwrap_or_default();
         let places = source.records.into_iter().zip(encoded.payload_offsets);
-        for ((mut found, offset), record) in places.zip(&records) {
+        for ((mut found, offset), checksum) in places.zip(encoded.payload_checksums) {
             let file = self.file;
             found.position = JournalPosition { file, offset };
-            let payload = super::record::stored_payload(record);
-            found.checksum = payload_checksum(self.epoch, found.position, &payload);
+            found.checksum = checksum;
             self.copied.push(found);
         }
         self.offset += encoded.length;

@@ -2,7 +2,7 @@
 //! file that says what this directory is.
 
 use super::record::{read_u16, read_u32, read_u64};
-use super::{FORMAT_VERSION, FRAME_ALIGNMENT};
+use super::{FORMAT_VERSION, FRAME_ALIGNMENT, STORE_VERSION};
 use bytes::{BufMut, Bytes, BytesMut};
 use twox_hash::XxHash3_64;
 
@@ -35,6 +35,8 @@ pub struct FileHeader {
     pub number: u64,
     /// Random; all checksums in the file are seeded with it.
     pub epoch: u64,
+    /// The number of the data key that entries and checkpoints in it are sealed with; 0: none.
+    pub key: u16,
 }
 
 impl FileHeader {
@@ -44,7 +46,7 @@ impl FileHeader {
         let mut copy = BytesMut::with_capacity(FRAME_ALIGNMENT as usize);
         copy.put_u32_le(HEADER_MAGIC);
         copy.put_u16_le(FORMAT_VERSION);
-        copy.put_u16_le(0);
+        copy.put_u16_le(self.key);
         copy.put_u64_le(self.number);
         copy.put_u64_le(self.epoch);
         let checksum = XxHash3_64::oneshot(&copy);
@@ -70,6 +72,7 @@ impl FileHeader {
         right.then_some(Self {
             number: read_u64(bytes, 8)?,
             epoch: read_u64(bytes, 16)?,
+            key: read_u16(bytes, 6)?,
         })
     }
 }
@@ -138,7 +141,7 @@ impl FormatFile {
             .strip_prefix(FORMAT_FIRST_WORDS)
             .ok_or("first line is not ours")?;
         let version: u64 = version.parse().map_err(|_| "no version number")?;
-        if version > u64::from(FORMAT_VERSION) {
+        if version > STORE_VERSION {
             return Ok(Self {
                 version,
                 server_id: String::new(),
@@ -168,6 +171,7 @@ mod tests {
         let header = FileHeader {
             number: 3,
             epoch: 9,
+            key: 2,
         };
         let block = header.encode();
         assert_eq!(block.len() as u64, FRAME_ALIGNMENT);

@@ -11,6 +11,7 @@ use super::filling::Filling;
 use super::spares::{Spare, Spares};
 use super::{JournalEvent, JournalSettings};
 use crate::disk::{DiskError, DiskOperation, DiskRequest, FileId, Lane, Token};
+use crate::seal::{FileKey, Keys};
 use millrace_clock::{Now, Random};
 use std::collections::VecDeque;
 
@@ -63,6 +64,9 @@ pub(super) struct OpenFile {
     pub number: u64,
     pub id: FileId,
     pub epoch: u64,
+    /// What its entries and checkpoints are sealed with, and the number of the data key.
+    pub key: Option<FileKey>,
+    pub key_number: u16,
     /// Where the next frame begins.
     pub offset: u64,
     /// The space it takes on the disk.
@@ -84,6 +88,8 @@ impl OpenFile {
             number,
             id,
             epoch,
+            key: None,
+            key_number: 0,
             offset: FIRST_FRAME_OFFSET,
             bytes,
             written: 0,
@@ -91,6 +97,13 @@ impl OpenFile {
             damaged: false,
             had_a_life: false,
         }
+    }
+
+    /// A file that is to be written with the newest key there is.
+    pub(super) fn sealed(mut self, keys: &Keys) -> Self {
+        self.key_number = keys.current();
+        self.key = keys.journal(self.key_number, self.number, self.epoch);
+        self
     }
 }
 
@@ -167,6 +180,7 @@ pub(super) struct JournalFiles {
     pub(super) reserve_retry_ns: u64,
     next_number: u64,
     epochs: Random,
+    keys: Keys,
 }
 
 /// The outcome of a completion for the writer.
@@ -186,7 +200,7 @@ impl JournalFiles {
         reserve: Option<FileId>,
         spares: Spares,
         is_full: bool,
-        epochs: Random,
+        (epochs, keys): (Random, Keys),
     ) -> Self {
         let next_number = active.number + 1;
         let reserve = reserve.map_or(Reserve::Missing, |id| Reserve::Present { id });
@@ -206,6 +220,7 @@ impl JournalFiles {
             reserve_retry_ns: 0,
             next_number,
             epochs,
+            keys,
         }
     }
 
@@ -337,7 +352,7 @@ impl JournalFiles {
         let number = self.next_number;
         self.next_number += 1;
         let epoch = self.epochs.next_u64();
-        OpenFile::new(number, id, epoch, bytes)
+        OpenFile::new(number, id, epoch, bytes).sealed(&self.keys)
     }
 
     /// How long the next file is to be: whole, or what there is room for when work would stop.
@@ -431,9 +446,12 @@ impl JournalFiles {
     /// room in the budget. One that is not as long as others, or damaged, does not.
     fn is_worth_keeping(&self, file: &OpenFile, settings: &JournalSettings) -> bool {
         let within = self.disk_bytes(settings) <= settings.budget_bytes;
+        // What a plain file holds must not outlive the change to a sealed store.
+        let is_plain = self.keys.is_on() && file.key_number == 0;
         file.bytes == settings.file_bytes
             && !file.damaged
             && !self.is_retiring
+            && !is_plain
             && self.spares.count() < settings.spare_files
             && (within || self.spares.count() == 0)
     }
@@ -704,6 +722,7 @@ fn write_header(
     let header = FileHeader {
         number: file.number,
         epoch: file.epoch,
+        key: file.key_number,
     };
     let write = DiskOperation::Write {
         file: file.id,

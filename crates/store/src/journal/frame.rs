@@ -7,9 +7,10 @@
 
 use super::record::{
     RECORD_HEAD_BYTES, RecordError, RecordHead, encode_head, payload_checksum, place_seed,
-    read_u16, read_u32, read_u64, stored_payload,
+    read_u16, read_u32, read_u64, seal_payload, stored_payload,
 };
 use super::{FORMAT_VERSION, FRAME_ALIGNMENT, JournalPosition, Record};
+use crate::seal::FileKey;
 use bytes::{BufMut, Bytes, BytesMut};
 use twox_hash::XxHash3_64;
 
@@ -62,13 +63,26 @@ pub struct EncodedFrame {
     pub length: u64,
     /// Where each record's payload begins in the file.
     pub payload_offsets: Vec<u64>,
+    /// The checksum of each, as it stands there.
+    pub payload_checksums: Vec<u64>,
 }
 
-/// Encodes a frame for one place.
+/// Encodes a frame for one place of a plain file.
 #[must_use]
 pub fn encode(head: FrameHead, offset: u64, records: &[Record]) -> EncodedFrame {
+    encode_sealed(head, offset, records, None)
+}
+
+/// Encodes a frame for one place of a file with this key.
+#[must_use]
+pub fn encode_sealed(
+    head: FrameHead,
+    offset: u64,
+    records: &[Record],
+    key: Option<&FileKey>,
+) -> EncodedFrame {
     let head_length = FRAME_HEAD_BYTES + records.len() * RECORD_HEAD_BYTES;
-    let payloads: Vec<Bytes> = records.iter().map(stored_payload).collect();
+    let mut payloads: Vec<Bytes> = records.iter().map(stored_payload).collect();
     let payload_bytes: u64 = payloads.iter().map(|payload| payload.len() as u64).sum();
     let mut front = BytesMut::with_capacity(head_length);
     front.put_u64_le(0);
@@ -82,8 +96,12 @@ pub fn encode(head: FrameHead, offset: u64, records: &[Record]) -> EncodedFrame 
     front.put_u32_le(head.run_place);
     front.put_u64_le(payload_bytes);
     let mut payload_offsets = Vec::with_capacity(records.len());
+    let mut payload_checksums = Vec::with_capacity(records.len());
     let mut at = offset + head_length as u64;
-    for (record, payload) in records.iter().zip(&payloads) {
+    for (record, payload) in records.iter().zip(&mut payloads) {
+        if let Some(key) = key {
+            *payload = seal_payload(key, record.kind, at, payload);
+        }
         let position = JournalPosition {
             file: 0,
             offset: at,
@@ -97,6 +115,7 @@ pub fn encode(head: FrameHead, offset: u64, records: &[Record]) -> EncodedFrame 
             &mut front,
         );
         payload_offsets.push(at);
+        payload_checksums.push(checksum);
         at += payload.len() as u64;
     }
     let checksum = head_checksum(head.epoch, offset, &front);
@@ -107,6 +126,7 @@ pub fn encode(head: FrameHead, offset: u64, records: &[Record]) -> EncodedFrame 
         chunks: gather(front, payloads, padding),
         length,
         payload_offsets,
+        payload_checksums,
     }
 }
 

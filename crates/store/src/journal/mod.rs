@@ -34,6 +34,10 @@ pub use writer::Journal;
 
 /// The version of the record, frame and file formats that this build writes.
 pub const FORMAT_VERSION: u16 = 1;
+/// The version of a store without keys, and of one that has some: a server that knows nothing of
+/// encryption must not open that.
+pub const STORE_VERSION_PLAIN: u64 = 1;
+pub const STORE_VERSION: u64 = 2;
 /// Every frame begins at a multiple of this many bytes: the largest unit that devices in use
 /// rewrite as a whole, so that writing a frame can never tear the one before it.
 pub const FRAME_ALIGNMENT: u64 = 4096;

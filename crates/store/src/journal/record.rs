@@ -5,6 +5,7 @@
 //! length u32, group u64, index u64, term u64, payload checksum u64 (`docs/format.md`).
 
 use super::{GroupId, HardState, JournalPosition, Record, RecordKind};
+use crate::seal::FileKey;
 use bytes::{BufMut, Bytes, BytesMut};
 use twox_hash::XxHash3_64;
 
@@ -100,6 +101,22 @@ pub fn stored_payload(record: &Record) -> Bytes {
         RecordKind::HardState(state) => Bytes::copy_from_slice(&state.vote.to_le_bytes()),
         RecordKind::GroupRemoved | RecordKind::Erase => Bytes::new(),
         _ => record.payload.clone(),
+    }
+}
+
+/// A payload as it stands at `place` of a sealed file, or the other way round. Votes say nothing that
+/// is worth sealing, and are read before keys are at hand.
+#[must_use]
+pub fn seal_payload(key: &FileKey, kind: RecordKind, place: u64, payload: &Bytes) -> Bytes {
+    match kind {
+        RecordKind::Entry { .. } | RecordKind::Checkpoint { .. } => {
+            let mut bytes = payload.to_vec();
+            key.apply(place, &mut bytes);
+            Bytes::from(bytes)
+        }
+        RecordKind::HardState(_)
+        | RecordKind::GroupRemoved
+        | RecordKind::EntryByReference { .. } => payload.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What recovery is told and what it gives back. How it comes to it is `recovery.rs`.
 
 use super::{GroupId, HardState, Journal, JournalPosition, JournalSettings};
+use crate::seal::Keys;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,8 @@ pub struct RecoverySettings {
     /// 0 for the first recovery of a server run, one more for each after a failed journal: keeps
     /// tokens and file ids apart.
     pub attempt: u16,
+    /// What sealed files are opened with, and new ones sealed.
+    pub keys: Keys,
 }
 
 /// How far recovery is.
@@ -37,6 +40,8 @@ pub enum RecoveryError {
     NewerFormat { found: u64, supported: u64 },
     #[error("the store's format file is unreadable: {reason}")]
     FormatFile { reason: String },
+    #[error("journal file {file} is sealed with key {key}, which the store does not have")]
+    NoKey { file: u64, key: u16 },
     #[error("disk: {step}: {reason}")]
     Disk { step: String, reason: String },
 }

@@ -13,10 +13,11 @@ use super::recovered::{Damage, Progress, RecoveryError, RecoverySettings};
 use super::renewal::Room;
 use super::replay::Replay;
 use super::spares::{Spare, Spares};
-use super::{FORMAT_VERSION, FRAME_ALIGNMENT};
+use super::{FRAME_ALIGNMENT, STORE_VERSION, STORE_VERSION_PLAIN};
 use crate::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane, Token,
 };
+use crate::seal::FileKey;
 use bytes::{Buf, BytesMut};
 use millrace_clock::{Now, Random};
 use std::collections::VecDeque;
@@ -84,6 +85,9 @@ struct Reading {
     attempts: u8,
     /// Once there was enough to look: the header's epoch, if it is right.
     epoch: Option<Option<u64>>,
+    /// The number of the data key that the header names, and the file's key.
+    key_number: u16,
+    key: Option<FileKey>,
     /// Where to look for the next frame, and where it is expected.
     offset: u64,
     expected: u64,
@@ -96,6 +100,11 @@ impl Reading {
 
     fn is_whole(&self) -> bool {
         self.read_to() >= self.length
+    }
+
+    /// The file is sealed and there is no key for it.
+    fn is_locked(&self) -> bool {
+        self.key_number != 0 && self.key.is_none()
     }
 }
 
@@ -320,7 +329,7 @@ impl Recovery {
         let found = FormatFile::decode(text).map_err(|reason| RecoveryError::FormatFile {
             reason: reason.to_owned(),
         })?;
-        let supported = u64::from(FORMAT_VERSION);
+        let supported = STORE_VERSION;
         if found.version > supported {
             return Err(RecoveryError::NewerFormat {
                 found: found.version,
@@ -368,7 +377,11 @@ impl Recovery {
                 self.go(Step::CreateFormat, create)
             }
             Step::CreateFormat => {
-                let version = u64::from(FORMAT_VERSION);
+                let version = if self.settings.keys.is_on() {
+                    STORE_VERSION
+                } else {
+                    STORE_VERSION_PLAIN
+                };
                 let format = FormatFile {
                     version,
                     server_id: self.server_id.clone(),
@@ -517,6 +530,11 @@ impl Recovery {
             return self.create_active();
         };
         self.scan();
+        if self.reading.is_locked() {
+            let file = self.scanned.back().map_or(0, |file| file.number);
+            let key = self.reading.key_number;
+            return Err(RecoveryError::NoKey { file, key });
+        }
         let offset = self.reading.read_to();
         if offset >= self.reading.length {
             self.end_file();
@@ -580,7 +598,14 @@ impl Recovery {
             }
             let header = FileHeader::decode(&reading.window);
             let header = header.filter(|header| header.number == file.number);
+            if let Some(FileHeader { number, epoch, key }) = header {
+                reading.key_number = key;
+                reading.key = self.settings.keys.journal(key, number, epoch);
+            }
             reading.epoch = Some(header.map(|header| header.epoch));
+            if reading.is_locked() {
+                return;
+            }
             (reading.offset, reading.expected) = (FIRST_FRAME_OFFSET, FIRST_FRAME_OFFSET);
         }
         let epoch = reading.epoch.flatten();
@@ -608,7 +633,8 @@ impl Recovery {
             match frame::decode_at(epoch, window, reading.offset) {
                 Some(frame) => {
                     let expected = reading.expected;
-                    self.replay.feed(file.number, window, &frame, expected);
+                    let of_file = (file.number, reading.key.as_ref());
+                    self.replay.feed(of_file, window, &frame, expected);
                     reading.offset += frame.length;
                     reading.expected = reading.offset;
                 }
@@ -628,6 +654,8 @@ impl Recovery {
             file.bytes = reading.length;
             if let Some(Some(epoch)) = reading.epoch {
                 file.epoch = epoch;
+                file.key_number = reading.key_number;
+                file.key = reading.key.clone();
                 file.offset = reading.expected;
             }
         }
@@ -655,9 +683,10 @@ mod tests {
             server_id: String::new(),
             seed: 1,
             attempt: 0,
+            keys: crate::seal::Keys::default(),
         };
         let format = FormatFile {
-            version: u64::from(FORMAT_VERSION),
+            version: STORE_VERSION_PLAIN,
             server_id: "N".to_owned(),
         };
         let names =

@@ -38,14 +38,16 @@ impl Recovery {
         let remainder = self.replay.end();
         let epoch = self.epochs.next_u64();
         let (base, first) = (remainder.base, remainder.next_number);
-        let copies = CopyRun::new((number, epoch), base, first, remainder.unproven);
+        let keys = &self.settings.keys;
+        let key = keys.journal(keys.current(), number, epoch);
+        let copies = CopyRun::new((number, epoch, key), base, first, remainder.unproven);
         let offset = copies.end_offset();
         self.next_frame = copies.next_number();
         self.copies = Some(copies);
         let wanted_bytes = self.settings.journal.file_bytes.max(offset);
         let mut active = OpenFile {
             offset,
-            ..OpenFile::new(number, self.ids.file(), epoch, wanted_bytes)
+            ..OpenFile::new(number, self.ids.file(), epoch, wanted_bytes).sealed(&self.settings.keys)
         };
         if let Some(spare) = self.spares.take_with(offset) {
             (active.id, active.bytes) = (spare.id, spare.bytes);
@@ -128,6 +130,7 @@ impl Recovery {
         let header = FileHeader {
             number: active.number,
             epoch: active.epoch,
+            key: active.key_number,
         };
         let write = DiskOperation::Write {
             file: active.id,
@@ -293,7 +296,7 @@ impl Recovery {
                 self.reserve.take(),
                 std::mem::take(&mut self.spares),
                 self.room.is_short,
-                epochs,
+                (epochs, self.settings.keys.clone()),
             ),
             retention,
             retiring,

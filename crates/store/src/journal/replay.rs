@@ -9,6 +9,8 @@
 use super::frame::{DecodedFrame, FLAG_COPY, FLAG_COPY_END};
 use super::recovered::{Damage, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup};
 use super::{GroupId, HardState, JournalPosition, RecordKind};
+use super::record::seal_payload;
+use crate::seal::FileKey;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,8 +39,19 @@ pub(super) struct FoundFrame {
     pub number: u64,
     /// Of its file.
     pub epoch: u64,
+    pub key: Option<FileKey>,
     pub records: Vec<FoundRecord>,
     intact: bool,
+}
+
+impl FoundFrame {
+    /// A payload of this frame as it was given to the journal.
+    pub(super) fn opened(&self, found: &FoundRecord, payload: &Bytes) -> Bytes {
+        match &self.key {
+            Some(key) => seal_payload(key, found.kind, found.position.offset, payload),
+            None => payload.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -113,14 +126,14 @@ impl Replay {
     /// the frame before it in this file ended.
     pub(super) fn feed(
         &mut self,
-        file: u64,
+        (file, key): (u64, Option<&FileKey>),
         bytes: &[u8],
         frame: &DecodedFrame,
         expected_offset: u64,
     ) {
         let number = frame.head.number;
         self.highest_seen = self.highest_seen.max(number);
-        let item = found_item(file, bytes, frame);
+        let item = found_item((file, key), bytes, frame);
         let hole = (
             expected_offset,
             frame.offset.saturating_sub(expected_offset),
@@ -382,7 +395,11 @@ impl Replay {
     }
 }
 
-fn found_item(file: u64, bytes: &[u8], frame: &DecodedFrame) -> Item {
+fn found_item(
+    (file, key): (u64, Option<&FileKey>),
+    bytes: &[u8],
+    frame: &DecodedFrame,
+) -> Item {
     let mut intact = true;
     let mut records = Vec::with_capacity(frame.records.len());
     for found in &frame.records {
@@ -411,7 +428,10 @@ fn found_item(file: u64, bytes: &[u8], frame: &DecodedFrame) -> Item {
             intact: record.is_some(),
             payload: record
                 .filter(|_| !is_entry)
-                .map_or_else(Bytes::new, |record| record.payload),
+                .map_or_else(Bytes::new, |record| match key {
+                    Some(key) => seal_payload(key, record.kind, found.offset, &record.payload),
+                    None => record.payload,
+                }),
             position,
             length: found.length,
             checksum: head.payload_checksum,
@@ -420,6 +440,7 @@ fn found_item(file: u64, bytes: &[u8], frame: &DecodedFrame) -> Item {
     Item::Frame(FoundFrame {
         number: frame.head.number,
         epoch: frame.head.epoch,
+        key: key.cloned(),
         records,
         intact,
     })
@@ -615,7 +636,7 @@ mod tests {
             for offset in &self.offsets {
                 let frame = decode(EPOCH, &self.content, *offset).expect("a valid head");
                 let bytes = &self.content[*offset as usize..];
-                replay.feed(FILE, bytes, &frame, expected);
+                replay.feed((FILE, None), bytes, &frame, expected);
                 expected = frame.offset + frame.length;
             }
             let remainder = replay.end();

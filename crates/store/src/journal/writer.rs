@@ -430,7 +430,8 @@ impl Journal {
             durable_through: self.synced_through,
             run_place: 0,
         };
-        let encoded = frame::encode(head, active.offset, &records);
+        let key = active.key.as_ref();
+        let encoded = frame::encode_sealed(head, active.offset, &records, key);
         let (file, id, offset) = (active.number, active.id, active.offset);
         self.files.place_frame(encoded.length);
         let written = tickets.iter().zip(&records).zip(&encoded.payload_offsets);
@@ -707,6 +708,20 @@ impl Journal {
             payload.len() == entry.length as usize
                 && payload_checksum(file.epoch, entry.position, payload) == entry.checksum
         })
+    }
+
+    /// What was read from a payload at `position`, as it was given to the journal.
+    #[must_use]
+    pub fn open_payload(&self, position: JournalPosition, read: bytes::Bytes) -> bytes::Bytes {
+        let active = &self.files.active;
+        let mut files = self.files.sealed.iter().chain([active]);
+        let file = files.find(|file| file.number == position.file);
+        let Some(key) = file.and_then(|file| file.key.as_ref()) else {
+            return read;
+        };
+        let mut bytes = read.to_vec();
+        key.apply(position.offset, &mut bytes);
+        bytes.into()
     }
 
     /// Ends a read begun with [`Self::read`].

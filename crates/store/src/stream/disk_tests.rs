@@ -406,10 +406,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn no_crash_and_no_failed_flush_loses_or_brings_back_a_message(
-        events in proptest::collection::vec(any_event(), 1..500), tail_bytes in 0u64..2000, compress: bool,
+        events in proptest::collection::vec(any_event(), 1..500), tail_bytes in 0u64..2000, compress: bool, seal: bool,
     ) {
         let share = MemoryShare { tail_bytes, block_bytes: 500 };
-        let mut world = World::with_packing(share, Packing { compress });
+        let mut world = World::with_packing(share, packed_tests::packing(compress, seal));
         world.delay_checkpoints = true;
         for event in events {
             match event {

@@ -588,6 +588,7 @@ impl StreamStore {
             && !last.sealed
             && last.length < SEGMENT_BYTES
             && last.packed == self.settings.packing.is_packed()
+            && last.key == self.settings.packing.keys.current()
         {
             return (last.clone(), false);
         }
@@ -608,6 +609,7 @@ impl StreamStore {
             length: 0,
             sealed: false,
             packed: self.settings.packing.is_packed(),
+            key: self.settings.packing.keys.current(),
             unpacked_bytes: 0,
             wipe: false,
             last_block: BlockPlace {

@@ -12,6 +12,7 @@ use super::segment::pack::{self, Content};
 use super::segment::record::{self, segment_name};
 use super::{Lookup, Manifest, ManifestError, StoreEvent, StoreSettings, StreamStore};
 use crate::disk::{DiskError, DiskOperation, DiskReply};
+use crate::seal::Keys;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use twox_hash::XxHash3_64;
@@ -134,7 +135,7 @@ struct Chain {
 
 impl Chain {
     /// Takes blocks out of a window; tells where to read next. `Err`: the chain is broken.
-    fn follow(&mut self, start: u64, window: &Bytes) -> Result<Option<(u64, u64)>, ()> {
+    fn follow(&mut self, start: u64, window: &Bytes, keys: &Keys) -> Result<Option<(u64, u64)>, ()> {
         let mut progress = false;
         loop {
             if self.next.length == 0 {
@@ -152,7 +153,7 @@ impl Chain {
             let from = (offset - start) as usize;
             // A copy: the window around a block is many times as large.
             let block = Bytes::copy_from_slice(&window.slice(from..from + length as usize));
-            let block = open_block(&self.segment, &block).ok_or(())?;
+            let block = open_block(&self.segment, &block, keys).ok_or(())?;
             let before = block.before;
             let ascending = before.length == 0 || before.offset < self.next.offset;
             if block.chain != self.next.chain || !ascending {
@@ -343,7 +344,7 @@ impl StreamStore {
             Ok(_) | Err(_) => Bytes::new(),
         };
         let source = Source::Segment(chain.segment.id);
-        match chain.follow(start, &window) {
+        match chain.follow(start, &window, &self.settings.packing.keys) {
             Ok(None) => self.advance_load(),
             Ok(Some((start, length))) => {
                 let purpose = Purpose::LoadChain {
@@ -383,7 +384,7 @@ impl StreamStore {
             Ok(DiskReply::Data(data)) => data,
             Ok(_) | Err(_) => Bytes::new(),
         };
-        chain.salvaged = Some(salvage(&data, &chain.segment));
+        chain.salvaged = Some(salvage(&data, &chain.segment, &self.settings.packing.keys));
         chain.done = true;
         self.advance_load();
     }
@@ -502,11 +503,11 @@ impl Load {
 }
 
 /// An index block as it stands in its segment.
-fn open_block(segment: &Segment, block: &Bytes) -> Option<IndexBlock> {
+fn open_block(segment: &Segment, block: &Bytes, keys: &Keys) -> Option<IndexBlock> {
     if !segment.packed {
         return IndexBlock::read(block);
     }
-    let (content, plain) = pack::unpack(block, segment.seed)?;
+    let (content, plain) = pack::unpack(block, segment.seed, keys)?;
     (content == Content::Index)
         .then(|| IndexBlock::read(&plain))
         .flatten()

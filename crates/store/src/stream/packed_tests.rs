@@ -4,13 +4,26 @@
 use super::disk_tests::World;
 use super::model::Operation;
 use super::*;
+use crate::seal::tests::some_keys;
+use crate::seal::{Cipher, Keys};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-const COMPRESSED: Packing = Packing { compress: true };
+pub(super) fn packing(compress: bool, seal: bool) -> Packing {
+    let keys = if seal {
+        some_keys(Cipher::ChaCha, 1)
+    } else {
+        Keys::default()
+    };
+    Packing { compress, keys }
+}
+
+fn compressed() -> Packing {
+    packing(true, false)
+}
 
 fn world() -> World {
-    World::with_packing(MemoryShare::default(), COMPRESSED)
+    World::with_packing(MemoryShare::default(), compressed())
 }
 
 fn disk_bytes(world: &World) -> usize {
@@ -77,7 +90,7 @@ fn a_reader_in_order_unpacks_each_pack_once_and_finds_the_next_read_already() {
         tail_bytes: 0,
         block_bytes: 4 << 20,
     };
-    let mut world = World::with_packing(share, COMPRESSED);
+    let mut world = World::with_packing(share, compressed());
     for _ in 0..4000 {
         world.append("a", 400);
     }
@@ -98,7 +111,7 @@ fn a_reader_in_order_unpacks_each_pack_once_and_finds_the_next_read_already() {
 #[test]
 fn a_store_goes_from_plain_to_compressed_and_back_and_reads_both() {
     let mut world = World::new(MemoryShare::default());
-    for packing in [COMPRESSED, Packing::default(), COMPRESSED] {
+    for packing in [compressed(), Packing::default(), compressed()] {
         for _ in 0..300 {
             world.append("a", 300);
         }
@@ -173,6 +186,48 @@ fn a_restart_goes_on_with_what_was_erased() {
         assert!(!holds(&world, &secret), "crash after {turns} requests");
         world.check();
     }
+}
+
+#[test]
+fn a_sealed_store_holds_no_message_and_no_subject_in_the_clear() {
+    let mut world = World::with_packing(MemoryShare::default(), packing(false, true));
+    for number in 0..3000 {
+        append_text(&mut world, format!("plaintext number {number:06}").as_bytes());
+    }
+    world.flush_and_settle();
+    assert!(!holds(&world, b"plaintext") && disk_bytes(&world) > 90_000);
+    world.check();
+    world.crash();
+    world.check();
+    for sequence in (1..=3000).filter(|sequence| sequence % 5 != 0) {
+        world.apply(Operation::Remove(sequence));
+    }
+    world.flush_and_settle();
+    world.crash();
+    world.check();
+}
+
+#[test]
+fn a_plain_store_is_sealed_segment_by_segment_and_one_of_an_older_key_too() {
+    let mut world = World::new(MemoryShare::default());
+    for packing in [compressed(), Packing::default()] {
+        for _ in 0..300 {
+            append_text(&mut world, b"nobody must read this, nobody must read this");
+        }
+        world.flush_and_settle();
+        world.packing = packing.clone();
+        world.store.set_packing(packing);
+    }
+    assert!(holds(&world, b"nobody must read this"));
+    world.packing = packing(true, true);
+    world.crash();
+    world.check();
+    wipe(&mut world);
+    world.flush_and_settle();
+    assert!(!holds(&world, b"nobody must"));
+    world.crash();
+    world.check();
+    assert!(!world.store.wants_wipe());
 }
 
 proptest! {

@@ -12,6 +12,7 @@ use super::segment::record::{read_record, record_length};
 use super::tail::Body;
 use super::{Lookup, ReadError, StoreEvent, StoredMessage, StreamStore};
 use crate::disk::{DiskError, DiskReply};
+use crate::seal::Keys;
 use bytes::Bytes;
 
 /// Bytes read at once when a reader goes through a file in order; more for large messages, so that
@@ -119,7 +120,7 @@ impl StreamStore {
             return;
         };
         let end = start + data.len() as u64;
-        let mut packs = unpack_all(&data, start, segment.seed);
+        let mut packs = unpack_all(&data, start, segment.seed, &self.settings.packing.keys);
         if packs.first().is_none_or(|(first, _)| *first != start) {
             // Nothing is found in it, and so it is known to be damaged.
             packs.insert(0, (start, Bytes::new()));
@@ -336,14 +337,14 @@ impl StreamStore {
 
 /// The contents of the whole packs of records in bytes that begin at `start` in their segment; a pack
 /// that fails its check is left out.
-fn unpack_all(data: &Bytes, start: u64, seed: u64) -> Vec<(u64, Bytes)> {
+fn unpack_all(data: &Bytes, start: u64, seed: u64, keys: &Keys) -> Vec<(u64, Bytes)> {
     let mut packs = Vec::new();
     let mut at = 0;
     while let Some(length) = data.get(at..).and_then(pack::claimed_length)
         && let Some(end) = usize::try_from(length).ok().and_then(|l| at.checked_add(l))
         && end <= data.len()
     {
-        if let Some((Content::Records, plain)) = pack::unpack(&data.slice(at..end), seed) {
+        if let Some((Content::Records, plain)) = pack::unpack(&data.slice(at..end), seed, keys) {
             packs.push((start + at as u64, plain));
         }
         at = end;

@@ -12,6 +12,7 @@ use super::segment::record::{read_record, record_length, segment_name};
 use super::tail::Body;
 use super::{StoredMessage, StreamStore};
 use crate::disk::{DiskError, DiskReply};
+use crate::seal::Keys;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -64,6 +65,7 @@ struct Window<'a> {
     start: u64,
     data: &'a Bytes,
     pack: Option<(u32, Bytes)>,
+    keys: Keys,
 }
 
 impl Window<'_> {
@@ -82,7 +84,7 @@ impl Window<'_> {
             return read_record(&self.slice(row)?, segment.seed);
         }
         if self.pack.as_ref().is_none_or(|(at, _)| *at != row.offset) {
-            let found = pack::unpack(&self.slice(row)?, segment.seed);
+            let found = pack::unpack(&self.slice(row)?, segment.seed, &self.keys);
             let plain = found.filter(|(content, _)| *content == Content::Records);
             self.pack = Some((row.offset, plain.map_or_else(Bytes::new, |found| found.1)));
         }
@@ -221,6 +223,7 @@ impl StreamStore {
             start,
             data,
             pack: None,
+            keys: self.settings.packing.keys.clone(),
         };
         for row in rewrite.rows.get(rewrite.next..).unwrap_or_default() {
             // A short read gives up the first message only: the next window shows the rest.

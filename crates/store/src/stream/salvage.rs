@@ -6,6 +6,7 @@ use super::segment::Segment;
 use super::segment::index_block::{self, IndexBlock, IndexedMessage};
 use super::segment::pack::{self, Content};
 use super::segment::record::{self, FILE_HEADER_BYTES, read_record};
+use crate::seal::Keys;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub(super) struct Salvaged {
 }
 
 /// Looks at all bytes of a segment that count.
-pub(super) fn salvage(data: &Bytes, segment: &Segment) -> Salvaged {
+pub(super) fn salvage(data: &Bytes, segment: &Segment, keys: &Keys) -> Salvaged {
     let data = data.slice(..data.len().min(segment.length as usize));
     let mut found = Found::default();
     let mut at = FILE_HEADER_BYTES as usize;
@@ -30,7 +31,7 @@ pub(super) fn salvage(data: &Bytes, segment: &Segment) -> Salvaged {
         };
         let taken = if segment.packed {
             let pack = pack::claimed_length(rest).and_then(here);
-            pack.and_then(|pack| found.take_pack(at, &pack, segment.seed))
+            pack.and_then(|pack| found.take_pack(at, &pack, segment.seed, keys))
         } else {
             let record = record::claimed_length(rest).and_then(here);
             let record = record.and_then(|record| found.take_record(at, &record, segment.seed));
@@ -79,8 +80,8 @@ impl Found {
         Some(block.len())
     }
 
-    fn take_pack(&mut self, at: usize, pack: &Bytes, seed: u64) -> Option<usize> {
-        let (content, plain) = pack::unpack(pack, seed)?;
+    fn take_pack(&mut self, at: usize, pack: &Bytes, seed: u64, keys: &Keys) -> Option<usize> {
+        let (content, plain) = pack::unpack(pack, seed, keys)?;
         if content == Content::Index {
             self.take_block(&plain);
         } else {

@@ -1,7 +1,8 @@
 //! Secure erase in packed segments. A message cannot be overwritten in a pack without its neighbours,
 //! and nothing may happen to those in a power cut. So its segment is rewritten by the next flush; once
 //! no manifest names the old file any more, that is overwritten with zeros, synced and removed. Until
-//! then the manifest carries a mark, so that a restart goes on with it.
+//! then the manifest carries a mark, so that a restart goes on with it. Segments that are not sealed with
+//! the newest key go the same way.
 
 use super::io::{Purpose, Source};
 use super::{StoreEvent, StreamStore};
@@ -47,8 +48,16 @@ impl StreamStore {
         self.flush.is_none() && !self.wiping.marked.is_empty()
     }
 
-    /// Takes the marks of segments that a manifest names.
+    /// Takes the marks of segments that a manifest names, and marks what is not sealed as it is to be
+    /// now: a key is new to the store, or the cipher was changed.
     pub(super) fn take_marks(&mut self) {
+        let key = self.settings.packing.keys.current();
+        for segment in self.segments.values_mut() {
+            if segment.key != key && key != 0 {
+                segment.wipe = true;
+                segment.sealed = true;
+            }
+        }
         let segments = self.segments.values();
         let marked = segments.filter(|segment| segment.wipe);
         self.wiping.marked = marked.map(|segment| segment.id).collect();

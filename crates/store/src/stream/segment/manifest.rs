@@ -20,6 +20,7 @@ const VERSION: u16 = 2;
 const SEALED: u8 = 1;
 const PACKED: u8 = 2;
 const WIPE: u8 = 4;
+const KEYED: u8 = 8;
 /// Deleted ranges up to this size stand in the manifest, beyond it in a file.
 pub(crate) const INLINE_DELETES_BYTES: usize = 16 << 10;
 
@@ -230,10 +231,14 @@ fn put_segment(out: &mut Vec<u8>, segment: &Segment) {
     let mut flags = if segment.sealed { SEALED } else { 0 };
     if segment.packed {
         flags |= PACKED | if segment.wipe { WIPE } else { 0 };
+        flags |= if segment.key != 0 { KEYED } else { 0 };
     }
     out.push(flags);
     if segment.packed {
         put_varint(out, segment.unpacked_bytes);
+        if segment.key != 0 {
+            put_varint(out, u64::from(segment.key));
+        }
     }
     out.extend_from_slice(&segment.seed.to_le_bytes());
     out.extend_from_slice(&segment.last_block.chain.to_le_bytes());
@@ -247,11 +252,16 @@ fn read_segment(cursor: &mut Cursor<'_>) -> Option<Segment> {
     let offset = u32::try_from(cursor.varint()?).ok()?;
     let block_length = u32::try_from(cursor.varint()?).ok()?;
     let flags = cursor.u8()?;
-    if flags & !(SEALED | PACKED | WIPE) != 0 {
+    if flags & !(SEALED | PACKED | WIPE | KEYED) != 0 {
         return None;
     }
     let packed = flags & PACKED != 0;
     let unpacked_bytes = if packed { cursor.varint()? } else { 0 };
+    let key = if flags & KEYED != 0 {
+        u16::try_from(cursor.varint()?).ok()?
+    } else {
+        0
+    };
     let seed = cursor.u64()?;
     let chain = cursor.u64()?;
     if offset.checked_add(block_length)? > length {
@@ -265,6 +275,7 @@ fn read_segment(cursor: &mut Cursor<'_>) -> Option<Segment> {
         length,
         sealed: flags & SEALED != 0,
         packed,
+        key,
         unpacked_bytes,
         wipe: flags & WIPE != 0,
         last_block: BlockPlace {
@@ -300,6 +311,11 @@ mod tests {
             length: 9000,
             sealed: id == 1,
             packed: id == 2 && seed.is_multiple_of(3),
+            key: if id == 2 && seed.is_multiple_of(3) {
+                (seed >> 8) as u16
+            } else {
+                0
+            },
             unpacked_bytes: if id == 2 && seed.is_multiple_of(3) {
                 seed >> 20
             } else {

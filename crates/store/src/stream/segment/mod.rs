@@ -25,6 +25,8 @@ pub(super) struct Segment {
     pub(super) sealed: bool,
     /// It consists of packs; the place of a message is that of its pack.
     pub(super) packed: bool,
+    /// The number of the newest data key its packs are sealed with; 0: none.
+    pub(super) key: u16,
     /// Bytes of the records in packs, as they are when unpacked.
     pub(super) unpacked_bytes: u64,
     /// An erased message is in one of its packs: it is to be rewritten and overwritten.
