@@ -18,7 +18,7 @@ pub use accounts::{
     ConnectionType, UserOptions,
 };
 pub use inactive::InactiveOptions;
-pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
+pub use jetstream::{BatchLimits, JetStreamLimits, JetStreamOptions, StoreCipher, SyncInterval};
 pub use operator::{FullResolver, OperatorOptions, Resolver};
 pub use permissions::{PermissionOptions, ResponseOptions, SubjectList};
 pub use server::{

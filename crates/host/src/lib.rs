@@ -26,6 +26,7 @@ mod run;
 mod signals;
 mod start;
 mod store_folder;
+mod store_keys;
 mod syslog;
 mod tls;
 pub mod token_files;

@@ -8,9 +8,11 @@ use crate::event_loop::{Input, Waiting};
 use crate::identity;
 use crate::machine;
 use crate::store_folder::StoreFolder;
+use crate::store_keys;
 use bytes::Bytes;
 use millrace_auth::ServerKeys;
 use millrace_config::Options;
+use millrace_config::options::JetStreamOptions;
 use millrace_core::{
     BrokerSettings, ConnectionFacts, ConnectionId, ConnectionKind, ServerIdentity,
 };
@@ -77,16 +79,22 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// Opens the store of `store_dir` with these accounts, and waits until it is read.
+    /// Opens the store of `store_dir` with these accounts and keys, and waits until it is read.
     ///
     /// # Errors
     /// A text for the user.
-    pub fn open(store_dir: &Path, accounts: &[String], access: Access) -> Result<Self, String> {
+    pub fn open(
+        store_dir: &Path,
+        accounts: &[String],
+        access: Access,
+        keys: &JetStreamOptions,
+    ) -> Result<Self, String> {
         let store = match access {
             Access::Write => StoreFolder::open_beside_others(store_dir),
             Access::Read => StoreFolder::open_existing(store_dir),
         };
         let store = store.map_err(|error| error.to_string())?;
+        let (sealed_with, _) = store_keys::open(&store.path, keys, access == Access::Write)?;
         let clock = Clock::start();
         let waiting =
             Waiting::new().map_err(|error| format!("no poll from the system: {error}"))?;
@@ -116,6 +124,7 @@ impl Offline {
                 max_memory_bytes: u64::MAX >> 1,
                 max_file_bytes: u64::MAX >> 1,
                 local_time_zone: machine::time_zone_name(),
+                keys: sealed_with,
             }),
             wake: None,
         };

@@ -14,6 +14,7 @@ use crate::passwords::PasswordPool;
 use crate::run::{Reload, RunContext};
 use crate::signals;
 use crate::store_folder::{StoreFolder, default_directory};
+use crate::store_keys;
 use crate::tls;
 use crate::websocket::{Door, Terms};
 use millrace_auth::ServerKeys;
@@ -21,6 +22,7 @@ use millrace_config::Options;
 use millrace_config::options::{DEFAULT_HOST, HandshakeMode, SyncInterval};
 use millrace_core::{BrokerSettings, COMPATIBLE_VERSION, MILLRACE_VERSION, ServerIdentity};
 use millrace_node::{HostFacts, JetStreamHostSettings, Node, NodeSettings};
+use millrace_store::seal::KeyChange;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -275,6 +277,7 @@ fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, Strin
         .filter(|directory| !directory.is_empty())
         .map_or_else(default_directory, PathBuf::from);
     let store = StoreFolder::open(&directory).map_err(|error| error.to_string())?;
+    let (keys, change) = store_keys::open(&store.path, &options.jetstream, true)?;
     let max_memory = options
         .jetstream
         .max_memory
@@ -306,16 +309,37 @@ fn open_store(options: &mut Options, logger: &mut Logger) -> Result<Store, Strin
         millrace_config::size_text(max_file)
     ));
     logger.info(&format!("  Store Directory: \"{shown}\""));
+    if let Some(cipher) = keys.cipher() {
+        logger.info(&format!("  Encryption:      {}", cipher.title()));
+    }
     logger.info(&format!("  Synced to disk:  {durable}"));
     logger.info(&format!("  API Level:       {API_LEVEL}"));
     logger.info("-------------------------------------------");
+    if let Some(text) = told_of_keys(change) {
+        logger.info(text);
+    }
     let settings = JetStreamHostSettings {
         store_dir: shown,
         max_memory_bytes: max_memory,
         max_file_bytes: max_file,
         local_time_zone: machine::time_zone_name(),
+        keys,
     };
     Ok((Some(store), Some(settings)))
+}
+
+/// What happened to the store's keys.
+const fn told_of_keys(change: KeyChange) -> Option<&'static str> {
+    match change {
+        KeyChange::None => None,
+        KeyChange::Made => Some("The store is encrypted from now on"),
+        KeyChange::Rotated => Some(
+            "The store's keys were sealed under the previous key and are sealed under the new one now",
+        ),
+        KeyChange::Cipher => {
+            Some("Data is encrypted with another cipher from now on, older data bit by bit")
+        }
+    }
 }
 
 fn server_identity(

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use millrace_store::journal::FORMAT_VERSION;
+use millrace_store::journal::STORE_VERSION;
 use millrace_store::journal::file::{FORMAT_PATH, FormatFile};
 
 /// Our folder inside `store_dir`; the reference's files beside it are never written.
@@ -36,7 +36,7 @@ pub(crate) enum StoreFolderError {
         source: std::io::Error,
     },
     #[error(
-        "store directory {path:?} has format {found}, and this server reads format {FORMAT_VERSION}: \
+        "store directory {path:?} has format {found}, and this server reads format {STORE_VERSION}: \
          start it with the newer server that wrote it"
     )]
     Newer { path: PathBuf, found: u64 },
@@ -104,7 +104,7 @@ impl StoreFolder {
         let format = std::fs::read(path.join(FORMAT_PATH)).ok();
         let format = format.and_then(|bytes| FormatFile::decode(&bytes).ok());
         if let Some(FormatFile { version: found, .. }) = format
-            && found > u64::from(FORMAT_VERSION)
+            && found > STORE_VERSION
         {
             return Err(StoreFolderError::Newer { path, found });
         }

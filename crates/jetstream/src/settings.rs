@@ -1,6 +1,7 @@
 //! What the server's configuration says about JetStream (spec jetstream/07 §1).
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use millrace_store::seal::Keys;
 use millrace_store::staging::DEFAULT_PART_BYTES;
 use millrace_store::stream::{DEFAULT_MEMORY_BYTES, INDEX_IDLE_NS};
 
@@ -97,6 +98,8 @@ pub struct Settings {
     pub bare_accounts: Vec<AccountRef>,
     /// Seed of names and hash keys; a new one for every server run.
     pub seed: u64,
+    /// What everything on the disk is sealed with; none: it is plain.
+    pub keys: Keys,
 }
 
 impl Default for Settings {
@@ -125,6 +128,7 @@ impl Default for Settings {
             accounts: Vec::new(),
             bare_accounts: Vec::new(),
             seed: 0,
+            keys: Keys::default(),
         }
     }
 }

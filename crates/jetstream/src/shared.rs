@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::tz::TimeZone;
 use millrace_clock::{Now, Random};
 use millrace_store::ids::IdSpace;
+use millrace_store::seal::Keys;
 use millrace_store::staging::Staging;
 use millrace_store::stream::MemoryBudget;
 
@@ -58,6 +59,8 @@ pub struct Shared {
     pub staging: Staging,
     /// The id space of `staging`: completions of it go there.
     pub staging_space: u32,
+    /// What stores seal their segments with.
+    pub keys: Keys,
     /// Items of committed entries in one step.
     pub items_per_step: usize,
     /// What all streams keep in memory.
@@ -120,7 +123,9 @@ impl Shared {
             max_memory_bytes: settings.max_memory_bytes,
             max_file_bytes: settings.max_file_bytes,
             staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes)
-                .with_part_bytes(settings.batch_part_bytes),
+                .with_part_bytes(settings.batch_part_bytes)
+                .with_keys(settings.keys.clone()),
+            keys: settings.keys.clone(),
             staging_space: first_space,
             items_per_step: settings.items_per_step.max(1),
             memory: MemoryBudget::new(settings.store_memory_bytes)

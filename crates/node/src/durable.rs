@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use millrace_clock::Now;
 use millrace_replica::{GroupId, HardState, LogAppend, LogEntry, PersistTicket, ReplicaOutput};
-use millrace_store::disk::{DiskCompletion, DiskError, DiskRequest, Token};
+use millrace_store::disk::{DiskCompletion, DiskError, DiskReply, DiskRequest, Token};
 use millrace_store::journal::{
     self, Durability, Journal, JournalEvent, JournalPosition, Record, RecordKind, RecordTicket,
 };
@@ -52,8 +52,8 @@ pub(crate) struct Durable {
     unlocated: VecDeque<(RecordTicket, GroupId, u64)>,
     /// Where entries stand that are not applied yet.
     positions: BTreeMap<(GroupId, u64), JournalPosition>,
-    /// Reads from journal files that are under way, with the file each keeps.
-    reads: BTreeMap<Token, u64>,
+    /// Reads from journal files that are under way, and where; each keeps its file.
+    reads: BTreeMap<Token, JournalPosition>,
     events: Vec<JournalEvent>,
 }
 
@@ -175,7 +175,7 @@ impl Durable {
     pub(crate) fn read(&mut self, read: JournalRead) -> Result<DiskRequest, DiskCompletion> {
         match self.journal.read(read.token, read.position, read.length) {
             Some(request) => {
-                self.reads.insert(read.token, read.position.file);
+                self.reads.insert(read.token, read.position);
                 Ok(request)
             }
             None => Err(DiskCompletion {
@@ -188,11 +188,21 @@ impl Durable {
         }
     }
 
-    /// Lets the journal file of a read go, if the token is one of those.
-    pub(crate) fn read_ended(&mut self, token: Token) {
-        if let Some(file) = self.reads.remove(&token) {
-            self.journal.read_done(file);
+    /// Lets the journal file of a read go, if it was one of those; with `open`, what was read is then
+    /// as it was given to the journal.
+    pub(crate) fn read_ended(
+        &mut self,
+        mut completion: DiskCompletion,
+        open: bool,
+    ) -> DiskCompletion {
+        let Some(position) = self.reads.remove(&completion.token) else {
+            return completion;
+        };
+        if open && let Ok(DiskReply::Data(data)) = &mut completion.result {
+            *data = self.journal.open_payload(position, std::mem::take(data));
         }
+        self.journal.read_done(position.file);
+        completion
     }
 
     pub(crate) fn poll(&mut self, now: Now, requests: &mut Vec<DiskRequest>) {

@@ -255,8 +255,10 @@ impl Engine {
             }
             Phase::Running(running) => {
                 if !completion.token.is_journal() {
-                    running.durable.read_ended(completion.token);
-                    if !running.replays.owns(completion.token) {
+                    // A replay checks the bytes as they stand in the journal first.
+                    let is_replay = running.replays.owns(completion.token);
+                    let completion = running.durable.read_ended(completion, !is_replay);
+                    if !is_replay {
                         running.input(Input::Disk(completion), context);
                     } else if let Err(reason) = running.replay_read(completion, context) {
                         self.give_up(reason, context);
@@ -372,6 +374,7 @@ fn begin_recovery(
             .stream(u64::from(attempt) + 1)
             .next_u64(),
         attempt,
+        keys: settings.engine.keys.clone(),
     };
     Phase::Recovering(Box::new(Recovery::start(recovery_settings, now, requests)))
 }

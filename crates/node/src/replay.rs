@@ -116,7 +116,7 @@ impl Replay {
                 index: entry.index,
                 term: entry.term,
                 // Messages keep slices of their entry: the window must not stay with them.
-                data: Bytes::copy_from_slice(data),
+                data: journal.open_payload(entry.position, Bytes::copy_from_slice(data)),
                 position: Some(entry.position),
             });
             (last, last_term) = (entry.index, entry.term);

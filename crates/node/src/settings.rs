@@ -10,6 +10,7 @@ use millrace_jetstream::settings::{
     AccountLimits, AccountSettings, BatchLimits, DEFAULT_MAX_CONSUMERS, ITEMS_PER_STEP, Settings,
 };
 use millrace_store::journal::{DEFAULT_BUDGET_BYTES, JournalSettings, SyncMode};
+use millrace_store::seal::Keys;
 use millrace_store::staging::DEFAULT_PART_BYTES;
 use millrace_store::stream::{DEFAULT_MEMORY_BYTES, INDEX_IDLE_NS};
 
@@ -57,6 +58,8 @@ pub struct JetStreamHostSettings {
     pub max_file_bytes: u64,
     /// IANA name of the machine's time zone; empty: not known.
     pub local_time_zone: String,
+    /// What everything on the disk is sealed with; none: it is plain.
+    pub keys: Keys,
 }
 
 /// How the journal is to behave under these options.
@@ -123,6 +126,7 @@ pub(crate) fn engine_settings(
         accounts: accounts(options, broker),
         bare_accounts: bare_accounts(options, broker),
         seed,
+        keys: host.keys.clone(),
     }
 }
 

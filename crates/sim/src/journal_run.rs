@@ -574,6 +574,7 @@ impl JournalRun {
             server_id: "SIMULATED".to_owned(),
             seed: self.random.next_u64(),
             attempt,
+            keys: millrace_store::seal::Keys::default(),
         };
         let mut requests = Vec::new();
         let mut recovery = Recovery::start(settings, self.now, &mut requests);

@@ -25,6 +25,8 @@ const CAPACITY_BYTES_MORE: u64 = 512 << 10;
 const ROOM_BYTES: u64 = 128 << 10;
 /// Of the seed's randomness, what the capacity is drawn from.
 const CAPACITY_STREAM: u64 = 4;
+/// And whether its store is sealed.
+const KEY_STREAM: u64 = 6;
 pub(crate) const INBOX: &str = "_INBOX.sim";
 
 /// How a run goes.
@@ -256,14 +258,15 @@ impl NodeRun {
         let sizes = draw_sizes(&mut random.stream(3));
         let subscriptions = vec![format!("{INBOX}.>")];
         let names = (0..plan.streams).map(|stream| format!("S{stream}"));
+        let seed = random.stream(1).next_u64();
+        let mut world = World::new(seed, plan.knobs, sizes, subscriptions);
+        // The oracle of flipped bits reads the files by itself.
+        if !plan.flips {
+            world = world.sealed(&mut random.stream(KEY_STREAM));
+        }
         Self {
             plan,
-            world: World::new(
-                random.stream(1).next_u64(),
-                plan.knobs,
-                sizes,
-                subscriptions,
-            ),
+            world,
             random: random.stream(2),
             streams: names.map(Track::new).collect(),
             requests: BTreeMap::new(),

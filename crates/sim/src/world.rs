@@ -10,6 +10,7 @@ use millrace_core::{BrokerSettings, ServerIdentity};
 use millrace_node::{JetStreamHostSettings, LogLine, Node, NodeSettings, StoreSizes};
 use millrace_store::disk::DiskCompletion;
 use millrace_store::journal::JournalSettings;
+use millrace_store::seal::{Cipher, Keyring, Keys, RUN_BYTES};
 use std::sync::Arc;
 
 /// Virtual time that the server may take for anything once it has nothing else to do.
@@ -64,6 +65,19 @@ pub struct World {
     random: Random,
     sizes: StoreSizes,
     subscriptions: Vec<String>,
+    /// What the store is sealed with, from the first start on.
+    ring: Option<Keyring>,
+}
+
+/// Every third seed has its store sealed.
+fn draw_ring(random: &mut Random) -> Option<Keyring> {
+    let cipher = match random.below(6) {
+        0 => Cipher::ChaCha,
+        1 => Cipher::Aes,
+        _ => return None,
+    };
+    let key = std::array::from_fn(|_| random.next_u64() as u8);
+    Some(Keyring::of_key(cipher, key))
 }
 
 impl World {
@@ -89,7 +103,26 @@ impl World {
             random: random.stream(2),
             sizes,
             subscriptions,
+            ring: None,
         }
+    }
+
+    /// The store is sealed, if chance wants it so.
+    #[must_use]
+    pub fn sealed(mut self, random: &mut Random) -> Self {
+        self.ring = draw_ring(random);
+        self
+    }
+
+    /// The keys of this life: the same ring, and a run that no other life has.
+    fn keys(&mut self) -> Keys {
+        let ring = self.ring.clone();
+        let mut run = [0; RUN_BYTES];
+        if ring.is_some() {
+            run[..8].copy_from_slice(&self.random.next_u64().to_le_bytes());
+            run[8..].copy_from_slice(&self.random.next_u64().to_le_bytes());
+        }
+        Keys::new(ring, run)
     }
 
     /// A hash of all that went in and out.
@@ -112,6 +145,7 @@ impl World {
             jetstream: true,
             ..ServerIdentity::default()
         };
+        let keys = self.keys();
         let settings = NodeSettings {
             broker: BrokerSettings {
                 options: Arc::new(options),
@@ -123,6 +157,7 @@ impl World {
                 max_memory_bytes: 64 << 20,
                 max_file_bytes: 1 << 30,
                 local_time_zone: String::new(),
+                keys,
             }),
             wake: None,
         };

@@ -36,6 +36,7 @@ impl Bench {
             server_id: "X".to_owned(),
             seed: 1,
             attempt: 0,
+            keys: millrace_store::seal::Keys::default(),
         };
         let now = Now {
             monotonic_ns: 1_000,

@@ -18,6 +18,7 @@ fn open(disk: &mut SimDisk, server_id: &str) -> Result<Box<Recovered>, RecoveryE
         server_id: server_id.to_owned(),
         seed: 1,
         attempt: 0,
+        keys: millrace_store::seal::Keys::default(),
     };
     let mut requests = Vec::new();
     let mut recovery = Recovery::start(settings, Now::default(), &mut requests);

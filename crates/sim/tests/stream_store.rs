@@ -8,6 +8,7 @@ use millrace_sim::disk::{Counters, Knobs, SimDisk};
 use millrace_store::disk::{DiskCompletion, DiskReply};
 use millrace_store::ids::IdSpace;
 use millrace_store::journal::JournalPosition;
+use millrace_store::seal::{Cipher, Keyring, Keys, RUN_BYTES};
 use millrace_store::stream::{
     Filter, Lookup, Manifest, MemoryShare, Packing, Purge, StoreEvent, StoreRequests,
     StoreSettings, StoredMessage, StreamStore,
@@ -106,8 +107,12 @@ impl World {
             tail_bytes: random.below(60_000),
             block_bytes: 30_000,
         };
+        let mut forms = random.stream(9);
+        let compress = forms.below(2) == 0;
+        let ring = (forms.below(3) == 0).then(|| Keyring::of_key(Cipher::ChaCha, [7; 32]));
         let packing = Packing {
-            compress: random.stream(9).below(2) == 0,
+            compress,
+            keys: Keys::new(ring, [1; RUN_BYTES]),
         };
         // Some seeds write enough that segments are worth rewriting.
         let payload_bytes = if random.below(3) == 0 { 9_000 } else { 200 };

@@ -189,7 +189,7 @@ impl Staging {
             front,
             file: None,
             file_length: 0,
-            key: self.keys.scratch(self.next),
+            key: self.keys.scratch(),
             keep_in_memory: false,
             messages: 0,
             bytes: 0,

@@ -1,7 +1,9 @@
 //! `check` and `repair`: every message of a stopped store is read and checked.
 
+use millrace_config::options::JetStreamOptions;
 use millrace_host::offline::{Access, Offline};
 use serde_json::{Value, json};
+use std::path::Path;
 
 use super::Ended;
 use super::words::{Failure, Words};
@@ -13,7 +15,7 @@ Reads the journal and every message of the stopped store in DIR and tells what i
 is only read.
 
     -sd, --store_dir DIR   The store, if it is not named first
-    -c, --config FILE      Take that from a configuration file
+    -c, --config FILE      Take that, and the key of an encrypted store, from a configuration file
 
 Exit codes: 0 all is well; 1 something is damaged or lost, or the store cannot be opened; 2 wrong use.
 ";
@@ -25,7 +27,7 @@ As check; then removes the messages that are damaged, so that consumers, backups
 sequences stay gaps. What is readable stays as it is. There is no way back: make a copy first.
 
     -sd, --store_dir DIR   The store, if it is not named first
-    -c, --config FILE      Take that from a configuration file
+    -c, --config FILE      Take that, and the key of an encrypted store, from a configuration file
 
 Exit codes: 0 all is well, or was repaired; 1 it failed; 2 wrong use.
 ";
@@ -35,7 +37,7 @@ const BATCH: u64 = 1_000;
 
 pub(crate) fn run(words: Words) -> Result<Ended, Failure> {
     let folder = words.needed_store_dir()?;
-    let mut store = open(&folder, Access::Read)?;
+    let mut store = open(&folder, Access::Read, &words.keys()?)?;
     let found = look(&mut store)?;
     Ok(if found.is_well {
         Ended::Well
@@ -46,7 +48,7 @@ pub(crate) fn run(words: Words) -> Result<Ended, Failure> {
 
 pub(crate) fn repair(words: Words) -> Result<Ended, Failure> {
     let folder = words.needed_store_dir()?;
-    let mut store = open(&folder, Access::Write)?;
+    let mut store = open(&folder, Access::Write, &words.keys()?)?;
     let found = look(&mut store)?;
     for (account, stream, sequence) in &found.damaged {
         let call = format!("$JS.API.STREAM.MSG.DELETE.{stream}");
@@ -64,15 +66,15 @@ pub(crate) fn repair(words: Words) -> Result<Ended, Failure> {
 }
 
 /// Opens a store with all accounts that have streams in it.
-fn open(folder: &std::path::Path, access: Access) -> Result<Offline, Failure> {
+fn open(folder: &Path, access: Access, keys: &JetStreamOptions) -> Result<Offline, Failure> {
     let global = vec!["$G".to_owned()];
-    let store = Offline::open(folder, &global, Access::Read)?;
+    let store = Offline::open(folder, &global, Access::Read, keys)?;
     let mut accounts = store.stored_accounts();
     drop(store);
     if accounts.is_empty() {
         accounts = global;
     }
-    Ok(Offline::open(folder, &accounts, access)?)
+    Ok(Offline::open(folder, &accounts, access, keys)?)
 }
 
 #[derive(Default)]

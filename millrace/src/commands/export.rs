@@ -19,7 +19,7 @@ Usage: millrace export [DIR] -s STREAM [options]
 Writes a stream of the stopped store in DIR. The store is only read.
 
     -sd, --store_dir DIR   The store, if it is not named first
-    -c, --config FILE      Take that from a configuration file
+    -c, --config FILE      Take that, and the key of an encrypted store, from a configuration file
     -a, --account NAME     The stream's account ($G)
     -s, --stream NAME      The stream
     -f, --format FORMAT    json: one line for the stream, each consumer and each message (the default);
@@ -44,7 +44,12 @@ pub(crate) fn run(words: Words) -> Result<Ended, Failure> {
         Some(other) => return Err(Failure::Usage(format!("unknown format {other}"))),
     };
     let folder = words.needed_store_dir()?;
-    let mut store = Offline::open(&folder, std::slice::from_ref(&account), Access::Read)?;
+    let mut store = Offline::open(
+        &folder,
+        std::slice::from_ref(&account),
+        Access::Read,
+        &words.keys()?,
+    )?;
     let mut out = output(&words)?;
     let failed = |error: io::Error| Failure::Other(format!("cannot write: {error}"));
     store.subscribe(&account, INBOX)?;

@@ -26,7 +26,7 @@ is changed but that the folder 'millrace' is made in it, unless another place is
 whole or not at all; one that is already there is left alone, so a broken off import can be repeated.
 
     -sd, --store_dir DIR   Where our store is or shall be (DIR)
-    -c, --config FILE      Take that from a configuration file
+    -c, --config FILE      Take that, and the key of an encrypted store, from a configuration file
     -a, --account NAME     Only this account
     -s, --stream NAME      Only this stream
 
@@ -49,7 +49,7 @@ pub(crate) fn run(words: Words) -> Result<Ended, Failure> {
     let target = words.store_dir()?.unwrap_or_else(|| source.clone());
     let accounts: BTreeSet<String> = found.iter().map(|one| one.account.clone()).collect();
     let accounts: Vec<String> = accounts.into_iter().collect();
-    let mut store = Offline::open(&target, &accounts, Access::Write)?;
+    let mut store = Offline::open(&target, &accounts, Access::Write, &words.keys()?)?;
     let mut ended = Ended::Well;
     for one in &found {
         let place = format!("{} > {}", one.account, one.name);

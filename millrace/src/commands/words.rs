@@ -1,5 +1,6 @@
 //! The words behind a command: options with a value, and the rest.
 
+use millrace_config::options::JetStreamOptions;
 use std::path::PathBuf;
 
 /// Why a command did nothing, or stopped.
@@ -83,6 +84,14 @@ impl Words {
                 "{config} does not say where the store is (store_dir)"
             ))
         })
+    }
+
+    /// What a configuration file says of encryption: its keys open the store.
+    pub(crate) fn keys(&self) -> Result<JetStreamOptions, Failure> {
+        match self.option("config") {
+            Some(config) => Ok(crate::load::file(config)?.0.jetstream),
+            None => Ok(JetStreamOptions::default()),
+        }
     }
 
     /// The same for commands that need one: the folder may also be the only plain word.

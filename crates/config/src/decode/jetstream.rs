@@ -4,7 +4,7 @@ use super::scalar::parse_storage_size;
 use super::unsupported::{accept, unsupported};
 use super::{Decoder, Field, field, unknown_field};
 use crate::language::{Entry, Value};
-use crate::options::{BatchLimits, JetStreamLimits, JetStreamOptions, SyncInterval};
+use crate::options::{BatchLimits, JetStreamLimits, JetStreamOptions, StoreCipher, SyncInterval};
 
 const MIN_CONCURRENT_IO: i64 = 4;
 const MAX_CONCURRENT_IO: i64 = 8192;
@@ -22,8 +22,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, entry: &Entry, options: &mut Jet
         },
         Value::Map(map) => {
             options.enabled = true;
-            let table: Vec<&Field<JetStreamOptions>> =
-                [FIELDS, QUEUES, NOT_YET].into_iter().flatten().collect();
+            let table: Vec<&Field<JetStreamOptions>> = [FIELDS, QUEUES, ENCRYPTION, NOT_YET]
+                .into_iter()
+                .flatten()
+                .collect();
             decoder.fields(map, options, &table, unknown_field);
         }
         other => {
@@ -104,12 +106,33 @@ const QUEUES: &[Field<JetStreamOptions>] = &[
     ),
 ];
 
-const NOT_YET: &[Field<JetStreamOptions>] = &[
-    unsupported(&["key", "ek", "encryption_key"]),
-    unsupported(&["prev_key", "prev_ek", "prev_encryption_key"]),
-    unsupported(&["cipher"]),
-    unsupported(&["tpm"]),
+const ENCRYPTION: &[Field<JetStreamOptions>] = &[
+    field(&["key", "ek", "encryption_key"], |d, j, e| {
+        d.set_text(e, &mut j.encryption_key);
+    }),
+    field(
+        &["prev_key", "prev_ek", "prev_encryption_key"],
+        |d, j, e| {
+            d.set_text(e, &mut j.previous_encryption_key);
+        },
+    ),
+    field(&["cipher"], cipher),
 ];
+
+const NOT_YET: &[Field<JetStreamOptions>] = &[unsupported(&["tpm"])];
+
+fn cipher(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Entry) {
+    let Some(name) = entry.value.as_text() else {
+        let found = entry.value.type_name();
+        decoder.error(entry, format!("Expected a name of a cipher, got {found}"));
+        return;
+    };
+    match name.to_ascii_lowercase().as_str() {
+        "chacha" | "chachapoly" => options.cipher = StoreCipher::ChaCha,
+        "aes" => options.cipher = StoreCipher::Aes,
+        _ => decoder.error(entry, format!("Unknown cipher type: {name:?}")),
+    }
+}
 
 fn sync_interval(decoder: &mut Decoder<'_>, options: &mut JetStreamOptions, entry: &Entry) {
     if entry

@@ -41,6 +41,14 @@ impl SyncInterval {
     }
 }
 
+/// How data is encrypted at rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreCipher {
+    #[default]
+    ChaCha,
+    Aes,
+}
+
 /// The `jetstream` block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JetStreamOptions {
@@ -62,6 +70,8 @@ pub struct JetStreamOptions {
     pub encryption_key: Option<String>,
     /// Key that older data may be encrypted with.
     pub previous_encryption_key: Option<String>,
+    /// What new data is encrypted with.
+    pub cipher: StoreCipher,
     /// Text that streams' leaf names may be extended with.
     pub extension_hint: Option<String>,
     /// Tag prefix whose values must differ between replicas.
@@ -99,6 +109,7 @@ impl Default for JetStreamOptions {
             domain: None,
             encryption_key: None,
             previous_encryption_key: None,
+            cipher: StoreCipher::default(),
             extension_hint: None,
             unique_tag: None,
             max_outstanding_catchup: 0,

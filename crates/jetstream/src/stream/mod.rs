@@ -136,6 +136,7 @@ impl Stream {
         let store_space = ids.space();
         let mut settings = Self::store_settings(id, &config, ids);
         settings.share = shared.memory.share();
+        settings.packing.keys = shared.keys.clone();
         let mut store = StreamStore::new(settings);
         if config.first_seq > 1 {
             store.skip(config.first_seq - 1, 0);

@@ -47,7 +47,8 @@ impl Recovery {
         let wanted_bytes = self.settings.journal.file_bytes.max(offset);
         let mut active = OpenFile {
             offset,
-            ..OpenFile::new(number, self.ids.file(), epoch, wanted_bytes).sealed(&self.settings.keys)
+            ..OpenFile::new(number, self.ids.file(), epoch, wanted_bytes)
+                .sealed(&self.settings.keys)
         };
         if let Some(spare) = self.spares.take_with(offset) {
             (active.id, active.bytes) = (spare.id, spare.bytes);

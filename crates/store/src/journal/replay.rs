@@ -7,9 +7,9 @@
 //! copied frames makes void what older files hold behind the run's base (hard-parts 3).
 
 use super::frame::{DecodedFrame, FLAG_COPY, FLAG_COPY_END};
+use super::record::seal_payload;
 use super::recovered::{Damage, RecoveredCheckpoint, RecoveredEntry, RecoveredGroup};
 use super::{GroupId, HardState, JournalPosition, RecordKind};
-use super::record::seal_payload;
 use crate::seal::FileKey;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -395,11 +395,7 @@ impl Replay {
     }
 }
 
-fn found_item(
-    (file, key): (u64, Option<&FileKey>),
-    bytes: &[u8],
-    frame: &DecodedFrame,
-) -> Item {
+fn found_item((file, key): (u64, Option<&FileKey>), bytes: &[u8], frame: &DecodedFrame) -> Item {
     let mut intact = true;
     let mut records = Vec::with_capacity(frame.records.len());
     for found in &frame.records {

@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn the_stream_is_that_of_rfc_8439() {
         let key: [u8; 32] = std::array::from_fn(|at| at as u8);
-        let mut stream = ChaCha20::new(&key.into(), &[0, 0, 0, 0, 0, 0, 0, 0x4a, 0, 0, 0, 0].into());
+        let mut stream =
+            ChaCha20::new(&key.into(), &[0, 0, 0, 0, 0, 0, 0, 0x4a, 0, 0, 0, 0].into());
         let mut text = *b"Ladies and Gentl";
         stream.try_seek(64_u64).expect("in reach");
         stream.apply_keystream(&mut text);

@@ -30,11 +30,15 @@ pub struct Secrets<'a> {
 pub enum KeyError {
     #[error("the store is encrypted and no key is configured: encryption not enabled")]
     NotEnabled,
-    #[error("neither the configured key nor the previous one opens the store: unable to recover keys")]
+    #[error(
+        "neither the configured key nor the previous one opens the store: unable to recover keys"
+    )]
     Wrong,
     #[error("the file of the store's keys is damaged: {0}")]
     Damaged(&'static str),
-    #[error("the file of the store's keys has format {0}, and this version reads format {KEYS_VERSION}")]
+    #[error(
+        "the file of the store's keys has format {0}, and this version reads format {KEYS_VERSION}"
+    )]
     Newer(u64),
 }
 
@@ -116,7 +120,10 @@ impl Keyring {
             if change == KeyChange::None {
                 change = KeyChange::Cipher;
             }
-            let number = newest.number.checked_add(1).ok_or(KeyError::Damaged("too many keys"))?;
+            let number = newest
+                .number
+                .checked_add(1)
+                .ok_or(KeyError::Damaged("too many keys"))?;
             keyring.add(number, secrets.cipher, entropy);
         }
         let write = (change != KeyChange::None).then(|| keyring.seal(secret, entropy));
@@ -202,7 +209,9 @@ impl SealedKeys {
         }
         let mut lines = body.lines().skip(1);
         let salt = lines.next().and_then(|line| line.strip_prefix("salt "));
-        let salt = salt.and_then(unhex).ok_or(KeyError::Damaged("it has no salt"))?;
+        let salt = salt
+            .and_then(unhex)
+            .ok_or(KeyError::Damaged("it has no salt"))?;
         let mut keys: Vec<(u16, Cipher, Vec<u8>)> = Vec::new();
         for line in lines {
             let key = parse_key(line).ok_or(KeyError::Damaged("a key is unreadable"))?;
@@ -290,14 +299,29 @@ mod tests {
         assert_eq!(made.change, KeyChange::Made);
         assert!(!file.contains("one"));
         let same = open(Some(&file), secrets("one", "", chacha), 2).expect("opened");
-        assert_eq!((same.keyring, same.write, same.change), (keyring.clone(), None, KeyChange::None));
+        assert_eq!(
+            (same.keyring, same.write, same.change),
+            (keyring.clone(), None, KeyChange::None)
+        );
         assert_eq!(open(Some(&file), none, 3).err(), Some(KeyError::NotEnabled));
-        assert_eq!(open(Some(&file), secrets("", "one", chacha), 3).err(), Some(KeyError::NotEnabled));
-        assert_eq!(open(Some(&file), secrets("two", "three", chacha), 3).err(), Some(KeyError::Wrong));
+        assert_eq!(
+            open(Some(&file), secrets("", "one", chacha), 3).err(),
+            Some(KeyError::NotEnabled)
+        );
+        assert_eq!(
+            open(Some(&file), secrets("two", "three", chacha), 3).err(),
+            Some(KeyError::Wrong)
+        );
         let rotated = open(Some(&file), secrets("two", "one", chacha), 4).expect("rotated");
-        assert_eq!((rotated.keyring, rotated.change), (keyring.clone(), KeyChange::Rotated));
+        assert_eq!(
+            (rotated.keyring, rotated.change),
+            (keyring.clone(), KeyChange::Rotated)
+        );
         let rotated = rotated.write.expect("to be written");
-        assert_eq!(open(Some(&rotated), secrets("one", "", chacha), 5).err(), Some(KeyError::Wrong));
+        assert_eq!(
+            open(Some(&rotated), secrets("one", "", chacha), 5).err(),
+            Some(KeyError::Wrong)
+        );
         let opened = open(Some(&rotated), secrets("two", "", chacha), 5).expect("opened");
         assert_eq!(opened.keyring, keyring);
         let changed = open(Some(&rotated), secrets("two", "", Cipher::Aes), 6).expect("changed");
@@ -315,7 +339,11 @@ mod tests {
         for at in 0..file.len() {
             let mut damaged = file.clone();
             damaged[at] ^= 2;
-            let opened = Keyring::open(Some(&damaged), secrets("one", "", Cipher::Aes), &[1; ENTROPY_BYTES]);
+            let opened = Keyring::open(
+                Some(&damaged),
+                secrets("one", "", Cipher::Aes),
+                &[1; ENTROPY_BYTES],
+            );
             let told = matches!(opened, Err(KeyError::Damaged(_) | KeyError::Newer(_)));
             assert!(told, "byte {at}");
         }

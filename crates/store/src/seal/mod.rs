@@ -22,11 +22,23 @@ pub const RUN_BYTES: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Option<Arc<Shared>>);
 
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |keys: &Self| {
+            let shared = keys.0.as_ref()?;
+            Some((shared.ring.clone(), shared.run))
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for Keys {}
+
 #[derive(Debug)]
 struct Shared {
     ring: Keyring,
     run: [u8; RUN_BYTES],
-    /// Pieces sealed in this run. Shared by all rooms of one node: a count, not a lock, and its order
+    /// Pieces and scratch files sealed in this run. Shared by all rooms of one node: a count, not a lock, and its order
     /// reaches no decision.
     count: AtomicU64,
 }
@@ -93,7 +105,12 @@ impl Keys {
         let data = shared.ring.keys.last()?;
         let mut salt = [0; SALT_BYTES];
         let count = shared.count.fetch_add(1, Ordering::Relaxed);
-        let drawn = shared.run.iter().chain(&count.to_le_bytes()).copied().collect::<Vec<u8>>();
+        let drawn = shared
+            .run
+            .iter()
+            .chain(&count.to_le_bytes())
+            .copied()
+            .collect::<Vec<u8>>();
         salt.copy_from_slice(&drawn);
         let key = data.key.derive("millrace piece", &[&salt]);
         Some(Sealed {
@@ -120,12 +137,12 @@ impl Keys {
         self.file(key, "millrace journal", &[number, epoch])
     }
 
-    /// A key for a scratch file of this run, the only one to have this number. `None`: nothing is
-    /// encrypted.
+    /// A key for one scratch file, never made again. `None`: nothing is encrypted.
     #[must_use]
-    pub fn scratch(&self, number: u64) -> Option<FileKey> {
+    pub fn scratch(&self) -> Option<FileKey> {
         let shared = self.0.as_ref()?;
-        let parts: [&[u8]; 2] = [&shared.run, &number.to_le_bytes()];
+        let count = shared.count.fetch_add(1, Ordering::Relaxed);
+        let parts: [&[u8]; 2] = [&shared.run, &count.to_le_bytes()];
         self.file(self.current(), "millrace scratch", &parts)
     }
 
@@ -158,7 +175,10 @@ pub(crate) mod tests {
         for piece in &pieces {
             let opened = second.open(piece.key, &piece.salt, &piece.bytes, b"here");
             assert_eq!(opened.as_deref(), Some(&b"text"[..]));
-            assert_eq!(second.open(piece.key, &piece.salt, &piece.bytes, b"there"), None);
+            assert_eq!(
+                second.open(piece.key, &piece.salt, &piece.bytes, b"there"),
+                None
+            );
             assert_eq!(second.open(2, &piece.salt, &piece.bytes, b"here"), None);
         }
         assert!(Keys::default().seal(b"text", b"").is_none());
@@ -176,9 +196,9 @@ pub(crate) mod tests {
             seen(keys.journal(1, 1, 1)),
             seen(keys.journal(1, 1, 2)),
             seen(keys.journal(1, 2, 1)),
-            seen(keys.scratch(1)),
-            seen(keys.scratch(2)),
-            seen(some_keys(Cipher::ChaCha, 2).scratch(1)),
+            seen(keys.scratch()),
+            seen(keys.scratch()),
+            seen(some_keys(Cipher::ChaCha, 2).scratch()),
         ];
         for (at, stream) in streams.iter().enumerate() {
             assert!(streams.iter().skip(at + 1).all(|other| other != stream));

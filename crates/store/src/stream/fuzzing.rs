@@ -36,7 +36,10 @@ pub fn read_anything(bytes: &[u8]) {
 
 /// Keys, so that packs which say that they are sealed are tried too.
 fn keys() -> Keys {
-    Keys::new(Some(Keyring::of_key(Cipher::ChaCha, [1; 32])), [1; RUN_BYTES])
+    Keys::new(
+        Some(Keyring::of_key(Cipher::ChaCha, [1; 32])),
+        [1; RUN_BYTES],
+    )
 }
 
 fn with_checksum(bytes: &[u8], seed: u64) -> Vec<u8> {

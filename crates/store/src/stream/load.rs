@@ -135,7 +135,12 @@ struct Chain {
 
 impl Chain {
     /// Takes blocks out of a window; tells where to read next. `Err`: the chain is broken.
-    fn follow(&mut self, start: u64, window: &Bytes, keys: &Keys) -> Result<Option<(u64, u64)>, ()> {
+    fn follow(
+        &mut self,
+        start: u64,
+        window: &Bytes,
+        keys: &Keys,
+    ) -> Result<Option<(u64, u64)>, ()> {
         let mut progress = false;
         loop {
             if self.next.length == 0 {

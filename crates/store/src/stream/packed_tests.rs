@@ -192,7 +192,10 @@ fn a_restart_goes_on_with_what_was_erased() {
 fn a_sealed_store_holds_no_message_and_no_subject_in_the_clear() {
     let mut world = World::with_packing(MemoryShare::default(), packing(false, true));
     for number in 0..3000 {
-        append_text(&mut world, format!("plaintext number {number:06}").as_bytes());
+        append_text(
+            &mut world,
+            format!("plaintext number {number:06}").as_bytes(),
+        );
     }
     world.flush_and_settle();
     assert!(!holds(&world, b"plaintext") && disk_bytes(&world) > 90_000);
