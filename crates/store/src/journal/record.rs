@@ -116,6 +116,7 @@ pub fn seal_payload(key: &FileKey, kind: RecordKind, place: u64, payload: &Bytes
         }
         RecordKind::HardState(_)
         | RecordKind::GroupRemoved
+        | RecordKind::Erase
         | RecordKind::EntryByReference { .. } => payload.clone(),
     }
 }

@@ -254,7 +254,11 @@ impl Recovery {
         for found in self.copies.take()?.copied {
             replay.apply(found);
         }
-        let retiring = if replay.has_erased() {
+        // What is not sealed as it is to be from now on goes as if something in it had been erased.
+        let keys = &self.settings.keys;
+        let mut files = self.scanned.iter();
+        let outdated = keys.is_on() && files.any(|file| file.key_number != keys.current());
+        let retiring = if replay.has_erased() || outdated {
             Retiring::found()
         } else {
             Retiring::default()
