@@ -15,6 +15,7 @@ mod files;
 mod filling;
 pub mod frame;
 pub mod record;
+mod reading;
 mod recovered;
 mod recovery;
 mod renewal;

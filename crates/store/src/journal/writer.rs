@@ -4,7 +4,7 @@
 use super::file::FIRST_FRAME_OFFSET;
 use super::files::{FileOutcome, Ids, JournalFiles};
 use super::frame::{self, FLAG_IDLE, FrameHead};
-use super::record::{VOTE_BYTES, payload_checksum};
+use super::record::VOTE_BYTES;
 use super::retention::{HardStates, Retention};
 use super::retiring::Retiring;
 use super::{
@@ -64,7 +64,7 @@ struct Interval {
 pub struct Journal {
     settings: JournalSettings,
     ids: Ids,
-    files: JournalFiles,
+    pub(super) files: JournalFiles,
     retention: Retention,
     retiring: Retiring,
     hard_states: HardStates,
@@ -696,32 +696,6 @@ impl Journal {
             lane: Lane::Read,
             operation,
         })
-    }
-
-    /// Whether these bytes are the payload of an entry that recovery found.
-    #[must_use]
-    pub fn is_intact(&self, entry: &super::RecoveredEntry, payload: &[u8]) -> bool {
-        let active = &self.files.active;
-        let mut files = self.files.sealed.iter().chain([active]);
-        let file = files.find(|file| file.number == entry.position.file);
-        file.is_some_and(|file| {
-            payload.len() == entry.length as usize
-                && payload_checksum(file.epoch, entry.position, payload) == entry.checksum
-        })
-    }
-
-    /// What was read from a payload at `position`, as it was given to the journal.
-    #[must_use]
-    pub fn open_payload(&self, position: JournalPosition, read: bytes::Bytes) -> bytes::Bytes {
-        let active = &self.files.active;
-        let mut files = self.files.sealed.iter().chain([active]);
-        let file = files.find(|file| file.number == position.file);
-        let Some(key) = file.and_then(|file| file.key.as_ref()) else {
-            return read;
-        };
-        let mut bytes = read.to_vec();
-        key.apply(position.offset, &mut bytes);
-        bytes.into()
     }
 
     /// Ends a read begun with [`Self::read`].
