@@ -37,6 +37,7 @@ fn open() -> Journal {
         server_id: "NID".to_owned(),
         seed: 1,
         attempt: 0,
+        keys: millrace_store::seal::Keys::default(),
     };
     let mut requests = Vec::new();
     let mut recovery = Recovery::start(settings, NOW, &mut requests);
