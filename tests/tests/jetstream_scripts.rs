@@ -553,6 +553,7 @@ files!(
     republish,
     stream_guards,
     account_limits,
+    errors,
     schedules,
     markers,
     fast_ingest
@@ -586,6 +587,11 @@ fn guards_limits_and_placement_of_streams_are_the_references() {
 #[test]
 fn limits_of_server_and_accounts_are_the_references() {
     check_millrace("account_limits");
+}
+
+#[test]
+fn requests_that_are_refused_hear_the_references_errors() {
+    check_millrace("errors");
 }
 
 // proves: JS-FI-01, JS-FI-02, JS-FI-03

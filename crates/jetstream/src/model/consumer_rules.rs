@@ -107,6 +107,9 @@ pub fn check_consumer_address(
         return Err(ErrorCode::StreamMismatch.into());
     }
     let config = &mut request.config;
+    if has_path_separator(&config.name) {
+        return Err(ErrorCode::ConsumerNameContainsPathSeparators.into());
+    }
     match address.name {
         None if !config.durable.is_empty() => {
             return Err(ErrorCode::ConsumerEphemeralWithDurableName.into());
@@ -214,21 +217,20 @@ fn check_signs(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Said of names and of durable names alike.
+const INVALID_NAME: &str = "consumer name can not contain '.', '*', '>', '\\', '/'";
+
 fn check_name(config: &ConsumerConfig) -> Result<(), ApiError> {
     if !config.durable.is_empty() {
         if config.durable.len() > MAX_NAME_LENGTH {
             return Err(ErrorCode::ConsumerNameTooLong.with(MAX_NAME_LENGTH));
         }
         if !is_valid_name(&config.durable) {
-            return Err(invalid(
-                "consumer durable name can not contain '.', '*', '>', '\\', '/'",
-            ));
+            return Err(invalid(INVALID_NAME));
         }
     }
     if !config.name.is_empty() && !is_valid_name(&config.name) {
-        return Err(invalid(
-            "consumer name can not contain '.', '*', '>', '\\', '/'",
-        ));
+        return Err(invalid(INVALID_NAME));
     }
     Ok(())
 }
