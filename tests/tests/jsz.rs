@@ -157,6 +157,51 @@ fn jetstream_is_shown_as_the_reference_shows_it() {
     }
 }
 
+/// Health of what there is and what there is not, word for word.
+// proves: MON-11
+#[test]
+fn health_is_told_as_the_reference_tells_it() {
+    let Some(reference) = reference_binary() else {
+        skip("healthz", "the reference binary is not to be had");
+        return;
+    };
+    let theirs = server(ServerBuilder::binary(reference));
+    let ours = server(ServerBuilder::millrace());
+    for question in [
+        "",
+        "details=1",
+        "js-enabled-only=1",
+        "js-enabled=1",
+        "js-server-only=1&details=1",
+        "js-meta-only=true",
+        "account=A",
+        "account=A&details=1",
+        "account=Z",
+        "account=Z&details=1",
+        "account=A&stream=S",
+        "account=A&stream=T",
+        "account=A&stream=T&details=1",
+        "account=A&stream=S&consumer=C",
+        "account=A&stream=S&consumer=X",
+        "account=A&stream=S&consumer=X&details=1",
+        "stream=S",
+        "stream=S&details=1",
+        "account=A&consumer=C",
+        "account=A&consumer=C&details=1",
+        "js-enabled-only=1&account=Z",
+        "js-server-only=1&account=A&stream=T",
+        "details=x",
+        "js-server-only=x",
+    ] {
+        let path = format!("/healthz?{question}");
+        let [expected, found] = [&theirs, &ours].map(|server| {
+            let (status, body) = get(server, &path);
+            (status, body.trim().to_owned())
+        });
+        assert_eq!(found, expected, "{path}");
+    }
+}
+
 #[test]
 fn without_jetstream_it_is_said_to_be_disabled() {
     let Some(reference) = reference_binary() else {

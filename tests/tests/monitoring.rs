@@ -37,6 +37,10 @@ const SHOWN: &[&str] = &[
     "/connz?sort=msgs_to",
     "/connz?sort=stop&state=closed",
     "/subsz",
+    "/ipqueuesz",
+    "/healthz?details=1",
+    "/healthz?js-server-only=1",
+    "/healthz?js-meta-only=1",
 ];
 const REFUSED: &[&str] = &[
     "/connz?sort=zzz",
@@ -53,6 +57,13 @@ const REFUSED: &[&str] = &[
     "/healthz?account=A",
     "/healthz?stream=S",
     "/healthz?account=A&consumer=C",
+    "/healthz?account=A&consumer=C&details=1",
+    "/healthz?stream=S&details=1",
+    "/healthz?details=x",
+    "/ipqueuesz?all=x",
+    "/raftz",
+    "/raftz?acc=A",
+    "/raftz?group=G",
     "/nothing",
 ];
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{bench_guard, compat, sim, tidy};
+use crate::{bench_guard, compat, config_doc, sim, tidy};
 
 /// Where the output of the test run is kept for the compatibility check, below the target folder.
 const TEST_LOG: &str = "target/ci/tests.log";
@@ -29,6 +29,8 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     tests(root)?;
     println!("==> compatibility table");
     compat::check(root, Some(&root.join(TEST_LOG)))?;
+    println!("==> configuration reference");
+    config_doc::check(root)?;
     println!("==> bench-guard");
     bench_guard::run(root)?;
     println!("==> fresh seeds of the simulator");

@@ -3,6 +3,7 @@
 mod bench_guard;
 mod ci;
 mod compat;
+mod config_doc;
 mod errors_gen;
 mod named;
 mod sim;
@@ -16,8 +17,9 @@ const USAGE: &str = "usage: cargo xtask <chore>
 
   ci       everything CI runs: fmt, clippy, tidy, tests, compatibility table
   tidy     the rules of the house: dependency arrows, purity, sizes
-  compat   write docs/compatibility.md from docs/features.tsv
+  compat   write docs/compatibility.md from docs/features.tsv, and docs/configuration.md
            --check [--log FILE]   fail if it is stale, or if a `yes` has no test that ran
+  config-doc   write docs/configuration.md from the tables of keys in crates/config
   bench-guard [--bless]   count the instructions of the hot paths and compare with the figures in
            xtask/bench-guard.tsv; --bless writes them anew
   sim [journal|node|flips] [--seed N] [--count M] [--seconds S]   run seeds of the simulator
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
-        ["compat"] => compat::write(&root),
+        ["compat"] => compat::write(&root).and_then(|()| config_doc::write(&root)),
+        ["config-doc"] => config_doc::write(&root),
         ["compat", "--check"] => compat::check(&root, None),
         ["compat", "--check", "--log", log] => compat::check(&root, Some(Path::new(log))),
         ["bench-guard"] => bench_guard::run(&root),

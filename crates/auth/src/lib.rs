@@ -23,4 +23,5 @@ pub use operator::add_operator_accounts;
 pub use permissions::{DenyFilter, Permissions};
 pub use proxies::ProxyProblem;
 pub use reply_permits::ReplyPermits;
+pub use secret::is_bcrypt;
 pub use server_keys::{SEAL_NONCE_BYTES, ServerKeys};

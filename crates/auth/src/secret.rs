@@ -1,7 +1,7 @@
 //! Comparing secrets: passwords and tokens.
 
 /// Whether a stored password or token is a bcrypt hash: `$2a$NN$` and the like.
-pub(crate) fn is_bcrypt(stored: &str) -> bool {
+pub fn is_bcrypt(stored: &str) -> bool {
     matches!(
         stored.as_bytes(),
         [

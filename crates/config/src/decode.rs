@@ -9,6 +9,7 @@ mod callout;
 mod inactive;
 mod jetstream;
 mod mappings;
+mod monitoring;
 mod operator;
 mod permissions;
 mod scalar;

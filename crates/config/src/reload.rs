@@ -125,7 +125,17 @@ impl Options {
         };
         same("HTTPBasePath", &path(self), &path(new))?;
         let https = |options: &Self| options.monitor.https_port;
-        same("HTTPSPort", &https(self), &https(new))
+        same("HTTPSPort", &https(self), &https(new))?;
+        let ours = |options: &Self| {
+            let it = &options.monitor;
+            let secrets = (it.user.clone(), it.password.clone(), it.token.clone());
+            (secrets, it.dashboard, it.actions)
+        };
+        if ours(self) == ours(new) {
+            return Ok(());
+        }
+        // Secrets are not shown.
+        refused("monitoring: user, password, token, dashboard or actions differ")
     }
 
     /// Of this block only certificates may change. The reference shows both blocks whole; here the

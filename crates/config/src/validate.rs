@@ -31,6 +31,7 @@ impl Options {
             ));
         }
         self.validate_no_auth_user(self.no_auth_user.as_ref())?;
+        self.validate_monitoring()?;
         self.validate_websocket()?;
         self.validate_system_account()?;
         let knows = |name: &str| {
@@ -67,6 +68,19 @@ impl Options {
             "no_auth_user: {name:?} not present as user or nkey in authorization block or account \
              configuration"
         ))
+    }
+
+    fn validate_monitoring(&self) -> Result<(), String> {
+        let (http, https) = (self.monitor.http_port, self.monitor.https_port);
+        if http != 0 && https != 0 {
+            return Err(format!(
+                "can't specify both HTTP ({http}) and HTTPs ({https}) ports"
+            ));
+        }
+        if https != 0 && self.tls.is_none() {
+            return Err("TLS cert and key required for HTTPS".to_owned());
+        }
+        Ok(())
     }
 
     fn validate_websocket(&self) -> Result<(), String> {

@@ -61,6 +61,8 @@ impl Broker {
     pub(crate) fn tls_of(&self, kind: ConnectionKind) -> (Option<&TlsOptions>, bool) {
         match kind {
             ConnectionKind::Websocket => (self.options.websocket.tls.as_ref(), false),
+            // Nothing leaves the process.
+            ConnectionKind::InProcess => (None, true),
             _ => (self.options.tls.as_ref(), self.options.allow_non_tls),
         }
     }

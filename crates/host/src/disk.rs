@@ -5,6 +5,7 @@ use crate::disk_scratch::Scratch;
 use crate::event_loop::{Input, Inputs};
 use crate::limits::ZERO_FILL_BYTES;
 use crate::store_folder::sync_folder;
+use crate::sync_times::SyncTimes;
 use bytes::Bytes;
 use millrace_store::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskReply, DiskRequest, FileId, Lane,
@@ -16,6 +17,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Slices handed to one `pwritev`.
 const WRITE_SLICES: usize = 256;
@@ -29,6 +31,7 @@ pub(crate) struct DiskLanes {
     journal: Sender<DiskRequest>,
     data: Sender<DiskRequest>,
     read: Sender<DiskRequest>,
+    sync_times: Arc<SyncTimes>,
 }
 
 /// Open files, shared by the lanes: cold reads of a journal file run beside its writes.
@@ -55,24 +58,33 @@ impl DiskLanes {
 
     fn start_with(root: &Path, inputs: &Inputs, scratch: Option<Arc<Scratch>>) -> io::Result<Self> {
         let files: Files = Arc::default();
-        let lane = |name: &str| -> io::Result<Sender<DiskRequest>> {
-            let (requests, receiver) = channel();
-            let executor = Executor {
-                root: root.to_owned(),
-                files: Arc::clone(&files),
-                scratch: scratch.clone(),
+        let sync_times = Arc::new(SyncTimes::default());
+        let lane =
+            |name: &str, times: Option<&Arc<SyncTimes>>| -> io::Result<Sender<DiskRequest>> {
+                let (requests, receiver) = channel();
+                let executor = Executor {
+                    root: root.to_owned(),
+                    files: Arc::clone(&files),
+                    scratch: scratch.clone(),
+                    sync_times: times.cloned(),
+                };
+                let inputs = inputs.clone();
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || executor.work(&receiver, &inputs))?;
+                Ok(requests)
             };
-            let inputs = inputs.clone();
-            std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || executor.work(&receiver, &inputs))?;
-            Ok(requests)
-        };
         Ok(Self {
-            journal: lane("journal-disk")?,
-            data: lane("data-disk")?,
-            read: lane("read-disk")?,
+            journal: lane("journal-disk", Some(&sync_times))?,
+            data: lane("data-disk", None)?,
+            read: lane("read-disk", None)?,
+            sync_times,
         })
+    }
+
+    /// How long syncs of the journal took.
+    pub(crate) fn sync_times(&self) -> &SyncTimes {
+        &self.sync_times
     }
 
     pub(crate) fn submit(&self, request: DiskRequest) {
@@ -91,6 +103,8 @@ struct Executor {
     files: Files,
     /// Set: the store itself is only read.
     scratch: Option<Arc<Scratch>>,
+    /// Set: syncs are timed.
+    sync_times: Option<Arc<SyncTimes>>,
 }
 
 impl Executor {
@@ -112,6 +126,15 @@ impl Executor {
             }
             next = next.or_else(|| requests.recv().ok());
         }
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        let began = Instant::now();
+        let result = file.sync_data();
+        if let Some(times) = &self.sync_times {
+            times.note(began.elapsed());
+        }
+        result
     }
 
     fn execute(&self, operation: DiskOperation) -> io::Result<DiskReply> {
@@ -157,7 +180,7 @@ impl Executor {
                 offset,
                 chunks,
             } => done(write_all(&*self.file(file)?, offset, &chunks)),
-            DiskOperation::Sync { file } => done(self.file(file)?.sync_data()),
+            DiskOperation::Sync { file } => done(self.sync(&*self.file(file)?)),
             DiskOperation::Read {
                 file,
                 offset,
@@ -420,6 +443,7 @@ mod tests {
             root,
             files: Files::default(),
             scratch: None,
+            sync_times: None,
         }
     }
 

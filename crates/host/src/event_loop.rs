@@ -33,9 +33,11 @@ use rustls::ServerConfig;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
+use tokio::sync::watch;
 
 pub(crate) const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -49,9 +51,17 @@ const SPIN_NS: u64 = 100_000;
 #[derive(Debug)]
 pub(crate) enum Input {
     Disk(DiskCompletion),
-    PasswordChecked { id: ConnectionId, matches: bool },
+    PasswordChecked {
+        id: ConnectionId,
+        matches: bool,
+    },
     Signal(Signal),
     Monitor(MonitorRequest),
+    /// A client of the server's own, and who sits behind it.
+    LocalClient {
+        socket: std::net::TcpStream,
+        peer: SocketAddr,
+    },
     TokensStored(Box<StoreTokens>, Result<(), String>),
 }
 
@@ -158,6 +168,7 @@ pub(crate) struct Parts {
     pub(crate) listening_text: String,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) websocket: Option<Door>,
+    pub(crate) monitoring_tls: Option<watch::Sender<Arc<ServerConfig>>>,
     pub(crate) disk: Option<DiskLanes>,
     pub(crate) store: Option<StoreFolder>,
     pub(crate) passwords: PasswordPool,
@@ -180,6 +191,8 @@ pub(crate) struct EventLoop {
     listening_text: String,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) websocket: Option<Door>,
+    /// Where monitoring over HTTPS hears of new certificates.
+    pub(crate) monitoring_tls: Option<watch::Sender<Arc<ServerConfig>>>,
     disk: Option<DiskLanes>,
     _store: Option<StoreFolder>,
     passwords: PasswordPool,
@@ -246,6 +259,7 @@ impl EventLoop {
             listening_text: parts.listening_text,
             tls: parts.tls,
             websocket: parts.websocket,
+            monitoring_tls: parts.monitoring_tls,
             disk: parts.disk,
             _store: parts.store,
             passwords: parts.passwords,
@@ -412,6 +426,7 @@ impl EventLoop {
                 }
                 Input::Signal(signal) => self.signal(now, signal),
                 Input::Monitor(request) => self.monitor(now, request),
+                Input::LocalClient { socket, peer } => self.admit_local(now, socket, peer),
                 Input::TokensStored(task, result) => self.tokens_stored(now, *task, result),
             }
         }
@@ -427,6 +442,12 @@ impl EventLoop {
         self.facts.memory_bytes = machine::resident_bytes();
         self.facts.cpu_percent = used.saturating_sub(used_before) as f64 * 100.0 / passed as f64;
         self.processor = (used, now.monotonic_ns);
+        self.facts.processor_ns = used;
+        self.facts.accepts_clients = self.stage == Stage::Serving;
+        self.facts.was_open |= self.facts.accepts_clients;
+        if let Some(disk) = &self.disk {
+            self.facts.sync_times = disk.sync_times().read();
+        }
     }
 
     fn monitor(&mut self, now: Now, request: MonitorRequest) {

@@ -27,6 +27,7 @@ mod signals;
 mod start;
 mod store_folder;
 mod store_keys;
+mod sync_times;
 mod syslog;
 mod tls;
 pub mod token_files;

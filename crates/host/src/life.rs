@@ -116,6 +116,11 @@ impl EventLoop {
             let tls = reloaded.options.tls.as_ref();
             let tls = tls.map(tls::server_config).transpose()?;
             let terms = Terms::new(&reloaded.options)?;
+            if let Some(sender) = &self.monitoring_tls
+                && let Some(config) = tls::monitoring_config(&reloaded.options)?
+            {
+                sender.send_replace(config);
+            }
             Ok((reloaded, tls, terms))
         });
         match result {

@@ -74,6 +74,10 @@ pub(crate) const PASSWORD_THREADS: usize = 2;
 pub(crate) const MONITOR_CONNECTIONS: usize = 64;
 /// How long a monitoring request waits for the event loop, in seconds.
 pub(crate) const MONITOR_WAIT_S: u64 = 10;
+/// What the dashboard may send to be published, in bytes, names and all.
+pub(crate) const ACTION_BODY_BYTES: usize = 256 * 1024;
+/// How long what the dashboard asks for may take, in milliseconds.
+pub(crate) const ACTION_WAIT_MS: u64 = 5_000;
 /// Bytes written at once when the file system cannot reserve space by itself.
 pub(crate) const ZERO_FILL_BYTES: usize = 256 * 1024;
 /// Turns without any disk work in flight after which a stopping server takes its disk for settled.

@@ -92,7 +92,18 @@ impl EventLoop {
         self.again = true;
     }
 
-    fn admit(&mut self, now: Now, socket: TcpStream, peer: SocketAddr, is_websocket: bool) {
+    /// Takes in a client that this process itself is: it logs in as any other, but for TLS.
+    pub(crate) fn admit_local(&mut self, now: Now, socket: std::net::TcpStream, peer: SocketAddr) {
+        if self.stage == Stage::Serving
+            && socket.set_nonblocking(true).is_ok()
+            && let Some((key, _)) = self.register(TcpStream::from_std(socket), peer)
+        {
+            self.introduce_as(now, key, ConnectionKind::InProcess, false);
+        }
+    }
+
+    /// Has the system watch a new socket; gives its slot and serial.
+    fn register(&mut self, socket: TcpStream, peer: SocketAddr) -> Option<(usize, u64)> {
         // Small messages must not wait for earlier ones to be acknowledged.
         let _ = socket.set_nodelay(true);
         let serial = self.next_serial;
@@ -100,21 +111,25 @@ impl EventLoop {
         let key = self
             .connections
             .insert(Connection::new(socket, peer, serial));
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
+        let connection = self.connections.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key + FIRST_CONNECTION);
-        if self
-            .poll
-            .registry()
+        let registry = self.poll.registry();
+        if registry
             .register(&mut connection.socket, token, interest)
             .is_err()
         {
             self.connections.remove(key);
-            return;
+            return None;
         }
         self.strangers += 1;
+        Some((key, serial))
+    }
+
+    fn admit(&mut self, now: Now, socket: TcpStream, peer: SocketAddr, is_websocket: bool) {
+        let Some((key, serial)) = self.register(socket, peer) else {
+            return;
+        };
         if is_websocket {
             self.begin_websocket(now, key);
             return;
@@ -137,6 +152,10 @@ impl EventLoop {
 
     /// Tells the broker of a connection; with `tls_first` its bytes run inside TLS from the start.
     pub(crate) fn introduce(&mut self, now: Now, key: usize, tls_first: bool) {
+        self.introduce_as(now, key, ConnectionKind::Client, tls_first);
+    }
+
+    fn introduce_as(&mut self, now: Now, key: usize, kind: ConnectionKind, tls_first: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -164,7 +183,7 @@ impl EventLoop {
         let facts = ConnectionFacts {
             peer_ip: Some(connection.peer.ip()),
             peer_port: connection.peer.port(),
-            kind: ConnectionKind::Client,
+            kind,
             tls: tls_first,
             websocket: None,
         };

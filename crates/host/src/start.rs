@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::disk::DiskLanes;
-use crate::event_loop::{Inputs, Listener, Parts, Waiting};
+use crate::event_loop::{Listener, Parts, Waiting};
 use crate::files::{self, Ports, PortsWriter};
 use crate::identity;
 use crate::limits::READY_WAIT_NS;
@@ -26,6 +26,7 @@ use millrace_store::seal::KeyChange;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The API level of JetStream, as the banner shows it.
 const API_LEVEL: u32 = 5;
@@ -39,6 +40,7 @@ pub(crate) struct Starting {
     listening_text: String,
     tls: Option<Arc<rustls::ServerConfig>>,
     websocket: Option<Door>,
+    monitoring_tls: Option<watch::Sender<Arc<rustls::ServerConfig>>>,
     disk: Option<DiskLanes>,
     store: Option<StoreFolder>,
     passwords: PasswordPool,
@@ -59,6 +61,7 @@ impl Starting {
             listening_text: self.listening_text,
             tls: self.tls,
             websocket: self.websocket,
+            monitoring_tls: self.monitoring_tls,
             disk: self.disk,
             store: self.store,
             passwords: self.passwords,
@@ -90,7 +93,9 @@ pub(crate) fn start(
     let listener = bind_clients(&options)?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     let websocket = open_websocket(&options)?;
-    let (monitoring, facts) = start_monitoring(&options, &waiting.inputs, logger)?;
+    let (monitoring_tls, tls_seen) = monitoring_tls(&options)?.unzip();
+    let service = monitor::Service::new(&options.monitor, tls_seen, waiting.inputs.clone());
+    let (monitoring, facts) = start_monitoring(&options, service, logger)?;
     let bound = Bound {
         clients: bound,
         monitoring,
@@ -117,9 +122,7 @@ pub(crate) fn start(
         wake: Some(Arc::new(move || wake_inputs.wake())),
     };
     let node = Node::new(clock.now(), settings);
-    if let Some(path) = &options.pid_file {
-        files::write_pid(path).map_err(|error| format!("Could not write pidfile: {error}"))?;
-    }
+    write_pid(&options)?;
     tell_about_tls(logger, &options);
     Ok(Starting {
         waiting,
@@ -132,6 +135,7 @@ pub(crate) fn start(
         ),
         tls,
         websocket: websocket.map(|(door, _)| door),
+        monitoring_tls,
         disk,
         store,
         passwords,
@@ -139,6 +143,13 @@ pub(crate) fn start(
         facts,
         ports: ports_writer(&options, context.program, bound),
     })
+}
+
+fn write_pid(options: &Options) -> Result<(), String> {
+    let Some(path) = &options.pid_file else {
+        return Ok(());
+    };
+    files::write_pid(path).map_err(|error| format!("Could not write pidfile: {error}"))
 }
 
 /// Where the listeners are.
@@ -232,20 +243,47 @@ fn shown(options: &Options, bound: SocketAddr) -> String {
     }
 }
 
+const fn monitoring_scheme(options: &Options) -> &'static str {
+    if options.monitor.https_port == 0 {
+        "http"
+    } else {
+        "https"
+    }
+}
+
+type MonitoringTls = (
+    watch::Sender<Arc<rustls::ServerConfig>>,
+    watch::Receiver<Arc<rustls::ServerConfig>>,
+);
+
+/// What monitoring over HTTPS begins with, and how it hears of a reload.
+fn monitoring_tls(options: &Options) -> Result<Option<MonitoringTls>, String> {
+    if options.monitor.https_port == 0 {
+        return Ok(None);
+    }
+    let config = tls::monitoring_config(options)?;
+    Ok(config.map(watch::channel))
+}
+
 fn start_monitoring(
     options: &Options,
-    inputs: &Inputs,
+    service: monitor::Service,
     logger: &mut Logger,
 ) -> Result<(Option<SocketAddr>, HostFacts), String> {
     let mut facts = HostFacts {
         cores: machine::cores(),
+        command_line: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
         ..HostFacts::default()
     };
     let monitor = &options.monitor;
-    if monitor.https_port != 0 {
-        return Err("monitoring over HTTPS is not available yet: use http_port".to_owned());
-    }
-    if monitor.http_port == 0 {
+    let scheme = monitoring_scheme(options);
+    let port = match scheme {
+        "http" => monitor.http_port,
+        _ => monitor.https_port,
+    };
+    if port == 0 {
         return Ok((None, facts));
     }
     let host = if monitor.host.is_empty() {
@@ -253,13 +291,17 @@ fn start_monitoring(
     } else {
         &monitor.host
     };
-    let address = resolve(host, monitor.http_port)?;
+    let address = resolve(host, port)?;
     let fail = |error: std::io::Error| format!("Can't listen to the monitor port: {error}");
     let listener = std::net::TcpListener::bind(address).map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    monitor::start(listener, monitor.base_path.clone(), inputs.clone()).map_err(fail)?;
-    facts.http_port = bound.port();
-    logger.info(&format!("Starting http monitor on {host}:{}", bound.port()));
+    monitor::start(listener, service).map_err(fail)?;
+    match scheme {
+        "http" => facts.http_port = bound.port(),
+        _ => facts.https_port = bound.port(),
+    }
+    let text = format!("Starting {scheme} monitor on {host}:{}", bound.port());
+    logger.info(&text);
     Ok((Some(bound), facts))
 }
 
@@ -416,7 +458,10 @@ fn open_websocket(options: &Options) -> Result<Option<(Door, SocketAddr)>, Strin
 
 fn ports_writer(options: &Options, program: String, bound: Bound) -> PortsWriter {
     let scheme = if options.tls.is_some() { "tls" } else { "nats" };
-    let monitoring = bound.monitoring.map(|bound| files::urls("http", bound));
+    let monitoring = bound.monitoring.map(|bound| {
+        let scheme = monitoring_scheme(options);
+        files::urls(scheme, bound)
+    });
     let websocket = bound.websocket.map(|bound| {
         let scheme = if options.websocket.tls.is_some() {
             "wss"

@@ -2,6 +2,7 @@
 //! bytes in, bytes out. When a handshake begins is the broker's decision.
 
 use crate::certificate;
+use millrace_config::Options;
 use millrace_config::options::{TlsOptions, TlsVersion};
 use millrace_core::TlsFacts;
 use rustls::crypto::CryptoProvider;
@@ -59,6 +60,23 @@ pub(crate) fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, S
         return Err("tls: no certificate is configured".to_owned());
     }
     Ok(Arc::new(builder.with_cert_resolver(Arc::new(Pairs(pairs)))))
+}
+
+/// Settings of monitoring over HTTPS: the clients' certificate, and nobody is asked for theirs.
+/// `None` without TLS.
+///
+/// # Errors
+/// As [`server_config`].
+pub(crate) fn monitoring_config(options: &Options) -> Result<Option<Arc<ServerConfig>>, String> {
+    let Some(tls) = &options.tls else {
+        return Ok(None);
+    };
+    let open = TlsOptions {
+        verify: false,
+        verify_and_map: false,
+        ..tls.clone()
+    };
+    server_config(&open).map(Some)
 }
 
 /// The cryptography, narrowed to the suites and curves that the configuration names. Suites of TLS

@@ -4,6 +4,7 @@
 use millrace_clock::Now;
 use millrace_store::stream::StreamStore;
 
+use crate::consumer::Explanation;
 use crate::engine::{Account, JetStream};
 use crate::model::{
     ConsumerInfo, StreamConfig, StreamState, Timestamp, consumer_api_level, set_required_level,
@@ -29,6 +30,25 @@ impl JetStream {
         let streams = account.streams.values();
         let streams = streams.filter_map(|id| self.streams.get(id));
         streams.map(|stream| report(now, stream)).collect()
+    }
+}
+
+impl JetStream {
+    /// Why a consumer does not deliver, for who only looks; `None` if there is no such consumer.
+    #[must_use]
+    pub fn explanation(
+        &self,
+        now: Now,
+        account: &str,
+        stream: &str,
+        consumer: &str,
+    ) -> Option<Explanation> {
+        let mut accounts = self.accounts.values();
+        let account = accounts.find(|found| found.name == account)?;
+        let stream = self.streams.get(account.streams.get(stream)?)?;
+        let consumer = &stream.consumers.get(consumer)?.consumer;
+        let pending = consumer.num_pending(|filter, from| stream.store.count_from(filter, from));
+        Some(consumer.explain(now, &stream.name, pending))
     }
 }
 

@@ -18,7 +18,7 @@ mod settings;
 mod start;
 mod system;
 
-pub use monitor::{HostFacts, MonitorAnswer};
+pub use monitor::{HostFacts, LatencyHistogram, MonitorAnswer, SYNC_BOUNDS_NS};
 pub use node::{LogLine, LogSeverity, Node};
 pub use settings::{JetStreamHostSettings, NodeSettings, StoreSizes};
 pub use system::{HostTask, ReloadRequest, StoreTokens};

@@ -2,8 +2,11 @@
 //! HTTP itself is the host's business. Source: spec core/12 (the reference's monitoring endpoints).
 
 mod connz;
+mod exposition;
 mod healthz;
+mod internals;
 mod jsz;
+mod metrics;
 mod others;
 mod query;
 mod varz;
@@ -13,6 +16,8 @@ use millrace_core::ConnectionKind;
 use serde_json::Value;
 
 use crate::node::Node;
+use internals::{raftz, variables};
+pub use metrics::{LatencyHistogram, SYNC_BOUNDS_NS};
 pub(crate) use query::Query;
 
 /// What only the host knows and monitoring shows.
@@ -28,6 +33,16 @@ pub struct HostFacts {
     pub http_port: u16,
     /// Port of the HTTPS monitoring listener; 0 when off.
     pub https_port: u16,
+    /// Processor time used since the start, in nanoseconds.
+    pub processor_ns: u64,
+    /// How long syncs of the journal took.
+    pub sync_times: LatencyHistogram,
+    /// New clients are let in now.
+    pub accepts_clients: bool,
+    /// Clients are, or once were, let in.
+    pub was_open: bool,
+    /// How the server was called.
+    pub command_line: Vec<String>,
 }
 
 /// An answer: HTTP status, content type and body.
@@ -77,11 +92,11 @@ impl Node {
         path: &str,
         query: &str,
     ) -> MonitorAnswer {
-        *self.http_requests.entry(path.to_owned()).or_default() += u64::from(KNOWN.contains(&path));
-        let query = Query::parse(query);
-        if !KNOWN.contains(&path) {
-            self.http_requests.remove(path);
+        if is_known(path) {
+            // A fixed set of names: what is asked for beside it leaves nothing behind.
+            *self.http_requests.entry(path.to_owned()).or_default() += 1;
         }
+        let query = Query::parse(query);
         self.show(now, facts, path, &query)
             .unwrap_or_else(|| MonitorAnswer::text(404, "404 page not found\n"))
     }
@@ -105,42 +120,105 @@ impl Node {
             "/leafz" => Ok(self.leafz(now)),
             "/accountz" => self.accountz(now, query),
             "/accstatz" => self.accstatz(now, query),
-            "/" => Ok(index()),
+            "/raftz" => Ok(raftz()),
+            "/ipqueuesz" => self.ipqueuesz(query),
+            "/debug/vars" => Ok(variables(facts)),
+            "/metrics" => Ok(self.metrics(now, facts)),
+            "/explainz" => self.explainz(now, query),
+            "/healthz/startup" => Ok(self.healthz_startup(facts)),
+            "/healthz/ready" => Ok(self.healthz_ready(facts)),
+            "/healthz/live" => Ok(healthz::live()),
+            "/" => Ok(self.index()),
             _ => return None,
         };
         Some(answer.unwrap_or_else(|refusal| refusal))
     }
 }
 
-/// Paths that are counted in `http_req_stats`.
-const KNOWN: [&str; 12] = [
-    "/",
-    "/varz",
-    "/healthz",
-    "/jsz",
-    "/connz",
-    "/subsz",
-    "/subscriptionsz",
-    "/routez",
-    "/gatewayz",
-    "/leafz",
-    "/accountz",
-    "/accstatz",
+/// Endpoints: they are counted in `http_req_stats`, and the index names those with a title.
+const ENDPOINTS: [(&str, &str); 22] = [
+    ("/", ""),
+    ("/varz", "General"),
+    ("/jsz", "JetStream"),
+    ("/connz", "Connections"),
+    ("/accountz", "Accounts"),
+    ("/accstatz", "Account Stats"),
+    ("/subsz", "Subscriptions"),
+    ("/subscriptionsz", ""),
+    ("/routez", "Routes"),
+    ("/leafz", "LeafNodes"),
+    ("/gatewayz", "Gateways"),
+    ("/raftz", "Raft Groups"),
+    ("/ipqueuesz", "Internal Queues"),
+    ("/healthz", "Health Probe"),
+    ("/healthz/startup", ""),
+    ("/healthz/ready", ""),
+    ("/healthz/live", ""),
+    ("/metrics", "Metrics for Prometheus"),
+    ("/explainz", ""),
+    ("/debug/vars", ""),
+    // These two are answered by the host, which alone knows threads.
+    ("/stacksz", ""),
+    ("/dashboard", ""),
 ];
 
-fn index() -> MonitorAnswer {
-    let links: String = KNOWN[1..]
-        .iter()
-        .map(|path| format!("<li><a href=\".{path}\">{}</a></li>\n", &path[1..]))
-        .collect();
-    MonitorAnswer {
-        status: 200,
-        content_type: "text/html; charset=utf-8",
-        body: format!(
-            "<!doctype html>\n<title>Millrace</title>\n<h1>Millrace</h1>\n<ul>\n{links}</ul>\n"
-        )
-        .into_bytes(),
+fn is_known(path: &str) -> bool {
+    ENDPOINTS.iter().any(|(known, _)| *known == path)
+}
+
+impl Node {
+    /// A page of links, each relative to the page: a proxy may serve it under another path.
+    fn index(&self) -> MonitorAnswer {
+        let monitor = &self.options.monitor;
+        // The page stands at the base path itself, without a slash at its end.
+        let base = monitor.base_path.trim_matches('/');
+        let base = base.rsplit('/').next().unwrap_or_default();
+        let base = if base.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", escaped(base))
+        };
+        let link = |path: &str, title: &str| {
+            let path = path.trim_start_matches('/');
+            format!("<li><a href=\"./{base}{path}\">{title}</a> <small>/{path}</small></li>\n")
+        };
+        let dashboard = monitor.dashboard.then(|| link("/dashboard", "Dashboard"));
+        let shown = ENDPOINTS.iter().filter(|(_, title)| !title.is_empty());
+        let links: String = shown.map(|(path, title)| link(path, title)).collect();
+        let version = millrace_core::MILLRACE_VERSION;
+        let name = escaped(&self.broker.identity().server_name);
+        let body = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <title>Millrace: {name}</title>\n<style>{INDEX_STYLE}</style>\n\
+             <h1>Millrace {version}</h1>\n<p>{name}</p>\n<ul>\n{}{links}</ul>\n</html>\n",
+            dashboard.unwrap_or_default()
+        );
+        MonitorAnswer {
+            status: 200,
+            content_type: "text/html; charset=utf-8",
+            body: body.into_bytes(),
+        }
     }
+}
+
+const INDEX_STYLE: &str = ":root{color-scheme:light dark}body{font:17px/1.7 system-ui,sans-serif;\
+    margin:2rem;max-width:40rem}ul{list-style:none;padding:0}a{text-decoration:none}\
+    a:hover{text-decoration:underline}small{opacity:.55;font-family:monospace}";
+
+/// Text as HTML shows it.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            other => safe.push(other),
+        }
+    }
+    safe
 }
 
 /// Time since `started` as the reference writes it: `1y2d3h4m5s` without leading zero units.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::unsupported::{accept, unsupported};
+use super::unsupported::accept;
 use super::{
-    Decoder, Field, accounts, authorization, field, inactive, jetstream, mappings, operator,
-    sharing, tls, unknown_field, websocket,
+    Decoder, Field, accounts, authorization, field, inactive, jetstream, mappings, monitoring,
+    operator, sharing, tls, unknown_field, websocket,
 };
 use crate::language::{Entry, Map, Value};
 use crate::nkey::PublicKey;
@@ -18,7 +18,6 @@ const MAX_SUBSCRIPTION_TOKENS: i64 = 255;
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Map, options: &mut Options) {
     let table: Vec<&Field<Options>> = [
         LISTENER, LIMITS, LOGGING, MONITORING, SERVER, SECURITY, OPERATOR, BLOCKS, INACTIVE,
-        NOT_YET,
     ]
     .into_iter()
     .flatten()
@@ -149,6 +148,15 @@ const MONITORING: &[Field<Options>] = &[
     field(&["http_port", "monitor_port"], |d, o, e| {
         d.set_integer(e, &mut o.monitor.http_port)
     }),
+    field(&["https"], |d, o, e| {
+        d.listen(e, &mut o.monitor.host, &mut o.monitor.https_port)
+    }),
+    field(&["https_port"], |d, o, e| {
+        d.set_integer(e, &mut o.monitor.https_port)
+    }),
+    field(&["monitoring"], |d, o, e| {
+        monitoring::decode(d, e, &mut o.monitor)
+    }),
     field(&["http_base_path"], |d, o, e| {
         if let Some(path) = d.text(e) {
             o.monitor.base_path = path;
@@ -255,8 +263,6 @@ const INACTIVE: &[Field<Options>] = &[
     field(&["ocsp"], inactive::ocsp),
     field(&["ocsp_cache"], inactive::ocsp_cache),
 ];
-
-const NOT_YET: &[Field<Options>] = &[unsupported(&["https", "https_port"])];
 
 /// Keys of proxies that may vouch for clients.
 fn proxies(decoder: &mut Decoder<'_>, options: &mut Options, entry: &Entry) {

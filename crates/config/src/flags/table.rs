@@ -32,14 +32,6 @@ fn asked_for(_: &mut Options, _: &FlagValue) -> Result<(), String> {
     Ok(())
 }
 
-fn not_yet(_: &mut Options, value: &FlagValue) -> Result<(), String> {
-    match value {
-        FlagValue::Switch(false) | FlagValue::Number(0) => Ok(()),
-        FlagValue::Text(text) if text.is_empty() => Ok(()),
-        _ => Err("is not supported yet by this version".to_owned()),
-    }
-}
-
 /// Replaces a text unless the flag's is empty.
 fn put(target: &mut Option<String>, value: &FlagValue) -> Result<(), String> {
     if !value.text().is_empty() {
@@ -87,7 +79,9 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(&["m", "http_port"], Kind::Number, |o, v| {
         put_number(&mut o.monitor.http_port, v)
     }),
-    flag(&["ms", "https_port"], Kind::Number, not_yet),
+    flag(&["ms", "https_port"], Kind::Number, |o, v| {
+        put_number(&mut o.monitor.https_port, v)
+    }),
     flag(&["client_advertise"], Kind::Text, |o, v| {
         put(&mut o.client.advertise, v)
     }),

@@ -122,6 +122,24 @@ pub struct MonitorOptions {
     pub base_path: String,
     /// Port for profiles: 0 off, -1 any free one.
     pub profile_port: i32,
+    /// With a password: who may look.
+    pub user: Option<String>,
+    /// The password, or its bcrypt hash.
+    pub password: Option<String>,
+    /// A token that lets in too, or its bcrypt hash.
+    pub token: Option<String>,
+    /// Serve the dashboard.
+    pub dashboard: bool,
+    /// Let the dashboard publish and read messages for who logs in there as a client.
+    pub actions: bool,
+}
+
+impl MonitorOptions {
+    /// Whether the port asks who is there.
+    #[must_use]
+    pub const fn has_authentication(&self) -> bool {
+        (self.user.is_some() && self.password.is_some()) || self.token.is_some()
+    }
 }
 
 impl Default for MonitorOptions {
@@ -132,6 +150,11 @@ impl Default for MonitorOptions {
             https_port: 0,
             base_path: "/".to_owned(),
             profile_port: 0,
+            user: None,
+            password: None,
+            token: None,
+            dashboard: true,
+            actions: true,
         }
     }
 }

@@ -562,6 +562,11 @@ impl Consumer {
         self.state.floor.stream
     }
 
+    /// Stream sequence delivered last.
+    pub(crate) const fn last_delivered(&self) -> u64 {
+        self.state.delivered.stream
+    }
+
     /// State for a checkpoint.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
@@ -635,6 +640,7 @@ impl Consumer {
     ) -> ConsumerInfo {
         let state = &self.state;
         let leader = self.leader.as_deref();
+        let (num_ack_pending, num_redelivered, num_waiting) = self.loads();
         let now_ns = now.wall_ns;
         let active = |time_ns: i64| (time_ns != 0).then_some(Timestamp(time_ns));
         let pause_left_ns = self.settings.pause_until_ns.saturating_sub(now_ns).max(0);
@@ -653,12 +659,9 @@ impl Consumer {
                 stream: state.floor.stream,
                 last_active: active(state.last_ack_ns),
             },
-            num_ack_pending: state.pending.len() as u64,
-            num_redelivered: match self.settings.max_deliver {
-                1 => 0,
-                _ => state.redelivered.len() as u64,
-            },
-            num_waiting: leader.map_or(0, |leader| leader.waiting.len() as u64),
+            num_ack_pending,
+            num_redelivered,
+            num_waiting,
             num_pending,
             cluster: None,
             push_bound: leader.is_some_and(|leader| leader.push.active),
@@ -667,6 +670,17 @@ impl Consumer {
             ts: Timestamp(now_ns),
             priority_groups: self.priority_group_states(),
         }
+    }
+
+    /// What waits for acknowledgement, what was delivered more than once, and waiting requests.
+    pub(crate) fn loads(&self) -> (u64, u64, u64) {
+        let redelivered = match self.settings.max_deliver {
+            1 => 0,
+            _ => self.state.redelivered.len() as u64,
+        };
+        let leader = self.leader.as_deref();
+        let waiting = leader.map_or(0, |leader| leader.waiting.len() as u64);
+        (self.state.pending.len() as u64, redelivered, waiting)
     }
 
     /// Whether deliveries are paused now.

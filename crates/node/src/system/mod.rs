@@ -128,6 +128,11 @@ impl Node {
         !self.system.waiting.is_empty() || self.are_statistics_due(now)
     }
 
+    /// How many requests wait.
+    pub(crate) fn system_requests(&self) -> usize {
+        self.system.waiting.len()
+    }
+
     /// Answers what was asked on system subjects, up to a request that the host must help with.
     /// `None`: nothing waits any more.
     pub fn next_system_task(&mut self, now: Now, facts: &HostFacts) -> Option<HostTask> {

@@ -199,6 +199,12 @@ impl MemoryBudget {
         self.indexes_given_up
     }
 
+    /// Bytes of messages and blocks that could be given back, and of indexes that stay.
+    #[must_use]
+    pub const fn resident_bytes(&self) -> (u64, u64) {
+        (self.cache_bytes, self.fixed_bytes)
+    }
+
     /// A store is gone.
     pub fn forget(&mut self, store: u64) {
         if let Some(holder) = self.holders.remove(&store) {

@@ -59,6 +59,13 @@ impl Filter {
         self.subjects.is_empty()
     }
 
+    /// Whether counting what it matches is a look at few lists: there is no wildcard in it but the one
+    /// for all.
+    #[must_use]
+    pub fn is_cheap(&self) -> bool {
+        self.subjects.iter().all(|one| one.literal)
+    }
+
     /// Whether a message with this subject is wanted.
     #[must_use]
     pub fn matches(&self, subject: &[u8]) -> bool {
