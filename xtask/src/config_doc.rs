@@ -77,6 +77,7 @@ const PARTS: [Part; 19] = [
             "jetstream.rs::LIMITS",
             "jetstream.rs::BATCH",
             "jetstream.rs::NOT_YET",
+            "jetstream.rs::ENCRYPTION",
         ],
     ),
     (
