@@ -39,7 +39,8 @@ impl Stream {
         }
         let ahead = &self.ahead;
         let is_new = ahead.tried_index < self.applied_index;
-        if !is_new || self.is_starting() || self.is_checkpointing() || !self.lacks_checkpoint() {
+        let is_busy = self.is_starting() || self.restoring || self.is_checkpointing();
+        if !is_new || is_busy || !self.lacks_checkpoint() {
             return None;
         }
         let rested_ns = ahead.changed_ns.saturating_add(REST_NS);
@@ -57,7 +58,10 @@ impl Stream {
         if self.ahead_deadline().is_some_and(|due_ns| due_ns <= now_ns) {
             self.ahead.tried_index = self.applied_index;
             self.ahead.tried_ns = now_ns;
-            self.want_checkpoint(turn);
+            // On a full disk the journal says what is worth the last room.
+            if !turn.shared.disk_full {
+                self.want_checkpoint(turn);
+            }
         }
     }
 }
