@@ -55,6 +55,8 @@ pub struct Shared {
     pub max_payload: u64,
     max_memory_bytes: u64,
     max_file_bytes: u64,
+    /// Where an answer is written before it is sent: one allocation for all.
+    pub(crate) answer_payload: Vec<u8>,
     /// Staged batches, their messages and scratch files.
     pub staging: Staging,
     /// The id space of `staging`: completions of it go there.
@@ -122,6 +124,7 @@ impl Shared {
             max_payload: settings.max_payload,
             max_memory_bytes: settings.max_memory_bytes,
             max_file_bytes: settings.max_file_bytes,
+            answer_payload: Vec::new(),
             staging: Staging::new(IdSpace::new(first_space), settings.batch_memory_bytes)
                 .with_part_bytes(settings.batch_part_bytes)
                 .with_keys(settings.keys.clone()),

@@ -78,8 +78,6 @@ pub(crate) struct Lead {
     /// How many of them are changes.
     inbox_changes: usize,
     answers: VecDeque<Answer>,
-    /// Where an answer is written before it is sent: one allocation for all.
-    answer_payload: Vec<u8>,
     requests: VecDeque<(u64, PendingRequest)>,
     /// Replies and headers of empty messages.
     acknowledgements: VecDeque<(u64, Bytes, Bytes)>,
@@ -657,7 +655,7 @@ impl Stream {
 
     /// Sends what waited for proposals that are applied now.
     pub(crate) fn release_answers(&mut self, turn: &mut Turn<'_>) {
-        let mut payload = std::mem::take(&mut self.lead.answer_payload);
+        let mut payload = std::mem::take(&mut turn.shared.answer_payload);
         while self
             .lead
             .answers
@@ -677,7 +675,7 @@ impl Stream {
                 Told::Fast(id, step) => self.fast_step(turn, &ready.reply, id, step),
             }
         }
-        self.lead.answer_payload = payload;
+        turn.shared.answer_payload = payload;
         let done = |lead: &Lead| {
             lead.acknowledgements
                 .front()
