@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::packages::reference_binary;
+use crate::packages::{reference_binary, skip};
 use crate::raw::RawClient;
 
 /// How long a server may take to get ready, or to end after it was asked to.
@@ -197,6 +197,18 @@ impl Server {
     #[must_use]
     pub fn jetstream() -> Self {
         ServerBuilder::millrace().jetstream().start()
+    }
+
+    /// The reference and ours with the same configuration; `None`, and `test` is said to be skipped,
+    /// without the reference.
+    #[must_use]
+    pub fn pair(test: &str, config: &str) -> Option<[Self; 2]> {
+        let Some(reference) = reference_binary() else {
+            skip(test, "the reference binary is not to be had");
+            return None;
+        };
+        let builders = [ServerBuilder::binary(reference), ServerBuilder::millrace()];
+        Some(builders.map(|builder| builder.config(config).start()))
     }
 
     fn read_ports(&mut self) {

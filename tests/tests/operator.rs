@@ -334,24 +334,12 @@ fn scoped(cast: &Cast) -> Vec<Login> {
     ]
 }
 
-/// Starts both servers with a configuration; `None` without the reference.
-fn both(test: &str, config: &str) -> Option<[Server; 2]> {
-    let Some(reference) = reference_binary() else {
-        skip(test, "the reference binary is not to be had");
-        return None;
-    };
-    Some([
-        ServerBuilder::binary(reference).config(config).start(),
-        ServerBuilder::millrace().config(config).start(),
-    ])
-}
-
 // proves: JWT-01, JWT-02, JWT-03, JWT-04, JWT-05, JWT-06, JWT-09, JWT-12
 #[test]
 fn logins_are_judged_as_the_reference_does() {
     let cast = Cast::new();
     let config = cast.config(false, &json!({}));
-    let Some([reference, ours]) = both("operator logins", &config) else {
+    let Some([reference, ours]) = Server::pair("operator logins", &config) else {
         return;
     };
     let mut accepted = 0;
@@ -393,7 +381,7 @@ fn accounts_forbid_bearers_revoke_users_and_limit_connections() {
     ];
     for claims in claims {
         let config = cast.config(true, &claims);
-        let Some([reference, ours]) = both("operator accounts", &config) else {
+        let Some([reference, ours]) = Server::pair("operator accounts", &config) else {
             return;
         };
         for (name, token) in tokens {
@@ -428,7 +416,7 @@ fn trusted_keys_pinned_accounts_and_a_sentinel_decide_who_gets_in() {
     ];
     let signed = cast.user(&cast.account, &json!({}), &json!({}));
     for config in configs {
-        let Some([reference, ours]) = both("operator settings", &config) else {
+        let Some([reference, ours]) = Server::pair("operator settings", &config) else {
             return;
         };
         for token in ["", &signed] {
@@ -444,7 +432,7 @@ fn trusted_keys_pinned_accounts_and_a_sentinel_decide_who_gets_in() {
 fn a_connection_ends_when_its_token_expires() {
     let cast = Cast::new();
     let config = cast.config(false, &json!({}));
-    let Some(servers) = both("operator expiry", &config) else {
+    let Some(servers) = Server::pair("operator expiry", &config) else {
         return;
     };
     let token = cast.user(
@@ -483,7 +471,7 @@ fn connections_end_when_the_token_of_their_account_expires() {
             false => line.to_owned(),
         })
         .collect();
-    let Some(servers) = both("account expiry", &lines.join("\n")) else {
+    let Some(servers) = Server::pair("account expiry", &lines.join("\n")) else {
         return;
     };
     let token = cast.user(&cast.account, &json!({}), &json!({"bearer_token": true}));
@@ -748,4 +736,36 @@ fn an_account_that_came_over_the_wire_is_there_after_a_crash() {
     let server = ServerBuilder::millrace().config(&config).start();
     assert_eq!(transcript(&server, &user, None, ""), "PONG\nPONG\n");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+// proves: JWT-14, JWT-16
+#[test]
+fn an_update_older_than_the_preloaded_token_is_in_force() {
+    let cast = Cast::new();
+    let Some(reference) = reference_binary() else {
+        skip("older updates", "the reference binary is not to be had");
+        return;
+    };
+    let mut heard = Vec::new();
+    for builder in [ServerBuilder::binary(reference), ServerBuilder::millrace()] {
+        let folder = millrace_tests::fresh_folder("resolver");
+        let config = cast.full_config(&folder.display().to_string(), "", &json!({}));
+        let server = builder.config(&config).start();
+        let bearer = json!({"bearer_token": true});
+        let user = cast.user(&cast.account_signing, &json!({}), &bearer);
+        assert_eq!(transcript(&server, &user, None, ""), "PONG\nPONG\n");
+        let mut limits = unlimited();
+        limits["disallow_bearer"] = json!(true);
+        let older = json!({"iat": 1_600_000_000});
+        let token = cast.account_token(&cast.account, &older, &json!({"limits": limits}));
+        let mut administrator = cast.administrator(&server);
+        let done = answer(&mut administrator, "$SYS.REQ.CLAIMS.UPDATE", &token);
+        let lookup = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", cast.account.public);
+        let kept = answer(&mut administrator, &lookup, "");
+        let gets_in = transcript(&server, &user, None, "").starts_with("PONG");
+        heard.push((done["data"]["message"].clone(), kept == json!(token), gets_in));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(heard[1], heard[0]);
+    assert_eq!(heard[1], (json!("jwt updated"), true, false));
 }

@@ -13,17 +13,6 @@ use serde_json::{Value, json};
 
 const CONFIG: &str = "accounts {\n  A { users [{user a, password a}] }\n  SYS { users [{user s, password s}] }\n}\nsystem_account: SYS\n";
 
-fn both(test: &str) -> Option<[Server; 2]> {
-    let Some(reference) = reference_binary() else {
-        skip(test, "the reference binary is not to be had");
-        return None;
-    };
-    Some([
-        ServerBuilder::binary(reference).config(CONFIG).start(),
-        ServerBuilder::millrace().config(CONFIG).start(),
-    ])
-}
-
 fn log_in(server: &Server, user: &str) -> RawClient {
     let mut client = server.connect();
     client.read_line();
@@ -80,7 +69,7 @@ fn compare(servers: &[Server; 2], user: &str, subject: &str, options: &str) -> O
 // proves: SYS-01, SYS-02, SYS-04, SYS-05
 #[test]
 fn requests_about_the_server_are_answered_as_by_the_reference() {
-    let Some(servers) = both("system requests") else {
+    let Some(servers) = Server::pair("system requests", CONFIG) else {
         return;
     };
     let _others = [log_in(&servers[0], "a"), log_in(&servers[1], "a")];
@@ -156,7 +145,7 @@ fn a_filter_that_means_another_server_is_not_answered() {
 // proves: SYS-03
 #[test]
 fn requests_about_accounts_are_answered_as_by_the_reference() {
-    let Some(servers) = both("account requests") else {
+    let Some(servers) = Server::pair("account requests", CONFIG) else {
         return;
     };
     let _others = [log_in(&servers[0], "a"), log_in(&servers[1], "a")];
@@ -173,7 +162,7 @@ fn requests_about_accounts_are_answered_as_by_the_reference() {
 // proves: SYS-07, SYS-08
 #[test]
 fn every_account_may_ask_about_itself_only() {
-    let Some(servers) = both("own account") else {
+    let Some(servers) = Server::pair("own account", CONFIG) else {
         return;
     };
     let _others = [log_in(&servers[0], "s"), log_in(&servers[1], "s")];
@@ -213,7 +202,7 @@ fn an_account_that_is_called_like_the_question_learns_no_more_than_others() {
 // proves: SYS-10, REL-14, LIM-13, PRO-04
 #[test]
 fn an_operator_can_kick_a_client_and_reload() {
-    let Some(servers) = both("kick") else {
+    let Some(servers) = Server::pair("kick", CONFIG) else {
         return;
     };
     for server in &servers {
@@ -293,7 +282,7 @@ fn server_id_of(value: &Value) -> String {
 // proves: SYS-11, SYS-12, SYS-13
 #[test]
 fn the_system_account_hears_who_comes_goes_and_is_refused() {
-    let Some([reference, ours]) = both("system events") else {
+    let Some([reference, ours]) = Server::pair("system events", CONFIG) else {
         return;
     };
     let mut expected = events(&reference);

@@ -53,11 +53,7 @@ pub fn update_account(
     changed.operator.stored.insert(key.clone(), text.clone());
     let mut mode = mode.clone();
     mode.accounts.remove(&key);
-    // What the configuration says of it counts as long as nothing newer is stored.
-    let preloaded = options.operator.preload.get(&key);
-    if let Some(Ok(preloaded)) = preloaded.map(|text| mode.verify_account(&key, text)) {
-        mode.learn(&key, preloaded);
-    }
+    // Also an older one is in force, as in the reference. At the next start the newest counts.
     mode.learn(&key, token);
     mode.fill(&mut changed);
     Ok(TokenChange {
