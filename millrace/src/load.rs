@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use millrace_config::options::Resolver;
-use millrace_config::{Flags, Options, Warning, parse};
+use millrace_config::{COMPATIBLE_VERSION, Flags, Options, Warning, parse};
 use millrace_host::{Reload, Reloaded};
 
 /// The name of the reference's executable.
 const REFERENCE_NAME: &str = "nats-server";
-/// The version of the reference whose behaviour this server has.
-const REFERENCE_VERSION: &str = "2.15.1";
 
 /// The name this process was called under.
 #[derive(Clone, Debug)]
@@ -35,10 +33,10 @@ impl Program {
     pub(crate) fn version(&self) -> String {
         let name = &self.0;
         if self.is_stand_in() {
-            format!("{name}: v{REFERENCE_VERSION}")
+            format!("{name}: v{COMPATIBLE_VERSION}")
         } else {
             let own = env!("CARGO_PKG_VERSION");
-            format!("{name}: v{own} (compatible with {REFERENCE_NAME} v{REFERENCE_VERSION})")
+            format!("{name}: v{own} (compatible with {REFERENCE_NAME} v{COMPATIBLE_VERSION})")
         }
     }
 

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use millrace_tests::packages::{reference_binary, skip};
 use millrace_tests::raw::RawClient;
 use millrace_tests::shape::shape_of;
 use millrace_tests::{Server, ServerBuilder};

@@ -19,3 +19,6 @@ pub use flags::{FlagError, Flags};
 pub use options::Options;
 pub use problem::{ConfigErrors, Issue, Warning};
 pub use size::size_text;
+
+/// The version of the reference whose behaviour this server has.
+pub const COMPATIBLE_VERSION: &str = "2.15.1";

@@ -3,8 +3,7 @@
 
 use millrace_clock::Now;
 
-/// Version that clients see in INFO and choose features by.
-pub const COMPATIBLE_VERSION: &str = "2.15.1";
+pub use millrace_config::COMPATIBLE_VERSION;
 /// Our own version, beside the compatible one.
 pub const MILLRACE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Our own name and version, shown beside the compatible version.

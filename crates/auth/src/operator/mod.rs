@@ -15,7 +15,7 @@ pub mod token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_config::Options;
+use millrace_config::{COMPATIBLE_VERSION, Options};
 use millrace_config::options::{
     AccountJetStream, AccountLimits, AccountOptions, OperatorOptions, PermissionOptions, Resolver,
     ResponseOptions, SubjectList,
@@ -112,6 +112,7 @@ impl OperatorMode {
 
     fn trust(&mut self, operator: &Token<OperatorClaims>) -> Result<(), String> {
         let claims = &operator.claims;
+        check_version(&operator.subject, &claims.assert_server_version)?;
         for key in &claims.signing_keys {
             if !PublicKey::is_kind(key, KeyKind::Operator) {
                 return Err(format!("operator signing key {key:?} is no operator key"));
@@ -295,4 +296,58 @@ fn is_revoked(account: &AccountClaims, user: &Token<UserClaims>) -> bool {
         .into_iter()
         .flatten()
         .any(|until_s| until_s >= user.issued_at_s)
+}
+
+/// Major, minor and update of a version; `None` if it is none.
+fn version_numbers(text: &str) -> Option<[u64; 3]> {
+    let numbers: Vec<u64> = text
+        .split('.')
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    numbers.try_into().ok()
+}
+
+/// Holds the oldest version that an operator accepts against the one whose behaviour this server has.
+fn check_version(operator: &str, wanted: &str) -> Result<(), String> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (Some(wanted), Some(own)) = (
+        version_numbers(wanted),
+        version_numbers(COMPATIBLE_VERSION),
+    ) else {
+        return Err(format!(
+            "operator {operator} expects server version {wanted:?}, which is none"
+        ));
+    };
+    for (part, (wanted, own)) in ["major", "minor", "update"].iter().zip(wanted.iter().zip(own)) {
+        match wanted.cmp(&own) {
+            std::cmp::Ordering::Less => return Ok(()),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => {
+                return Err(format!(
+                    "operator {operator} expected {part} version {wanted} > server {part} version {own}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod version_tests {
+    use super::check_version;
+
+    // proves: JWT-11
+    #[test]
+    fn an_operator_may_ask_for_a_newer_server_than_this() {
+        for fits in ["", "2.15.1", "2.15.0", "2.14.99", "1.99.99"] {
+            assert_eq!(check_version("O", fits), Ok(()), "{fits}");
+        }
+        for (wanted, part, own) in [("3.0.0", "major", 2), ("2.16.0", "minor", 15), ("2.15.2", "update", 1)] {
+            let text = check_version("O", wanted).expect_err("too new");
+            assert!(text.contains(&format!("server {part} version {own}")), "{text}");
+        }
+        assert!(check_version("O", "new").is_err());
+    }
 }
