@@ -588,3 +588,37 @@ fn a_websocket_listener_must_say_that_it_does_without_tls() {
         "{text}"
     );
 }
+
+/// Resident memory of the server.
+fn resident_bytes(server: &Server) -> u64 {
+    let path = format!("/proc/{}/statm", server.process.id());
+    let text = std::fs::read_to_string(path).expect("the process lives");
+    let pages = text.split_whitespace().nth(1).and_then(|text| text.parse().ok());
+    let pages: u64 = pages.expect("a number");
+    pages * rustix::param::page_size() as u64
+}
+
+#[test]
+fn handshakes_that_stop_halfway_cost_little_and_are_given_up() {
+    let server = server("", "");
+    log_in(&mut connect(&server, false, false));
+    let before = resident_bytes(&server);
+    let mut half: Vec<_> = (0..500).map(|_| server.connect()).collect();
+    for (number, client) in half.iter_mut().enumerate() {
+        client.expect("\r\n");
+        // A record that claims more than it brings, or what is none.
+        let start: &[u8] = if number % 2 == 0 {
+            b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb\x03\x03"
+        } else {
+            b"\x16\x03\x01\x00"
+        };
+        client.send(start);
+    }
+    log_in(&mut connect(&server, false, false));
+    let used = resident_bytes(&server).saturating_sub(before);
+    assert!(used < 64 * 1024 * 1024, "{used} bytes for 500 handshakes");
+    for client in &mut half {
+        client.expect_end();
+    }
+    log_in(&mut connect(&server, false, false));
+}
