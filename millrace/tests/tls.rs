@@ -593,7 +593,10 @@ fn a_websocket_listener_must_say_that_it_does_without_tls() {
 fn resident_bytes(server: &Server) -> u64 {
     let path = format!("/proc/{}/statm", server.process.id());
     let text = std::fs::read_to_string(path).expect("the process lives");
-    let pages = text.split_whitespace().nth(1).and_then(|text| text.parse().ok());
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|text| text.parse().ok());
     let pages: u64 = pages.expect("a number");
     pages * rustix::param::page_size() as u64
 }

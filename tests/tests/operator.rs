@@ -764,7 +764,11 @@ fn an_update_older_than_the_preloaded_token_is_in_force() {
         let lookup = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", cast.account.public);
         let kept = answer(&mut administrator, &lookup, "");
         let gets_in = transcript(&server, &user, None, "").starts_with("PONG");
-        heard.push((done["data"]["message"].clone(), kept == json!(token), gets_in));
+        heard.push((
+            done["data"]["message"].clone(),
+            kept == json!(token),
+            gets_in,
+        ));
         std::fs::remove_dir_all(folder).unwrap();
     }
     assert_eq!(heard[1], heard[0]);
@@ -799,12 +803,18 @@ fn an_operator_that_asks_for_a_newer_server_is_refused_as_by_the_reference() {
         skip("newer servers", "the reference binary is not to be had");
         return;
     };
-    for (version, part) in [("3.0.0", "major"), ("2.99.0", "minor"), ("2.15.99", "update")] {
+    for (version, part) in [
+        ("3.0.0", "major"),
+        ("2.99.0", "minor"),
+        ("2.15.99", "update"),
+    ] {
         let claims = json!({
             "type": "operator", "system_account": cast.system.public,
             "signing_keys": [cast.operator_signing.public], "assert_server_version": version,
         });
-        let operator = cast.operator.token(&cast.operator.public, &json!({}), claims);
+        let operator = cast
+            .operator
+            .token(&cast.operator.public, &json!({}), claims);
         let config = cast.config(false, &json!({}));
         let (_, accounts) = config.split_once('\n').unwrap();
         let config = format!("operator: {operator}\n{accounts}");

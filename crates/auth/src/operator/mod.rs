@@ -15,11 +15,11 @@ pub mod token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_config::{COMPATIBLE_VERSION, Options};
 use millrace_config::options::{
     AccountJetStream, AccountLimits, AccountOptions, OperatorOptions, PermissionOptions, Resolver,
     ResponseOptions, SubjectList,
 };
+use millrace_config::{COMPATIBLE_VERSION, Options};
 
 pub(crate) use login::admit_placed;
 pub use stored::{TokenChange, delete_accounts, update_account};
@@ -312,15 +312,16 @@ fn check_version(operator: &str, wanted: &str) -> Result<(), String> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let (Some(wanted), Some(own)) = (
-        version_numbers(wanted),
-        version_numbers(COMPATIBLE_VERSION),
-    ) else {
+    let (Some(wanted), Some(own)) = (version_numbers(wanted), version_numbers(COMPATIBLE_VERSION))
+    else {
         return Err(format!(
             "operator {operator} expects server version {wanted:?}, which is none"
         ));
     };
-    for (part, (wanted, own)) in ["major", "minor", "update"].iter().zip(wanted.iter().zip(own)) {
+    for (part, (wanted, own)) in ["major", "minor", "update"]
+        .iter()
+        .zip(wanted.iter().zip(own))
+    {
         match wanted.cmp(&own) {
             std::cmp::Ordering::Less => return Ok(()),
             std::cmp::Ordering::Equal => {}
@@ -344,9 +345,16 @@ mod version_tests {
         for fits in ["", "2.15.1", "2.15.0", "2.14.99", "1.99.99"] {
             assert_eq!(check_version("O", fits), Ok(()), "{fits}");
         }
-        for (wanted, part, own) in [("3.0.0", "major", 2), ("2.16.0", "minor", 15), ("2.15.2", "update", 1)] {
+        for (wanted, part, own) in [
+            ("3.0.0", "major", 2),
+            ("2.16.0", "minor", 15),
+            ("2.15.2", "update", 1),
+        ] {
             let text = check_version("O", wanted).expect_err("too new");
-            assert!(text.contains(&format!("server {part} version {own}")), "{text}");
+            assert!(
+                text.contains(&format!("server {part} version {own}")),
+                "{text}"
+            );
         }
         assert!(check_version("O", "new").is_err());
     }
