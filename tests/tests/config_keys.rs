@@ -40,3 +40,26 @@ fn features_that_are_not_there_are_said_once_and_not_claimed() {
         assert!(!info.contains(claim), "{claim}: {info}");
     }
 }
+
+// proves: KEY-12 KEY-13
+#[test]
+fn tags_metadata_and_flags_are_shown() {
+    let text = "server_tags: [ 'A:1', b ]\nserver_metadata { k: v }\n\
+                feature_flags { js_ack_fc_v2: true, nobody_knows: true }\n";
+    let server = ServerBuilder::millrace().config(text).start();
+    let (_, body) = millrace_tests::http::get(&server, "/varz");
+    let varz: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(varz["tags"], serde_json::json!(["a:1", "b"]));
+    assert_eq!(varz["metadata"], serde_json::json!({"k": "v"}));
+    let names: Vec<&String> = varz["feature_flags"].as_object().unwrap().keys().collect();
+    // Those of version 2.15.1.
+    let known = ["js_ack_fc_v2", "js_api_reply_v2", "js_raft_delete_range", "js_snapshot_sources"];
+    assert_eq!(names, known);
+    let log = server.log();
+    for line in [
+        "[WRN] feature flag \"js_ack_fc_v2\" is set but not active",
+        "[WRN] feature flag \"nobody_knows\" is not known",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+}

@@ -4,6 +4,7 @@
 //! the modules beside it. Durations are nanoseconds and sizes are bytes, as their names say.
 
 mod accounts;
+mod flags;
 mod inactive;
 mod jetstream;
 mod operator;

@@ -176,8 +176,8 @@ fn banner(logger: &mut Logger, options: &Options, name: &str, id: &str, warnings
     for warning in warnings {
         logger.line(Level::Warning, warning);
     }
-    for line in options.inactive.lines() {
-        logger.line(Level::Warning, &line);
+    for line in options.inactive.lines().iter().chain(&options.flag_lines()) {
+        logger.line(Level::Warning, line);
     }
 }
 

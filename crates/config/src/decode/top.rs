@@ -167,8 +167,12 @@ const MONITORING: &[Field<Options>] = &[
 const SERVER: &[Field<Options>] = &[
     field(&["server_name"], server_name),
     field(&["server_tags"], server_tags),
-    field(&["server_metadata"], |d, o, e| {
-        d.text_map(e, &mut o.server_metadata)
+    field(&["server_metadata"], |d, o, e| match &e.value {
+        Value::Map(_) => d.text_map(e, &mut o.server_metadata),
+        other => {
+            let found = other.type_name();
+            d.error(e, format!("error parsing metadata: unsupported type {found}"));
+        }
     }),
     field(&["feature_flags"], feature_flags),
 ];

@@ -1,6 +1,7 @@
 //! `/varz`: general facts and counters.
 
 use millrace_clock::Now;
+use millrace_config::Options;
 use millrace_config::options::DEFAULT_HOST;
 use millrace_config::options::SyncInterval;
 use serde_json::{Map, Value, json};
@@ -84,6 +85,10 @@ impl Node {
         put("write_deadline", json!(client.write_deadline_ns));
         if !self.options.server_tags.is_empty() {
             put("tags", json!(self.options.server_tags));
+        }
+        put("feature_flags", json!(Options::flags_in_effect()));
+        if !self.options.server_metadata.is_empty() {
+            put("metadata", json!(self.options.server_metadata));
         }
     }
 

@@ -2,6 +2,7 @@
 //! means it.
 
 use millrace_clock::Now;
+use millrace_config::Options;
 use serde_json::{Map, Value, json};
 
 use crate::monitor::{HostFacts, time_text};
@@ -30,9 +31,7 @@ impl Node {
         if !self.options.server_metadata.is_empty() {
             put("metadata", json!(self.options.server_metadata));
         }
-        if !self.options.feature_flags.is_empty() {
-            put("feature_flags", json!(self.options.feature_flags));
-        }
+        put("feature_flags", json!(Options::flags_in_effect()));
         let has_jetstream = self.engine.is_some();
         put("jetstream", json!(has_jetstream));
         let flags = if has_jetstream { FLAG_JETSTREAM } else { 0 };
