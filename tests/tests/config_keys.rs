@@ -53,7 +53,12 @@ fn tags_metadata_and_flags_are_shown() {
     assert_eq!(varz["metadata"], serde_json::json!({"k": "v"}));
     let names: Vec<&String> = varz["feature_flags"].as_object().unwrap().keys().collect();
     // Those of version 2.15.1.
-    let known = ["js_ack_fc_v2", "js_api_reply_v2", "js_raft_delete_range", "js_snapshot_sources"];
+    let known = [
+        "js_ack_fc_v2",
+        "js_api_reply_v2",
+        "js_raft_delete_range",
+        "js_snapshot_sources",
+    ];
     assert_eq!(names, known);
     let log = server.log();
     for line in [

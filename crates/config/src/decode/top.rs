@@ -171,7 +171,10 @@ const SERVER: &[Field<Options>] = &[
         Value::Map(_) => d.text_map(e, &mut o.server_metadata),
         other => {
             let found = other.type_name();
-            d.error(e, format!("error parsing metadata: unsupported type {found}"));
+            d.error(
+                e,
+                format!("error parsing metadata: unsupported type {found}"),
+            );
         }
     }),
     field(&["feature_flags"], feature_flags),
