@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
+#[path = "operator/versions.rs"]
+mod versions;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millrace_tests::packages::{reference_binary, skip};
 use millrace_tests::raw::RawClient;
-use millrace_tests::server::wait_for;
 use millrace_tests::tokens::Key;
 use millrace_tests::{Server, ServerBuilder};
 use serde_json::{Value, json};
@@ -773,57 +775,4 @@ fn an_update_older_than_the_preloaded_token_is_in_force() {
     }
     assert_eq!(heard[1], heard[0]);
     assert_eq!(heard[1], (json!("jwt updated"), true, false));
-}
-
-/// What a server says that does not start with this configuration.
-fn start_refusal(binary: &std::path::Path, config: &str) -> String {
-    let folder = millrace_tests::fresh_folder("refusal");
-    let path = folder.join("server.conf");
-    std::fs::write(&path, config).unwrap();
-    let log = std::fs::File::create(folder.join("log")).unwrap();
-    let mut server = std::process::Command::new(binary)
-        .args(["-a", "127.0.0.1", "-p", "-1", "-c"])
-        .arg(&path)
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let status = wait_for("the server to refuse", || server.try_wait().unwrap());
-    assert!(!status.success());
-    let text = std::fs::read_to_string(folder.join("log")).unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
-    text
-}
-
-// proves: JWT-11
-#[test]
-fn an_operator_that_asks_for_a_newer_server_is_refused_as_by_the_reference() {
-    let cast = Cast::new();
-    let ours = millrace_tests::millrace_binary();
-    let Some(reference) = reference_binary() else {
-        skip("newer servers", "the reference binary is not to be had");
-        return;
-    };
-    for (version, part) in [
-        ("3.0.0", "major"),
-        ("2.99.0", "minor"),
-        ("2.15.99", "update"),
-    ] {
-        let claims = json!({
-            "type": "operator", "system_account": cast.system.public,
-            "signing_keys": [cast.operator_signing.public], "assert_server_version": version,
-        });
-        let operator = cast
-            .operator
-            .token(&cast.operator.public, &json!({}), claims);
-        let config = cast.config(false, &json!({}));
-        let (_, accounts) = config.split_once('\n').unwrap();
-        let config = format!("operator: {operator}\n{accounts}");
-        let words = format!("operator {} expected {part} version", cast.operator.public);
-        let reason = |binary| {
-            let text = start_refusal(binary, &config);
-            let at = text.find(&words).unwrap_or_else(|| panic!("{text}"));
-            text[at..].lines().next().unwrap().to_owned()
-        };
-        assert_eq!(reason(&ours), reason(&reference));
-    }
 }
