@@ -303,6 +303,8 @@ impl JetStreamOptions {
         }
         same("JetStreamDomain", &self.domain, &new.domain)?;
         same("JetStreamMaxCache", &self.max_cache, &new.max_cache)?;
+        let (old, fresh) = (self.scrub_interval_ns, new.scrub_interval_ns);
+        same("JetStreamScrubInterval", &old, &fresh)?;
         same(
             "SyncInterval",
             &self.sync_interval.name(),

@@ -18,6 +18,7 @@ use crate::meta::Meta;
 use crate::model::StreamConfig;
 use crate::outbound::Outbound;
 use crate::request::{Outcome, PendingRequest};
+use crate::scrub::Scrubbing;
 use crate::settings::{AccountLimits, Settings};
 use crate::shared::{Shared, Turn};
 use crate::shutdown::Ending;
@@ -83,6 +84,7 @@ pub struct JetStream {
     /// Streams with entries to apply, and what waits for them.
     pub(crate) gate: Gate,
     pub(crate) ending: Ending,
+    pub(crate) scrubbing: Scrubbing,
     /// Snapshots and restores under way.
     pub(crate) backups: Backups,
 }
@@ -114,6 +116,7 @@ impl JetStream {
             accounts: accounts.collect(),
             streams: BTreeMap::new(),
             shared: Shared::new(&settings),
+            scrubbing: Scrubbing::new(settings.scrub_interval_ns),
             settings,
             meta: Meta::default(),
             creating: BTreeMap::new(),
@@ -559,6 +562,7 @@ impl JetStream {
 
     fn tick(&mut self, now: Now, out: &mut dyn Outbound, effects: &mut Vec<Effect>) {
         self.advance_behind(now, out, effects);
+        self.advance_scrub(now, effects);
         while let Some((deadline_ns, id)) = self.timers.first().copied() {
             if deadline_ns > now.monotonic_ns {
                 return;
@@ -629,7 +633,8 @@ impl JetStream {
         }
         let timer = self.timers.first().map(|(deadline_ns, _)| *deadline_ns);
         let backup = self.backups.next_deadline();
-        [timer, backup, self.memory_deadline()]
+        let scrub = self.scrubbing.deadline().filter(|_| !self.shared.stopping);
+        [timer, backup, self.memory_deadline(), scrub]
             .into_iter()
             .flatten()
             .min()
@@ -650,6 +655,9 @@ impl JetStream {
         }
         for (stream, consumer, event) in std::mem::take(&mut self.shared.consumer_events) {
             api::consumer_event(self, now, stream, &consumer, &event, out);
+        }
+        for (stream, sequence, place) in std::mem::take(&mut self.shared.damage_events) {
+            api::stream_damaged(self, now, stream, sequence, &place, out);
         }
         for (stream, consumer) in std::mem::take(&mut self.shared.consumers_expired) {
             api::consumer_expired(self, now, stream, &consumer, out);

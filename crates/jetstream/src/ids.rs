@@ -13,7 +13,7 @@ pub const FIRST_VOLATILE_GROUP: u64 = 1 << 56;
 pub struct AccountRef(pub u32);
 
 /// A stream, by the number of its group. Never used twice in a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
 impl StreamId {

@@ -30,6 +30,7 @@ mod reload;
 pub mod report;
 pub mod request;
 pub mod schedule;
+mod scrub;
 pub mod settings;
 pub mod shared;
 mod shutdown;

@@ -87,6 +87,8 @@ pub struct Settings {
     pub items_per_step: usize,
     /// What all streams together keep in memory of messages that are also on disk, and of indexes.
     pub store_memory_bytes: u64,
+    /// Between the beginnings of two scrubs of all segments; 0: never.
+    pub scrub_interval_ns: u64,
     /// How long nothing needs an index before it is given back for want of memory.
     pub index_idle_ns: u64,
     /// Memory for messages of batches that wait for their commit; beyond it they go to scratch files.
@@ -122,6 +124,7 @@ impl Default for Settings {
             batch: BatchLimits::default(),
             items_per_step: ITEMS_PER_STEP,
             store_memory_bytes: DEFAULT_MEMORY_BYTES,
+            scrub_interval_ns: 0,
             index_idle_ns: INDEX_IDLE_NS,
             batch_memory_bytes: 64 * 1024 * 1024,
             batch_part_bytes: DEFAULT_PART_BYTES,

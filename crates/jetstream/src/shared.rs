@@ -21,6 +21,8 @@ use crate::settings::{AccountLimits, BatchLimits, Settings};
 
 /// Id spaces below this number belong to others (the journal).
 const FIRST_ID_SPACE: u32 = 16;
+/// Findings of damage that are told in one turn; more are only counted and logged.
+const DAMAGE_EVENTS_MAX: usize = 100;
 
 /// Accounted bytes of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +93,10 @@ pub struct Shared {
     pub consumer_events: Vec<(StreamId, String, ConsumerEvent)>,
     /// Times that a consumer's state had to be put right.
     pub consumers_repaired: u64,
+    /// Damage that was found and is to be told: stream, message if known, place.
+    pub damage_events: Vec<(StreamId, Option<u64>, String)>,
+    /// How often damage was found in messages or segments.
+    pub damage_found: u64,
     /// Consumers that were deleted for inactivity.
     pub consumers_expired: Vec<(StreamId, String)>,
     /// Streams whose index something needs, in the order in which they will be read.
@@ -106,6 +112,15 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Damage was found on the disk: counted, and told as an advisory.
+    pub(crate) fn note_damage(&mut self, stream: StreamId, sequence: Option<u64>, place: &str) {
+        self.damage_found += 1;
+        if self.damage_events.len() < DAMAGE_EVENTS_MAX {
+            self.damage_events
+                .push((stream, sequence, place.to_owned()));
+        }
+    }
+
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let mut random = Random::new(settings.seed);
@@ -147,6 +162,8 @@ impl Shared {
             finished: Vec::new(),
             consumer_events: Vec::new(),
             consumers_repaired: 0,
+            damage_events: Vec::new(),
+            damage_found: 0,
             consumers_expired: Vec::new(),
             indexes_wanted: VecDeque::new(),
             started: Vec::new(),

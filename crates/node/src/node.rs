@@ -200,6 +200,13 @@ impl Node {
         finished
     }
 
+    /// Bytes that the background scrub has looked at.
+    #[must_use]
+    pub fn scrubbed_bytes(&self) -> u64 {
+        let jetstream = self.engine.as_ref().and_then(Engine::jetstream);
+        jetstream.map_or(0, |it| it.scrub_counts().bytes)
+    }
+
     /// Indexes of idle streams that were given back to keep to the memory budget.
     #[must_use]
     pub fn indexes_given_up(&self) -> u64 {

@@ -45,6 +45,8 @@ pub struct StoreSizes {
     pub memory_bytes: Option<u64>,
     /// How long nothing needs an index before it may be given back.
     pub index_idle_ns: Option<u64>,
+    /// Between the beginnings of two scrubs of what streams have on disk; 0: never.
+    pub scrub_interval_ns: Option<u64>,
 }
 
 /// What only the host can know about JetStream's surroundings.
@@ -116,6 +118,9 @@ pub(crate) fn engine_settings(
                 .unwrap_or(usize::MAX),
         },
         items_per_step: ITEMS_PER_STEP,
+        scrub_interval_ns: sizes
+            .scrub_interval_ns
+            .unwrap_or(jetstream.scrub_interval_ns),
         index_idle_ns: sizes.index_idle_ns.unwrap_or(INDEX_IDLE_NS),
         store_memory_bytes: sizes
             .memory_bytes

@@ -27,6 +27,8 @@ const ROOM_BYTES: u64 = 128 << 10;
 const CAPACITY_STREAM: u64 = 4;
 /// And whether its store is sealed.
 const KEY_STREAM: u64 = 6;
+/// Between two scrubs of a server that is scrubbed.
+const SCRUB_INTERVAL_NS: u64 = 20_000_000;
 pub(crate) const INBOX: &str = "_INBOX.sim";
 
 /// How a run goes.
@@ -42,6 +44,8 @@ pub struct NodePlan {
     pub clock_jumps: bool,
     /// Bits flip in cold data, while the server runs and while it does not.
     pub flips: bool,
+    /// All that is on disk is scrubbed again and again.
+    pub scrubs: bool,
 }
 
 impl NodePlan {
@@ -53,6 +57,7 @@ impl NodePlan {
         streams: 3,
         clock_jumps: false,
         flips: false,
+        scrubs: false,
     };
 
     /// The faults that belong to a seed: power cuts always, and one other kind in turn.
@@ -114,6 +119,8 @@ pub struct NodeOutcome {
     pub losses: u64,
     /// Indexes of idle streams that were given back.
     pub indexes_given_up: u64,
+    /// Bytes that were scrubbed.
+    pub scrubbed_bytes: u64,
     /// Starts on a full disk with nothing left to use: somebody else had to make room.
     pub rooms_made: u64,
 }
@@ -141,6 +148,7 @@ impl NodeOutcome {
         self.unreadable += other.unreadable;
         self.losses += other.losses;
         self.indexes_given_up += other.indexes_given_up;
+        self.scrubbed_bytes += other.scrubbed_bytes;
         self.rooms_made += other.rooms_made;
     }
 
@@ -255,7 +263,10 @@ impl NodeRun {
     #[must_use]
     pub fn new(seed: u64, plan: NodePlan) -> Self {
         let random = Random::new(seed);
-        let sizes = draw_sizes(&mut random.stream(3));
+        let mut sizes = draw_sizes(&mut random.stream(3));
+        if plan.scrubs {
+            sizes.scrub_interval_ns = Some(SCRUB_INTERVAL_NS);
+        }
         let subscriptions = vec![format!("{INBOX}.>")];
         let names = (0..plan.streams).map(|stream| format!("S{stream}"));
         let seed = random.stream(1).next_u64();
@@ -315,6 +326,7 @@ impl NodeRun {
         let counters = self.counters();
         self.outcome.counters = counters;
         self.outcome.indexes_given_up = self.world.indexes_given_up;
+        self.outcome.scrubbed_bytes = self.world.scrubbed_bytes;
         self.outcome.acknowledged = self.streams.iter().map(|track| track.acknowledged).sum();
         self.outcome.digest = self.world.digest();
         Ok(self.outcome)

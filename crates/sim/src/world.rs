@@ -42,6 +42,7 @@ pub fn draw_sizes(random: &mut Random) -> StoreSizes {
         memory_bytes: Some(1 << (10 + random.below(10))),
         // Never 0: whoever cannot give its index back on a full disk would try without a pause.
         index_idle_ns: Some((1 + random.below(200)) * 1_000_000),
+        scrub_interval_ns: Some(0),
     }
 }
 
@@ -56,6 +57,8 @@ pub struct World {
     pub clock_jumps: u64,
     /// Indexes that servers gave back, of those that ended.
     pub indexes_given_up: u64,
+    /// Bytes that servers scrubbed, of those that ended.
+    pub scrubbed_bytes: u64,
     /// A write or sync of the journal failed and the server has not said so yet.
     pub unheard_failure: bool,
     /// Everything that goes in and out is printed.
@@ -96,6 +99,7 @@ impl World {
             log: Vec::new(),
             clock_jumps: 0,
             indexes_given_up: 0,
+            scrubbed_bytes: 0,
             unheard_failure: false,
             trace: false,
             client: None,
@@ -170,6 +174,7 @@ impl World {
     /// Ends the server as a whole; a power cut takes the disk's cache too.
     pub fn die(&mut self, power_cut: bool) {
         let node = self.node.take();
+        self.scrubbed_bytes += node.as_ref().map_or(0, Node::scrubbed_bytes);
         self.indexes_given_up += node.map_or(0, |node| node.indexes_given_up());
         self.client = None;
         self.received.clear();

@@ -107,3 +107,25 @@ fn a_bit_that_flips_costs_what_it_hit_and_is_reported() {
     let flipped = total.counters.flipped_bits;
     assert!(flipped > 100 && total.losses > 10, "{total:?}");
 }
+
+/// A scrub beside all the rest changes nothing, and what it finds is what the oracle lets be lost.
+#[test]
+fn a_scrub_changes_nothing_and_finds_only_what_is_damaged() {
+    let mut total = NodeOutcome::default();
+    for seed in 0..40 {
+        let base = if seed % 2 == 0 {
+            NodePlan::POWER
+        } else {
+            NodePlan::flips()
+        };
+        let plan = NodePlan {
+            scrubs: true,
+            ..base
+        };
+        let outcome = NodeRun::new(seed, plan)
+            .run()
+            .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        total.add(&outcome);
+    }
+    assert!(total.scrubbed_bytes > 100_000, "{total:?}");
+}

@@ -71,6 +71,10 @@ const FIELDS: &[Field<JetStreamOptions>] = &[
     field(&["max_cache"], |d, j, e| {
         server_size(d, e, "max_cache", &mut j.max_cache);
     }),
+    // Ours alone: how often checksums of what is on disk are looked at; 0: never.
+    field(&["scrub_interval"], |d, j, e| {
+        d.set_duration_or_seconds(e, &mut j.scrub_interval_ns);
+    }),
     field(&["max_file_store", "max_file"], |d, j, e| {
         server_size(d, e, "max_file_store", &mut j.max_file);
     }),

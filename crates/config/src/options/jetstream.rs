@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 const MAX_BUFFERED_SIZE: u64 = 128 * 1024 * 1024;
 const MAX_BUFFERED_MESSAGES: u64 = 100_000;
 const REQUEST_QUEUE_LIMIT: u64 = 10_000;
+const SCRUB_INTERVAL_NS: u64 = 24 * 3_600 * 1_000_000_000;
 const BATCH_TIMEOUT_NS: u64 = 10_000_000_000;
 const BATCH_MAX_MESSAGES: u64 = 1000;
 const BATCH_MAX_PER_STREAM: u64 = 50;
@@ -81,6 +82,9 @@ pub struct JetStreamOptions {
     /// What streams keep in memory of messages that are on disk too, and of indexes, in bytes;
     /// `None` is the default. Not a key of the reference.
     pub max_cache: Option<u64>,
+    /// Nanoseconds between the beginnings of two scrubs of what streams have on disk; 0: never. Not a
+    /// key of the reference.
+    pub scrub_interval_ns: u64,
     /// Most bytes waiting in front of one stream.
     pub max_buffered_size: u64,
     /// Most messages waiting in front of one stream.
@@ -114,6 +118,7 @@ impl Default for JetStreamOptions {
             unique_tag: None,
             max_outstanding_catchup: 0,
             max_cache: None,
+            scrub_interval_ns: SCRUB_INTERVAL_NS,
             max_buffered_size: MAX_BUFFERED_SIZE,
             max_buffered_messages: MAX_BUFFERED_MESSAGES,
             request_queue_limit: REQUEST_QUEUE_LIMIT,

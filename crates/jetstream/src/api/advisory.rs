@@ -230,12 +230,42 @@ struct PinBody<'a> {
     reason: &'a str,
 }
 
+/// Fields of the event about damage on the disk; our own.
+#[derive(Serialize)]
+struct DamageBody<'a> {
+    stream: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_seq: Option<u64>,
+    place: &'a str,
+}
+
 /// Fields of the event about a state that was put right; our own.
 #[derive(Serialize)]
 struct RepairBody<'a> {
     stream: &'a str,
     consumer: &'a str,
     violation: &'a str,
+}
+
+/// Damage on the disk: the message that is not served any more, or only where. Our own.
+pub fn stream_damaged(
+    context: &mut EventContext<'_>,
+    stream: &str,
+    sequence: Option<u64>,
+    place: &str,
+) {
+    let kind = "advisory.v1.stream_damaged";
+    let body = DamageBody {
+        stream,
+        stream_seq: sequence,
+        place,
+    };
+    emit(
+        context,
+        &format!("ADVISORY.STREAM.DAMAGED.{stream}"),
+        kind,
+        &body,
+    );
 }
 
 /// What a consumer told of itself. `account_name` stands in the events about pins.

@@ -311,6 +311,20 @@ pub fn consumer_expired(
     });
 }
 
+/// Damage was found in what a stream has on disk: an advisory of our own.
+pub fn stream_damaged(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    sequence: Option<u64>,
+    place: &str,
+    out: &mut dyn Outbound,
+) {
+    with_stream_events(engine, now, stream, out, |events, _, name| {
+        advisory::stream_damaged(events, name, sequence, place);
+    });
+}
+
 /// Lends what events of a stream need: context, account name, stream name.
 fn with_stream_events(
     engine: &mut JetStream,

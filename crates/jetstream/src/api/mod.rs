@@ -25,7 +25,7 @@ mod streams;
 pub(crate) use backups::{check_restored_consumer, stream_restored};
 pub use bridge::{
     Waiting, consumer_event, consumer_expired, direct_get, end_of_turn, finish, handle, refuse,
-    store_read, stream_gone,
+    store_read, stream_damaged, stream_gone,
 };
 pub use dispatch::level_is_met;
 pub use engine::{ApiEngine, ApiTurn, Change, StreamView};

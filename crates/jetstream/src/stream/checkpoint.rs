@@ -324,7 +324,12 @@ impl Stream {
             StoreEvent::Flushed(manifest) => return self.flushed(turn, &manifest),
             StoreEvent::Erased { .. } => return,
             StoreEvent::Damaged { sequence, place } => {
+                turn.shared.note_damage(self.id, Some(sequence), &place);
                 format!("message {sequence} is damaged on disk ({place})")
+            }
+            StoreEvent::SegmentDamaged { place } => {
+                turn.shared.note_damage(self.id, None, &place);
+                format!("a segment is damaged on disk ({place})")
             }
             StoreEvent::Lost { first, last } => {
                 self.recount_consumers();

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use apply::Committed;
 use bytes::Bytes;
 use millrace_store::disk::{DiskOperation, DiskRequest, Lane};
-use millrace_store::stream::{Storage, StoreRequests, StoreSettings, StreamStore};
+use millrace_store::stream::{ScrubStep, Storage, StoreRequests, StoreSettings, StreamStore};
 use millrace_subject::Transform;
 
 use crate::batch::Assembly;
@@ -379,6 +379,16 @@ impl Stream {
     }
 
     /// Passes on what the store asks for.
+    /// Looks at the next piece of its segments. No use of the stream.
+    pub(crate) fn scrub(&mut self, effects: &mut Vec<Effect>) -> ScrubStep {
+        if self.quarantined {
+            return ScrubStep::Ended;
+        }
+        let step = self.store.scrub();
+        self.ask_store(effects);
+        step
+    }
+
     fn ask_store(&mut self, effects: &mut Vec<Effect>) {
         let mut requests = StoreRequests::default();
         self.store.poll(&mut requests);

@@ -78,7 +78,17 @@ impl Node {
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         let repaired = jetstream.map_or(0, |it| it.shared.consumers_repaired);
-        put("millrace", json!({"consumers_repaired": repaired}));
+        let scrub = jetstream.map(JetStream::scrub_counts).unwrap_or_default();
+        let damage_found = jetstream.map_or(0, |it| it.shared.damage_found);
+        put(
+            "millrace",
+            json!({
+                "consumers_repaired": repaired,
+                "damage_found": damage_found,
+                "scrub_passes": scrub.passes,
+                "scrub_bytes": scrub.bytes,
+            }),
+        );
         put("memory", json!(totals.memory_bytes));
         put("storage", json!(totals.file_bytes));
         put("reserved_memory", json!(totals.reserved_memory_bytes));

@@ -27,7 +27,7 @@ pub(super) struct Disk {
     journal_reads: u64,
     fail_writes: bool,
     /// So many reads fail next.
-    fail_reads: u32,
+    pub(super) fail_reads: u32,
 }
 
 impl Disk {

@@ -37,6 +37,8 @@ pub(super) enum Purpose {
     LoadChain { segment: u64, start: u64 },
     /// A whole segment whose index blocks are damaged.
     LoadWhole { segment: u64 },
+    /// A piece of a segment whose checksums are looked at.
+    Scrub,
     /// The overwriting of an erased message.
     Erase { sequence: u64 },
     /// The overwriting of a segment with erased messages in its packs.

@@ -500,6 +500,11 @@ impl Load {
         self.index.state().messages
     }
 
+    /// Something needs the index.
+    pub(super) const fn is_started(&self) -> bool {
+        self.started
+    }
+
     fn is_building(&self) -> bool {
         let next = self.chains.first_key_value();
         let ready = self.current.is_some() || next.is_none_or(|(_, chain)| chain.done);

@@ -40,6 +40,9 @@ mod read;
 mod rewrite;
 mod run;
 mod salvage;
+mod scrub;
+#[cfg(test)]
+mod scrub_tests;
 mod segment;
 mod sleep;
 mod tail;
@@ -49,6 +52,7 @@ mod wipe;
 pub use budget::{DEFAULT_MEMORY_BYTES, Debtor, INDEX_IDLE_NS, MemoryBudget};
 pub use filter::Filter;
 pub use purge::PurgeCursor;
+pub use scrub::{SCRUB_PIECE_BYTES, ScrubStep};
 pub use types::{
     JournalRead, JournaledMessage, Lookup, Manifest, MemoryShare, Packing, Purge, Purged,
     ReadError, Removed, Resident, Storage, StoreEvent, StoreRequests, StoreSettings, StoredMessage,
@@ -104,6 +108,9 @@ pub struct StreamStore {
     kept: BTreeSet<String>,
     flush: Option<flush::Flush>,
     load: Option<Box<load::Load>>,
+    scrub: Option<scrub::Scrub>,
+    /// Segment and place of damage that the scrub has told without a message.
+    scrub_told: BTreeSet<(u64, u32)>,
     damaged: SequenceSet,
     /// The index lacks messages that the manifest counts.
     is_incomplete: bool,
@@ -153,6 +160,8 @@ impl StreamStore {
             kept: BTreeSet::new(),
             flush: None,
             load: None,
+            scrub: None,
+            scrub_told: BTreeSet::new(),
             damaged: SequenceSet::new(),
             is_incomplete: false,
             suspects: BTreeSet::new(),
@@ -266,6 +275,10 @@ impl StreamStore {
         let result = completion.result;
         match purpose {
             Purpose::Nothing => return false,
+            Purpose::Scrub => {
+                self.scrubbed(result);
+                return false;
+            }
             Purpose::Block {
                 source,
                 start,

@@ -235,6 +235,9 @@ pub enum StoreEvent {
         /// File and byte range, or the journal position, in words.
         place: String,
     },
+    /// Bytes of a segment fail their checksum, and no message that is there is known to be hit: an
+    /// index block, a header, or a store whose index is not read. What they hold is read otherwise.
+    SegmentDamaged { place: String },
     /// Messages that the checkpoint counts are not in the segments any more (inclusive range).
     /// They are treated as deleted.
     Lost { first: u64, last: u64 },

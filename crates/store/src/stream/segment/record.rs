@@ -99,6 +99,20 @@ pub(crate) fn claimed_sequence(record: &[u8]) -> Option<u64> {
     Cursor::new(record.get(16..)?).u64()
 }
 
+/// A whole record that was overwritten because its message was erased.
+pub(crate) fn is_erased(record: &[u8]) -> bool {
+    let content = record.get(RECORD_HEAD_BYTES as usize..).unwrap_or_default();
+    content.iter().all(|byte| *byte == 0)
+}
+
+/// A whole record that was written for a message whose body was lost.
+pub(crate) fn is_poisoned(record: &[u8], seed: u64) -> bool {
+    let Some((content, stored)) = record.split_last_chunk::<{ CHECKSUM_BYTES as usize }>() else {
+        return false;
+    };
+    !XxHash3_64::oneshot_with_seed(seed, content) == u64::from_le_bytes(*stored)
+}
+
 /// The message in a whole record; `None` if anything about it is wrong.
 pub(crate) fn read_record(record: &Bytes, seed: u64) -> Option<StoredMessage> {
     let length = claimed_length(record)?;
