@@ -323,7 +323,7 @@ impl Journal {
         if !self.retiring.is_under_way() {
             return;
         }
-        if self.files.clean(&mut self.ids, out) {
+        if !self.files.is_full() && self.files.clean(&mut self.ids, out) {
             self.retiring.cleaned();
         }
         let at_rest = self.in_flight.is_empty() && self.interval.under_way.is_none();
