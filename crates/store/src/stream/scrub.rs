@@ -6,7 +6,7 @@
 use super::io::{Purpose, Source};
 use super::segment::Segment;
 use super::segment::index_block::{self, IndexBlock};
-use super::segment::pack::{self, Content};
+use super::segment::pack;
 use super::segment::record::{self, FILE_HEADER_BYTES, file_header, read_record, segment_name};
 use super::{Storage, StoreEvent, StreamStore};
 use crate::disk::{DiskError, DiskReply};
@@ -284,11 +284,7 @@ fn is_good(bytes: &Bytes, segment: &Segment) -> bool {
     if !segment.packed {
         return read_record(bytes, segment.seed).is_some() || IndexBlock::read(bytes).is_some();
     }
-    match pack::unpack(bytes, segment.seed) {
-        Some((Content::Index, plain)) => IndexBlock::read(&plain).is_some(),
-        Some((Content::Records, _)) => true,
-        None => false,
-    }
+    pack::is_intact(bytes, segment.seed)
 }
 
 /// Bytes until something whole begins again, or to the end of these.

@@ -6,7 +6,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn world(compress: bool) -> World {
-    World::with_packing(MemoryShare::default(), Packing { compress })
+    let packing = Packing {
+        compress,
+        ..Packing::default()
+    };
+    World::with_packing(MemoryShare::default(), packing)
 }
 
 /// Looks at all segments once; gives the bytes.

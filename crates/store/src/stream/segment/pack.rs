@@ -106,16 +106,23 @@ pub(crate) fn claimed_length(bytes: &[u8]) -> Option<u64> {
     (length >= (PACK_HEAD_BYTES + CHECKSUM_BYTES) as u64).then_some(length)
 }
 
+/// The checksum of a whole pack is right; what it holds is not looked at.
+pub(crate) fn is_intact(pack: &[u8], seed: u64) -> bool {
+    let Some((content, stored)) = pack.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return false;
+    };
+    XxHash3_64::oneshot_with_seed(seed, content) == u64::from_le_bytes(*stored)
+}
+
 /// What a whole pack holds; `None` if anything about it is wrong.
 pub(crate) fn unpack(pack: &Bytes, seed: u64, keys: &Keys) -> Option<(Content, Bytes)> {
     if claimed_length(pack)? != pack.len() as u64 {
         return None;
     }
-    let end = pack.len() - CHECKSUM_BYTES;
-    let stored = u64::from_le_bytes(pack.get(end..)?.try_into().ok()?);
-    if XxHash3_64::oneshot_with_seed(seed, pack.get(..end)?) != stored {
+    if !is_intact(pack, seed) {
         return None;
     }
+    let end = pack.len() - CHECKSUM_BYTES;
     let mut cursor = Cursor::new(pack.get(2..end)?);
     let (version, flags) = (cursor.u8()?, cursor.u8()?);
     if version != PACK_VERSION || flags & !(FLAG_S2 | FLAG_SEALED | FLAG_INDEX) != 0 {
