@@ -272,7 +272,8 @@ impl NodeRun {
         let wall_ns = self.wall_max_ns;
         let fits = |state: &crate::model::Model| {
             let (least, most) = count_after(state, delivered, &consumer.filter, wall_ns);
-            let least = least.saturating_sub(track.hits());
+            let ahead = consumer.settled_ahead(delivered);
+            let least = least.saturating_sub(track.hits() + ahead);
             (least..=most).contains(&pending)
         };
         if track.doubtful || crate::resolve::may_be(&track.model, &track.pending, &fits) {

@@ -45,6 +45,10 @@ impl Record {
         self.frame
     }
 
+    const fn place(&self) -> (u64, u64, u64) {
+        (self.group, self.index, self.frame)
+    }
+
     const fn is_meta_entry(&self) -> bool {
         self.kind == ENTRY && self.group == 0
     }
@@ -85,6 +89,8 @@ pub struct Damage {
     removal_hit: bool,
     /// Frame and index of checkpoints that were hit, by group.
     spoiled_checkpoints: BTreeSet<(u64, u64, u64)>,
+    /// Group, index and frame of what was hit.
+    hit: BTreeSet<(u64, u64, u64)>,
 }
 
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
@@ -251,6 +257,7 @@ impl Scan {
             let removed = |record: &Record| {
                 record.kind == GROUP_REMOVED
                     && record.group == *group
+                    && record.frame != hit.frame
                     && record.frame <= self.proven
             };
             !self.records.iter().any(removed)
@@ -356,6 +363,11 @@ impl Damage {
             let all = records.iter().filter(same).copied().collect();
             (chosen.heads.clone(), all)
         };
+        // A frame that cannot be read any more may bring back what it is a copy of, an entry that was
+        // lost before included: not done.
+        if !in_payload && hit.iter().any(|record| self.hit.contains(&record.place())) {
+            return None;
+        }
         // Everything before a checkpoint is gone: it stands twice, and one copy is left alone.
         let checkpoints = hit.iter().filter(|record| record.kind == CHECKPOINT);
         for record in checkpoints.clone() {
@@ -379,6 +391,7 @@ impl Damage {
         self.removal_hit |= removal;
         let spoiled = checkpoints.map(|record| (record.group, record.index, record.frame));
         self.spoiled_checkpoints.extend(spoiled);
+        self.hit.extend(hit.iter().map(|record| record.place()));
         let entries = hit.into_iter().filter(|record| record.kind == ENTRY);
         let entries = entries.filter(|record| record.group > 0);
         let hits = Hits {
@@ -390,10 +403,14 @@ impl Damage {
 }
 
 fn segment_target(path: &str, content: &[u8], random: &mut Random) -> Option<(Range<usize>, Hits)> {
-    let parts = segment_parts(content);
+    let mut parts = segment_parts(content);
+    parts.push((0..SEGMENT_HEAD_BYTES.min(content.len()), None));
     let (range, sequence) = parts
         .get(random.below(parts.len() as u64) as usize)?
         .clone();
+    if range.is_empty() {
+        return None;
+    }
     let hits = Hits {
         entries: Vec::new(),
         message: sequence.zip(group_of(path)).map(|(at, group)| (group, at)),

@@ -177,7 +177,8 @@ impl Track {
     }
 
     /// The stream as it is if these entries are lost.
-    pub(crate) fn without(&self, entries: &[&Record]) -> Without {
+    /// Messages of `thin` were lost before: a purge that keeps some keeps others instead.
+    pub(crate) fn without(&self, entries: &[&Record], thin: &BTreeSet<u64>) -> Without {
         let log = self.logged(entries);
         let mut history: Vec<Option<&Done>> = self.history.iter().map(Some).collect();
         let mut lost_pending = BTreeSet::new();
@@ -203,9 +204,12 @@ impl Track {
         }
         let history: Vec<Done> = history.into_iter().flatten().cloned().collect();
         let mut model = Model::new(self.initial.clone());
-        history
-            .iter()
-            .for_each(|done| model.redo(&done.change, done.first));
+        for done in &history {
+            if matches!(done.change, Change::Purge { keep, .. } if keep > 0) {
+                thin.iter().for_each(|sequence| model.remove(*sequence));
+            }
+            model.redo(&done.change, done.first);
+        }
         // A delete that found nothing does find what a lost purge left.
         for sequence in &self.idle_deletes {
             let it = Lost::Delete(*sequence);
@@ -262,13 +266,16 @@ impl Track {
 
     /// A start is about to read this log, and may miss these entries of it.
     pub(crate) fn doubt(&mut self, log: Vec<Record>, entries: &[&Record]) {
-        self.log = log;
+        // What an earlier start read may be in a checkpoint by now, and its files gone.
+        let indexes: BTreeSet<u64> = log.iter().map(|record| record.index).collect();
+        self.log.retain(|record| !indexes.contains(&record.index));
+        self.log.extend(log);
         for lost in entries.iter().flat_map(|entry| losses_of(entry)) {
             if let Lost::CreateConsumer(name) = lost {
                 self.doubtful_consumers.insert(name);
             }
         }
-        let without = self.without(entries);
+        let without = self.without(entries, &BTreeSet::new());
         let there = without.model.messages.keys().copied();
         let back = there.filter(|at| !self.model.messages.contains_key(at));
         let back: Vec<u64> = back.collect();

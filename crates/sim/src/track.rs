@@ -548,13 +548,23 @@ impl Track {
         // Without a word in the log, nothing may be lost.
         let count = if told { frames.len().min(HITS_MAX) } else { 0 };
         let mut wrong = None;
-        for lost in (0..1_u32 << count).rev() {
+        // Messages that were hit in their segment may be lost before a purge counts what it keeps.
+        let thin = if told {
+            self.missing.clone()
+        } else {
+            BTreeSet::new()
+        };
+        let nothing = BTreeSet::new();
+        let subsets = (0..1_u32 << count).rev();
+        let tries = subsets.clone().map(|lost| (lost, &nothing));
+        let thinner = subsets.map(|lost| (lost, &thin));
+        for (lost, thin) in tries.chain(thinner.filter(|(_, thin)| !thin.is_empty())) {
             let is_lost = |entry: &&Record| {
                 let at = frames.iter().position(|frame| *frame == entry.frame());
                 told && at.is_some_and(|at| at >= count || lost & (1 << at) != 0)
             };
             let entries: Vec<&Record> = hit.iter().filter(is_lost).collect();
-            match self.resolve_without(seen, wall_ns, &entries) {
+            match self.resolve_without(seen, wall_ns, &entries, thin) {
                 Ok(()) => return Ok(lost > 0),
                 Err(why) => wrong = wrong.or(Some(why)),
             }
@@ -572,12 +582,13 @@ impl Track {
         seen: &Seen,
         wall_ns: i64,
         lost: &[&Record],
+        thin: &BTreeSet<u64>,
     ) -> Result<(), String> {
-        let gaps = !lost.is_empty();
+        let gaps = !lost.is_empty() || !thin.is_empty();
         let (mut model, mut history) = (self.model.clone(), Vec::new());
         let mut pending = self.pending.clone();
         if gaps {
-            let without = self.without(lost);
+            let without = self.without(lost, thin);
             (model, history) = (without.model.clone(), without.history.clone());
             without.burn(&mut pending);
         }
@@ -601,8 +612,7 @@ impl Track {
             // Whether the lost ones' ids are remembered is not known.
             self.ids.clear();
         }
-        self.doubtful = false;
-        self.doubtful_consumers.clear();
+        self.end_doubt();
         // What came back because its removal was lost is behind what consumers have passed.
         let back = state
             .messages
@@ -636,6 +646,13 @@ impl Track {
         self.consumers
             .retain(|name, _| consumers.contains_key(name));
         Ok(())
+    }
+
+    /// It is known what the last start read.
+    fn end_doubt(&mut self) {
+        self.doubtful = false;
+        self.doubtful_consumers.clear();
+        self.log.clear();
     }
 
     /// Whether a message that nobody answered for was stored before it went away cannot be told, nor
