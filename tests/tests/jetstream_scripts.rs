@@ -386,7 +386,8 @@ fn with_fill(step: &str) -> String {
         return step.to_owned();
     };
     let (length, after) = rest.split_once('}').unwrap();
-    format!("{before}{}{after}", "x".repeat(length.parse().unwrap()))
+    let filling = "x".repeat(length.parse().unwrap());
+    format!("{before}{filling}{}", with_fill(after))
 }
 
 /// A time since the epoch as RFC 3339 has it.
@@ -556,7 +557,9 @@ files!(
     errors,
     schedules,
     markers,
-    fast_ingest
+    fast_ingest,
+    direct_sizes,
+    flow_control_acks
 );
 
 // proves: JS-SCH-01, JS-SCH-02, JS-SCH-03, JS-SCH-04
@@ -598,4 +601,16 @@ fn requests_that_are_refused_hear_the_references_errors() {
 #[test]
 fn fast_ingest_tells_what_the_reference_tells() {
     check_millrace("fast_ingest");
+}
+
+// proves: JS-DG-02
+#[test]
+fn direct_gets_of_bounded_size_end_where_those_of_the_reference_do() {
+    check_millrace("direct_sizes");
+}
+
+// proves: JS-CON-30
+#[test]
+fn acknowledgement_by_flow_control_is_created_by_the_references_rules() {
+    check_millrace("flow_control_acks");
 }

@@ -52,6 +52,8 @@ const API_FILTERS: &[&str] = &[
 pub struct Account {
     pub name: String,
     pub limits: AccountLimits,
+    /// Limits by number of replicas; those of `R1` are `limits`.
+    pub tiers: BTreeMap<String, AccountLimits>,
     pub streams: BTreeMap<String, StreamId>,
     /// API requests answered, and how many of them with an error.
     pub api_total: u64,
@@ -106,6 +108,7 @@ impl JetStream {
             let state = Account {
                 name: account.name.clone(),
                 limits: account.limits,
+                tiers: account.tiers.clone(),
                 streams: BTreeMap::new(),
                 api_total: 0,
                 api_errors: 0,

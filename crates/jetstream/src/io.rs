@@ -106,6 +106,8 @@ pub enum Effect {
         group: GroupId,
         volatile: bool,
     },
+    /// What may wait for company on its way to the disk goes now: somebody waits for it.
+    Hurry,
     /// A message was erased: no journal file may keep a copy.
     Erase {
         group: GroupId,

@@ -27,11 +27,13 @@ impl JetStream {
             let limits = account.limits;
             if let Some(known) = self.accounts.get_mut(&account.account) {
                 known.limits = limits;
+                known.tiers.clone_from(&account.tiers);
                 continue;
             }
             let state = Account {
                 name: account.name.clone(),
                 limits,
+                tiers: account.tiers.clone(),
                 streams: BTreeMap::new(),
                 api_total: 0,
                 api_errors: 0,

@@ -1,5 +1,7 @@
 //! What the server's configuration says about JetStream (spec jetstream/07 §1).
 
+use std::collections::BTreeMap;
+
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use millrace_store::seal::Keys;
 use millrace_store::staging::DEFAULT_PART_BYTES;
@@ -50,6 +52,8 @@ pub struct AccountSettings {
     pub account: AccountRef,
     pub name: String,
     pub limits: AccountLimits,
+    /// Limits by number of replicas, as its token has them; those of `R1` are `limits`.
+    pub tiers: BTreeMap<String, AccountLimits>,
 }
 
 /// Settings of the room.

@@ -525,6 +525,7 @@ impl Running {
                 self.create_group(GroupId(group.0), volatile, context);
             }
             Effect::RemoveGroup { group } => self.remove_group(GroupId(group.0)),
+            Effect::Hurry => self.durable.hurry(),
             Effect::Erase { group } => self.durable.erase(GroupId(group.0)),
             Effect::Bind {
                 account,

@@ -1,5 +1,6 @@
 //! What a node is told once, and how the configuration's view of JetStream becomes the engine's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_config::Options;
@@ -148,6 +149,7 @@ fn accounts(options: &Options, broker: &Broker) -> Vec<AccountSettings> {
                 account: AccountRef(id.0),
                 name: account.name.clone(),
                 limits: account_limits(limits),
+                tiers: tiers(limits),
             })
         })
         .collect();
@@ -158,7 +160,15 @@ fn accounts(options: &Options, broker: &Broker) -> Vec<AccountSettings> {
         account: AccountRef(millrace_core::AccountId::GLOBAL.0),
         name: "$G".to_owned(),
         limits: AccountLimits::default(),
+        tiers: BTreeMap::new(),
     }]
+}
+
+fn tiers(limits: &AccountJetStream) -> BTreeMap<String, AccountLimits> {
+    let tiers = limits.tiers.iter();
+    tiers
+        .map(|(name, limits)| (name.clone(), account_limits(limits)))
+        .collect()
 }
 
 /// Accounts of the configuration that have no JetStream while others have.

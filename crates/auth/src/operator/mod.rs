@@ -25,8 +25,8 @@ pub(crate) use login::admit_placed;
 pub use stored::{TokenChange, delete_accounts, update_account};
 
 use claims::{
-    AccountClaims, JetStreamLimitClaims, OperatorClaims, PermissionClaims, SubjectClaims,
-    UserClaims,
+    AccountClaims, AccountLimitClaims, JetStreamLimitClaims, OperatorClaims, PermissionClaims,
+    SubjectClaims, UserClaims,
 };
 use millrace_config::nkey::{KeyKind, PublicKey};
 use token::{Token, TokenError};
@@ -235,12 +235,10 @@ fn refuse_configured_users(options: &Options) -> Result<(), String> {
 
 fn account_options(key: &str, token: &Token<AccountClaims>) -> AccountOptions {
     let limits = &token.claims.limits;
-    // Limits that hold for all tiers stand beside the tiers; the one of a single replica is ours.
-    let single = limits.tiered_limits.get("R1").unwrap_or(&limits.jetstream);
     AccountOptions {
         name: key.to_owned(),
         nkey: Some(key.to_owned()),
-        jetstream: jetstream_limits(single),
+        jetstream: tiered_limits(limits),
         limits: AccountLimits {
             max_connections: limits.conn,
             max_subscriptions: limits.subs,
@@ -249,6 +247,19 @@ fn account_options(key: &str, token: &Token<AccountClaims>) -> AccountOptions {
         },
         ..AccountOptions::default()
     }
+}
+
+/// What an account may store: by number of replicas, if it says so.
+fn tiered_limits(limits: &AccountLimitClaims) -> Option<AccountJetStream> {
+    let tiers = limits.tiered_limits.iter();
+    let tiers: BTreeMap<String, AccountJetStream> = tiers
+        .filter_map(|(name, claims)| Some((name.clone(), jetstream_limits(claims)?)))
+        .collect();
+    if tiers.is_empty() {
+        return jetstream_limits(&limits.jetstream);
+    }
+    let single = tiers.get("R1").cloned().unwrap_or_default();
+    Some(AccountJetStream { tiers, ..single })
 }
 
 /// JetStream is on for an account that may store something.
@@ -264,6 +275,7 @@ fn jetstream_limits(claims: &JetStreamLimitClaims) -> Option<AccountJetStream> {
         memory_max_stream_bytes: counted(claims.mem_max_stream_bytes),
         disk_max_stream_bytes: counted(claims.disk_max_stream_bytes),
         max_ack_pending: counted(claims.max_ack_pending),
+        tiers: BTreeMap::new(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Who may connect: the authorization block, accounts and their users.
 
+use std::collections::BTreeMap;
+
 use super::permissions::PermissionOptions;
 use super::sharing::{ExportOptions, ImportOptions, MappingOptions, MessageTraceOptions};
 
@@ -194,6 +196,9 @@ pub struct AccountJetStream {
     pub disk_max_stream_bytes: i64,
     /// Unacknowledged messages of a consumer.
     pub max_ack_pending: i64,
+    /// Limits by number of replicas (`R1`, `R3`), in operator mode only. Where there are any, those of
+    /// `R1` stand above, too.
+    pub tiers: BTreeMap<String, Self>,
 }
 
 impl Default for AccountJetStream {
@@ -207,6 +212,7 @@ impl Default for AccountJetStream {
             memory_max_stream_bytes: -1,
             disk_max_stream_bytes: -1,
             max_ack_pending: -1,
+            tiers: BTreeMap::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use millrace_store::stream::StreamStore;
 use super::advisory::{self, Action, EventContext};
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
-use super::request::{ApiRequest, StreamCall};
+use super::request::{ApiRequest, ConsumerCall, StreamCall};
 use super::{direct, dispatch, finish as finishing};
 use crate::backup::{RestoreAsk, SnapshotAsk, Way};
 use crate::changes::PurgeRequest;
@@ -23,7 +23,7 @@ use crate::outbound::Outbound;
 use crate::report::as_shown;
 use crate::request::{Outcome, PendingRequest};
 use crate::settings::Settings;
-use crate::stream::{Lead, Stream};
+use crate::stream::{Lead, Stream, Unheard};
 
 /// Most requests that wait for streams that are being created; further ones are told that there is
 /// no such stream.
@@ -67,11 +67,13 @@ impl Waiting {
     }
 }
 
-/// A read that was asked for behind messages of the same stream whose publishers hear nothing.
+/// A read that was asked for behind what nobody is told of: messages without a reply subject,
+/// and acknowledgements that remove messages.
 #[derive(Debug)]
 struct BehindMessages {
     stream: StreamId,
-    proposal: u64,
+    /// What it waits for; `None` until the turn ends in which it is proposed.
+    proposal: Option<u64>,
     /// On a direct get subject.
     is_direct: bool,
     request: PendingRequest,
@@ -89,30 +91,49 @@ pub fn handle(
         engine.waiting.creating.push(request);
         return;
     }
-    let Some(request) = keep_message_get(engine, request) else {
+    let Some(request) = keep_read(engine, request, effects) else {
         return;
     };
+    handle_now(engine, now, request, out, effects);
+}
+
+/// Handles a request that waits for nothing any more.
+fn handle_now(
+    engine: &mut JetStream,
+    now: Now,
+    request: PendingRequest,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
     let mut turn = ApiTurn { now, out, effects };
     if let Some((read, step)) = dispatch::handle(engine, &mut turn, request) {
         keep(engine, turn, read, step);
     }
 }
 
-/// Keeps a read of a message until what was published before it can be read. Gives it back if
+/// Keeps a read until what was published and acknowledged before it is applied. Gives it back if
 /// nothing is on its way.
 fn keep_behind(
     engine: &mut JetStream,
     stream: StreamId,
     is_direct: bool,
     request: PendingRequest,
+    effects: &mut Vec<Effect>,
 ) -> Option<PendingRequest> {
     let lead = engine.streams.get(&stream).map(|stream| &stream.lead);
-    let Some(proposal) = lead.and_then(Lead::unheard) else {
+    let Some(unheard) = lead.and_then(Lead::unheard) else {
         return Some(request);
     };
     if engine.waiting.behind.len() >= BEHIND_MAX {
         return Some(request);
     }
+    let proposal = match unheard {
+        Unheard::Proposed(proposal) => {
+            effects.push(Effect::Hurry);
+            Some(proposal)
+        }
+        Unheard::Unstaged => None,
+    };
     engine.waiting.behind.push(BehindMessages {
         stream,
         proposal,
@@ -122,17 +143,31 @@ fn keep_behind(
     None
 }
 
-fn keep_message_get(engine: &mut JetStream, request: PendingRequest) -> Option<PendingRequest> {
+/// A question about what one stream holds waits for what came before it, as a client sees it that
+/// publishes, flushes and asks.
+fn keep_read(
+    engine: &mut JetStream,
+    request: PendingRequest,
+    effects: &mut Vec<Effect>,
+) -> Option<PendingRequest> {
     let subject = request.message.subject.clone();
-    let Some(ApiRequest::Stream {
-        call: StreamCall::MessageGet,
-        stream,
-    }) = ApiRequest::parse(&subject)
-    else {
-        return Some(request);
+    let stream = match ApiRequest::parse(&subject) {
+        Some(ApiRequest::Stream {
+            call: StreamCall::MessageGet | StreamCall::Info,
+            stream,
+        }) => stream,
+        Some(
+            ApiRequest::ConsumerList { stream }
+            | ApiRequest::Consumer {
+                call: ConsumerCall::Info,
+                stream,
+                ..
+            },
+        ) => stream,
+        _ => return Some(request),
     };
     match dispatch::find_stream(engine, &request, stream) {
-        Some(id) => keep_behind(engine, id, false, request),
+        Some(id) => keep_behind(engine, id, false, request, effects),
         None => Some(request),
     }
 }
@@ -145,15 +180,31 @@ fn release_behind(
     effects: &mut Vec<Effect>,
 ) {
     let is_free = |read: &mut BehindMessages| {
-        let stream = engine.streams.get(&read.stream);
-        stream.is_none_or(|stream| stream.lead.is_settled(read.proposal))
+        let Some(stream) = engine.streams.get(&read.stream) else {
+            return true;
+        };
+        if read.proposal.is_none() {
+            match stream.lead.unheard() {
+                Some(Unheard::Unstaged) => return false,
+                Some(Unheard::Proposed(proposal)) => {
+                    // What is asked about may be lazy: it would take a quarter of a second.
+                    effects.push(Effect::Hurry);
+                    read.proposal = Some(proposal);
+                }
+                None => return true,
+            }
+        }
+        let settled = |proposal| stream.lead.is_settled(proposal);
+        read.proposal.is_none_or(settled)
     };
     let free: Vec<_> = engine.waiting.behind.extract_if(.., is_free).collect();
+    // They do not wait again for what came later: under a steady stream of messages without a reply
+    // subject they would wait for ever.
     for read in free {
         if read.is_direct {
-            direct_get(engine, now, read.stream, read.request, out, effects);
+            direct_get_now(engine, now, read.stream, &read.request, out, effects);
         } else {
-            handle(engine, now, read.request, out, effects);
+            handle_now(engine, now, read.request, out, effects);
         }
     }
 }
@@ -191,11 +242,21 @@ pub fn direct_get(
     out: &mut dyn Outbound,
     effects: &mut Vec<Effect>,
 ) {
-    let Some(request) = keep_behind(engine, stream, true, request) else {
-        return;
-    };
+    if let Some(request) = keep_behind(engine, stream, true, request, effects) {
+        direct_get_now(engine, now, stream, &request, out, effects);
+    }
+}
+
+fn direct_get_now(
+    engine: &mut JetStream,
+    now: Now,
+    stream: StreamId,
+    request: &PendingRequest,
+    out: &mut dyn Outbound,
+    effects: &mut Vec<Effect>,
+) {
     let mut turn = ApiTurn { now, out, effects };
-    let PendingRequest { account, message } = &request;
+    let PendingRequest { account, message } = request;
     let read = direct::direct_get(engine, &mut turn, *account, stream, message);
     if let Some((read, step)) = read {
         keep(engine, turn, read, step);

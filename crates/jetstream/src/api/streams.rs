@@ -12,13 +12,14 @@ use super::dispatch::{
 use super::engine::{ApiEngine, ApiTurn, Change, StreamView};
 use super::messages::{ParkedRead, Step};
 use super::response::{Body, Page};
+use crate::engine::Account;
 use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
 use crate::model::json::parse;
 use crate::model::{
-    API_LEVEL, AccountApiStats, AccountInfo, ClusterInfo, StreamConfig, StreamContext,
-    StreamDirectory, StreamInfo, StreamState, Timestamp, check_create, check_update, unsupported,
-    with_dynamic_metadata,
+    API_LEVEL, AccountApiStats, AccountInfo, AccountLimits, AccountTier, ClusterInfo, StreamConfig,
+    StreamContext, StreamDirectory, StreamInfo, StreamState, Timestamp, check_create, check_update,
+    unsupported, with_dynamic_metadata,
 };
 use crate::report::state_of;
 use crate::request::PendingRequest;
@@ -99,8 +100,54 @@ pub(super) fn account_info(engine: &dyn ApiEngine, pending: &PendingRequest) -> 
             } += stream.config.reserved_bytes();
         }
     }
+    if let Some(account) = engine.account(pending.account) {
+        with_tiers(&mut info, account);
+    }
     info.domain.clone_from(&engine.settings().domain);
     Progress::Answer(Body::Account(Box::new(info)))
+}
+
+/// The tier of streams with a single replica: without a cluster there are no others.
+const SINGLE_REPLICA: &str = "R1";
+
+/// An account with tiers stores nothing where it has no tier for it.
+fn check_tier(engine: &dyn ApiEngine, pending: &PendingRequest) -> Result<(), ApiError> {
+    let account = engine.account(pending.account);
+    let is_missing = account.is_some_and(|account| {
+        !account.tiers.is_empty() && !account.tiers.contains_key(SINGLE_REPLICA)
+    });
+    if is_missing {
+        return Err(ErrorCode::NoLimits.into());
+    }
+    Ok(())
+}
+
+/// Where limits are given by number of replicas, all is told of the tier; without a cluster every
+/// stream is of the one of a single replica. The others are told of by their limits.
+fn with_tiers(info: &mut AccountInfo, account: &Account) {
+    let of = |limits: &AccountLimits| AccountTier {
+        limits: *limits,
+        ..AccountTier::default()
+    };
+    let tiers = account.tiers.iter();
+    info.tiers = tiers
+        .map(|(name, limits)| (name.clone(), of(limits)))
+        .collect();
+    if info.tiers.is_empty() {
+        return;
+    }
+    info.limits = AccountLimits::NONE_HERE;
+    if let Some(single) = info.tiers.get_mut(SINGLE_REPLICA) {
+        *single = AccountTier {
+            memory: info.memory,
+            storage: info.storage,
+            reserved_memory: info.reserved_memory,
+            reserved_storage: info.reserved_storage,
+            streams: info.streams,
+            consumers: info.consumers,
+            limits: single.limits,
+        };
+    }
 }
 
 /// A page of `all`: offsets below zero count as zero, beyond the end as the end.
@@ -448,6 +495,7 @@ pub(super) fn create(
     name: &str,
 ) -> CallResult {
     let config: StreamConfig = parse(&pending.message.payload, engine.settings().strict)?;
+    check_tier(engine, pending)?;
     let checked = with_context(engine, pending, |context| {
         check_create(context, name, config)
     })?;

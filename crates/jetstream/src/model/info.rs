@@ -281,6 +281,20 @@ pub struct AccountLimits {
     pub max_bytes_required: bool,
 }
 
+impl AccountLimits {
+    /// What stands beside tiers: each has limits of its own.
+    pub const NONE_HERE: Self = Self {
+        max_memory: 0,
+        max_storage: 0,
+        max_streams: 0,
+        max_consumers: 0,
+        max_ack_pending: 0,
+        memory_max_stream_bytes: 0,
+        storage_max_stream_bytes: 0,
+        max_bytes_required: false,
+    };
+}
+
 impl Default for AccountLimits {
     fn default() -> Self {
         Self {
@@ -332,4 +346,26 @@ pub struct AccountInfo {
     pub domain: String,
     /// API counters.
     pub api: AccountApiStats,
+    /// What is used and allowed by number of replicas, where limits are given so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tiers: BTreeMap<String, AccountTier>,
+}
+
+/// One tier of an account: streams with so many replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AccountTier {
+    /// Bytes used in memory.
+    pub memory: u64,
+    /// Bytes used on disk.
+    pub storage: u64,
+    /// Bytes reserved in memory by `max_bytes`.
+    pub reserved_memory: u64,
+    /// Bytes reserved on disk by `max_bytes`.
+    pub reserved_storage: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Limits.
+    pub limits: AccountLimits,
 }

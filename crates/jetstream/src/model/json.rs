@@ -20,8 +20,17 @@ pub fn parse<T: DeserializeOwned + Default>(body: &[u8], strict: bool) -> Result
     } else {
         Strictness::Lenient
     };
-    from_slice(body, strictness).map_err(|error| ErrorCode::InvalidJSON.with(error))
+    from_slice(body, strictness).map_err(|error| {
+        // Go's decoder, which is the strict one, has words of its own for a body that is cut off.
+        match error.to_string() {
+            text if strict && text == CUT_OFF => ErrorCode::InvalidJSON.with("unexpected EOF"),
+            text => ErrorCode::InvalidJSON.with(text),
+        }
+    })
 }
+
+/// What is said of a body that ends too early.
+const CUT_OFF: &str = "unexpected end of JSON input";
 
 /// Writes an answer.
 #[must_use]

@@ -28,9 +28,9 @@ pub use enums::{
     ReplayPolicy, RetentionPolicy, StorageKind,
 };
 pub use info::{
-    AccountApiStats, AccountInfo, AccountLimits, ClusterInfo, ConsumerInfo, LostData, PeerInfo,
-    PriorityGroupState, ReportedError, SequenceInfo, SourceInfo, StreamAlternate, StreamInfo,
-    StreamState,
+    AccountApiStats, AccountInfo, AccountLimits, AccountTier, ClusterInfo, ConsumerInfo, LostData,
+    PeerInfo, PriorityGroupState, ReportedError, SequenceInfo, SourceInfo, StreamAlternate,
+    StreamInfo, StreamState,
 };
 pub use metadata::{
     API_LEVEL, REFERENCE_VERSION, consumer_api_level, remove_dynamic_metadata, set_required_level,

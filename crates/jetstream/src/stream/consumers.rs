@@ -297,6 +297,9 @@ impl Stream {
         if answer == Some(AckAnswer::AfterCommit) && !message.reply.is_empty() {
             self.lead.turn_acknowledgements.push(message.reply.clone());
         }
+        if self.config.retention != RetentionPolicy::Limits {
+            self.lead.unstaged = true;
+        }
         // Acknowledgements come in runs: what they make room for is delivered once, behind the last.
         self.wake_later(name);
     }
@@ -314,6 +317,9 @@ impl Stream {
             slot.unlogged = false;
             let name = Bytes::copy_from_slice(name.as_bytes());
             stage_record(&mut self.lead, slot, turn.now, name);
+        }
+        if std::mem::take(&mut self.lead.unstaged) {
+            self.lead.note_unheard();
         }
         for reply in std::mem::take(&mut self.lead.turn_acknowledgements) {
             self.lead.acknowledge_later(reply);

@@ -52,6 +52,15 @@ enum Told {
     Fast(Bytes, FastStep),
 }
 
+/// What a read has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// This proposal.
+    Proposed(u64),
+    /// What is staged when the turn ends.
+    Unstaged,
+}
+
 /// Staged state.
 #[derive(Debug, Default)]
 pub(crate) struct Lead {
@@ -69,8 +78,11 @@ pub(crate) struct Lead {
     barrier: u64,
     /// Every change on its way deletes one message.
     deletes_only: bool,
-    /// The newest proposal with a message whose publisher hears nothing.
+    /// The newest proposal with something that nobody is told of: a message without a reply subject,
+    /// acknowledgements that remove messages.
     unheard: u64,
+    /// Acknowledgements of this turn remove messages; they are staged when it ends.
+    pub(super) unstaged: bool,
     /// An entry removes messages in steps: what is checked now could be wrong by then.
     pub(crate) held: bool,
     pub(crate) inbox: VecDeque<Inbound>,
@@ -238,10 +250,18 @@ impl Lead {
         self.barrier > self.applied || self.inbox_changes > 0
     }
 
-    /// The proposal that a read waits for, so that it sees what was published before it: publishers
-    /// that are answered know themselves when their message can be read.
-    pub(crate) fn unheard(&self) -> Option<u64> {
-        (self.unheard > self.applied).then_some(self.unheard)
+    /// What a read waits for, so that it sees what was published and acknowledged before it: who is
+    /// answered knows by that when it is done.
+    pub(crate) fn unheard(&self) -> Option<Unheard> {
+        if self.unstaged {
+            return Some(Unheard::Unstaged);
+        }
+        (self.unheard > self.applied).then_some(Unheard::Proposed(self.unheard))
+    }
+
+    /// What was staged last is something that nobody is told of.
+    pub(super) fn note_unheard(&mut self) {
+        self.unheard = self.current();
     }
 
     /// Whether a proposal is applied, or will not be.
@@ -479,7 +499,7 @@ impl Stream {
                 let value = checked.counter.as_ref().map(ToString::to_string);
                 let sequence = self.depart_publish(headers, parts, checked);
                 if message.reply.is_empty() {
-                    self.lead.unheard = self.lead.current();
+                    self.lead.note_unheard();
                 }
                 let answer = match value {
                     Some(value) => PublishAnswer::Counter { sequence, value },

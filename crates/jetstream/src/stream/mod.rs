@@ -45,7 +45,7 @@ pub(crate) use checkpoint::Identity;
 use consumer_index::ConsumerIndex;
 pub use consumers::ConsumerSlot;
 use dedup::Dedup;
-pub(crate) use lead::{Admission, Checked, Lead, Question};
+pub(crate) use lead::{Admission, Checked, Lead, Question, Unheard};
 
 /// Salt of the seeds of a stream's duplicate table.
 const DEDUP_SALT: u64 = 0x6d69_6c6c_7261_6365;

@@ -94,6 +94,7 @@ pub struct Harness {
 pub fn settings() -> Settings {
     Settings {
         accounts: vec![AccountSettings {
+            tiers: BTreeMap::new(),
             account: ACCOUNT,
             name: "$G".to_owned(),
             limits: Default::default(),
