@@ -85,7 +85,7 @@ impl World {
     fn new() -> Self {
         let settings = Settings {
             accounts: vec![AccountSettings {
-                tiers: std::collections::BTreeMap::new(),
+                tiers: BTreeMap::new(),
                 account: ACCOUNT,
                 name: "$G".to_owned(),
                 limits: Default::default(),
