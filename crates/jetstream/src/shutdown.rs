@@ -72,6 +72,11 @@ impl JetStream {
         let ending = &mut self.ending;
         let mut found = Vec::new();
         for (id, stream) in &self.streams {
+            if stream.is_checkpointing() {
+                // An earlier one is under way; what came since is for the next.
+                ending.active.push(*id);
+                continue;
+            }
             let is_new = ending.tried.get(id) != Some(&stream.applied_index);
             if is_new && stream.lacks_checkpoint() && !stream.is_behind() {
                 ending.tried.insert(*id, stream.applied_index);

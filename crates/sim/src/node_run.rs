@@ -253,6 +253,8 @@ pub struct NodeRun {
     /// The last server ended in order: nothing is left to be replayed.
     stopped_in_order: bool,
     pub(crate) damaged: Damaged,
+    /// The server was started and has not come to rest since.
+    pub(crate) is_starting: bool,
     /// The server's start looks for room again before long.
     waits_for_room: bool,
     pub(crate) outcome: NodeOutcome,
@@ -289,6 +291,7 @@ impl NodeRun {
             off: false,
             stopped_in_order: false,
             damaged: Damaged::default(),
+            is_starting: false,
             waits_for_room: false,
             outcome: NodeOutcome::default(),
         }
@@ -599,6 +602,7 @@ impl NodeRun {
 
     /// Starts the server, possibly killed a few times on the way, and compares.
     pub(crate) fn start(&mut self) -> Result<(), String> {
+        self.is_starting = true;
         if self.plan.flips && self.random.below(2) == 0 {
             self.flip_bits();
         }
@@ -635,6 +639,7 @@ impl NodeRun {
     fn settle_on_healthy_disk(&mut self) -> Result<(), String> {
         self.world.disk.set_knobs(self.quiet_knobs());
         self.settle()?;
+        self.is_starting = false;
         if self.off {
             return Err("JetStream is off on a healthy disk".to_owned());
         }

@@ -254,7 +254,9 @@ impl Track {
             )
         };
         if !self.pending.iter().any(comes_or_goes) {
-            self.settled += self.model.remove_unneeded();
+            let gone = self.model.remove_unneeded();
+            self.settled += gone;
+            self.version += gone;
         }
     }
 

@@ -122,7 +122,8 @@ impl NodeRun {
     /// Sends something that changes the stream as one.
     pub(crate) fn operate(&mut self, stream: usize, change: Change, (subject, body): (&str, &str)) {
         let number = self.number();
-        let may_be_refused = self.plan.knobs.capacity_bytes > 0;
+        // What is published while the server starts may overtake requests, which may then be lost alone.
+        let may_be_refused = self.plan.knobs.capacity_bytes > 0 || self.is_starting;
         self.streams[stream].sent(number, change, may_be_refused);
         let what = Request::Operation { stream, number };
         self.send(subject, &[], body.as_bytes(), what);

@@ -295,7 +295,7 @@ impl Stream {
             return false;
         }
         if self.lacks_checkpoint() {
-            self.want_checkpoint(turn);
+            self.want_checkpoint_at_leisure(turn);
             return false;
         }
         if self.is_checkpointing() || !self.store.give_up_index() {
