@@ -9,12 +9,17 @@ use std::path::Path;
 
 use millrace_tests::packages::{reference_binary, skip};
 use millrace_tests::schema::Schemas;
-use millrace_tests::{RawClient, ServerBuilder};
+use millrace_tests::{RawClient, Server, ServerBuilder};
 use serde_json::{Value, json};
 
 /// Places in which the reference is not as its schemas say: kind, and the beginning of the problem.
 const REFERENCE_DIFFERS: &[(&str, &str)] = &[
+    ("advisory.v1.consumer_group_pinned", ": server is missing"),
+    ("advisory.v1.consumer_group_unpinned", ": server is missing"),
     ("advisory.v1.nak", "/consumer_seq: "),
+    ("advisory.v1.snapshot_create", "/state is unknown"),
+    ("advisory.v1.snapshot_create", ": block_size is missing"),
+    ("advisory.v1.snapshot_create", ": blocks is missing"),
     ("advisory.v1.terminated", "/consumer_seq: "),
     ("api.v1.consumer_unpin_response", "/error: error is missing"),
 ];
@@ -93,6 +98,7 @@ const CALLS: &[(&str, &str)] = &[
     ),
     ("CONSUMER.PAUSE.S.C", ""),
     ("CONSUMER.RESET.S.C", r#"{"seq":1}"#),
+    ("pinned P", ""),
     ("CONSUMER.UNPIN.S.P", r#"{"group":"g"}"#),
     ("CONSUMER.UNPIN.S.P", r#"{"group":"none"}"#),
     ("batch left", ""),
@@ -102,6 +108,11 @@ const CALLS: &[(&str, &str)] = &[
     ("CONSUMER.DELETE.S.C", ""),
     ("CONSUMER.DELETE.S.C", ""),
     ("STREAM.LEADER.STEPDOWN.S", ""),
+    ("CONSUMER.LEADER.STEPDOWN.S.P", ""),
+    ("STREAM.PEER.REMOVE.S", r#"{"peer":"nobody"}"#),
+    ("backup S", ""),
+    ("STREAM.DELETE.S", ""),
+    ("restore S", ""),
     ("STREAM.DELETE.S", ""),
     ("STREAM.DELETE.S", ""),
     ("STREAM.DELETE.W", ""),
@@ -113,13 +124,60 @@ const EVENTS: &[&str] = &[
     "api_audit",
     "consumer_action",
     "consumer_ack",
+    "consumer_group_pinned",
+    "consumer_group_unpinned",
     "consumer_pause",
     "max_deliver",
     "nak",
+    "restore_complete",
+    "restore_create",
+    "snapshot_complete",
+    "snapshot_create",
     "stream_action",
     "stream_batch_abandoned",
     "terminated",
 ];
+
+/// A stream as a server gave it.
+#[derive(Default)]
+struct Backup {
+    config: Value,
+    state: Value,
+    data: Vec<u8>,
+}
+
+impl Backup {
+    /// Has a stream sent to `receiver`; gives the answer.
+    fn take(&mut self, client: &mut RawClient, receiver: &mut RawClient, stream: &str) -> Value {
+        receiver.send(b"SUB chunks 1\r\n");
+        receiver.flush();
+        let call = format!("$JS.API.STREAM.SNAPSHOT.{stream}");
+        let answer = client
+            .request(&call, br#"{"deliver_subject":"chunks"}"#)
+            .json();
+        self.config = answer["config"].clone();
+        self.state = answer["state"].clone();
+        loop {
+            let chunk = receiver.read_message();
+            if chunk.payload.is_empty() {
+                return answer;
+            }
+            self.data.extend_from_slice(&chunk.payload);
+            receiver.publish(&chunk.reply, "", b"", b"");
+        }
+    }
+
+    /// Has it made again; gives the answers to the request and to its end.
+    fn give_back(&self, client: &mut RawClient, stream: &str) -> [Value; 2] {
+        let call = format!("$JS.API.STREAM.RESTORE.{stream}");
+        let body = json!({"config": self.config, "state": self.state}).to_string();
+        let begun = client.request(&call, body.as_bytes()).json();
+        let subject = begun["deliver_subject"].as_str().unwrap().to_owned();
+        client.request(&subject, &self.data);
+        let ended = client.request(&subject, b"").json();
+        [begun, ended]
+    }
+}
 
 /// Everything with a type that a server said, and its publish acknowledgements.
 fn live(builder: ServerBuilder) -> Vec<Value> {
@@ -129,6 +187,7 @@ fn live(builder: ServerBuilder) -> Vec<Value> {
     events.flush();
     let mut client = RawClient::ready(&server.address);
     let mut said = Vec::new();
+    let mut backup = Backup::default();
     for (call, body) in CALLS {
         match call.split_once(' ') {
             None => {
@@ -159,6 +218,15 @@ fn live(builder: ServerBuilder) -> Vec<Value> {
                 client.read_message();
                 client.send(b"UNSUB 8\r\n");
             }
+            Some(("pinned", consumer)) => {
+                let subject = format!("$JS.API.CONSUMER.MSG.NEXT.S.{consumer}");
+                client.request(&subject, b"{\"batch\":1,\"group\":\"g\"}");
+            }
+            Some(("backup", stream)) => {
+                let mut receiver = RawClient::ready(&server.address);
+                said.push(backup.take(&mut client, &mut receiver, stream));
+            }
+            Some(("restore", stream)) => said.extend(backup.give_back(&mut client, stream)),
             Some(("batch", id)) => {
                 let headers =
                     format!("NATS/1.0\r\nNats-Batch-Id: {id}\r\nNats-Batch-Sequence: 1\r\n\r\n");
@@ -200,6 +268,71 @@ fn problems(said: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
         all.entry(kind).or_default().extend(found);
     }
     all
+}
+
+/// A server with a system account, and a service whose times are measured.
+const SYSTEM: &str = r#"
+accounts {
+  SYS { users: [{user: s, password: x}] }
+  A { users: [{user: a, password: x}]
+      exports [{service: asked, latency: {subject: measured, sampling: 100}}] }
+  B { users: [{user: b, password: x}]
+      imports [{service: {account: A, subject: asked}}] }
+}
+system_account: SYS
+"#;
+
+fn log_in(server: &Server, user: &str) -> RawClient {
+    let mut client = server.connect();
+    client.read_line();
+    let connect = format!(
+        "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true,\"user\":\"{user}\",\"pass\":\"x\"}}\r\n"
+    );
+    client.send(connect.as_bytes());
+    client.flush();
+    client
+}
+
+/// What the server tells of clients that come, ask for a measured service and go.
+fn told_of_clients() -> Vec<Value> {
+    let server = ServerBuilder::millrace().config(SYSTEM).start();
+    let mut listener = log_in(&server, "s");
+    listener.send(b"SUB $SYS.ACCOUNT.> 1\r\n");
+    listener.flush();
+    let mut service = log_in(&server, "a");
+    service.send(b"SUB asked 1\r\nSUB measured 2\r\n");
+    service.flush();
+    let mut asker = log_in(&server, "b");
+    asker.send(b"SUB answer 1\r\nPUB asked answer 0\r\n\r\n");
+    let question = service.read_message();
+    service.publish(&question.reply, "", b"", b"yes");
+    asker.read_message();
+    let mut told = vec![service.read_message().json()];
+    drop(asker);
+    while kinds(&told).len() < 4 {
+        told.push(listener.read_message().json());
+    }
+    told
+}
+
+/// The same of the server's own schemas. The reference has these too, and `server.feature_flags`.
+const SERVER_DIFFERS: &[&str] = &["/name is unknown", "/num_subscriptions is unknown"];
+
+// proves: SYS-11, SYS-12
+#[test]
+fn events_about_clients_are_as_their_schemas_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/server");
+    let mut schemas = Schemas::new(&folder);
+    for value in told_of_clients() {
+        let kind = value["type"].as_str().unwrap_or_default();
+        let name = kind.strip_prefix("io.nats.server.").unwrap_or_default();
+        let found = schemas.problems(&format!("{}.json", name.replace('.', "/")), &value);
+        let mut found = found.unwrap_or_else(|| vec!["there is no schema".to_owned()]);
+        if name.ends_with("account_connections") {
+            found.retain(|problem| !SERVER_DIFFERS.contains(&problem.as_str()));
+        }
+        assert_eq!(found, Vec::<String>::new(), "{value}");
+    }
 }
 
 fn kinds(said: &[Value]) -> BTreeSet<&str> {

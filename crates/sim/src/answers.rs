@@ -11,12 +11,14 @@ use serde_json::Value;
 const INSUFFICIENT_RESOURCES: u64 = 10_023;
 /// There is no such consumer.
 const NO_CONSUMER: u64 = 10_014;
+/// The message cannot be read.
+const UNREADABLE: u64 = 10_051;
 /// There is no such message.
 const NO_MESSAGE: u64 = 10_037;
 /// The stream does not exist.
 const NO_STREAM: u64 = 10_059;
 
-/// A message from the answer of `STREAM.MSG.GET`; `None`: there is none.
+/// A message from the answer of `STREAM.MSG.GET`; `None`: there is none, or it cannot be read.
 ///
 /// # Errors
 /// The answer is neither.
@@ -24,7 +26,7 @@ pub(crate) fn stored_message(answer: &Received) -> Result<Option<Read>, String> 
     let json: Value = serde_json::from_slice(&answer.payload)
         .map_err(|_| format!("no answer: {:?}", String::from_utf8_lossy(&answer.headers)))?;
     if let Some(error) = json.get("error") {
-        return if error["err_code"] == NO_MESSAGE {
+        return if error["err_code"] == NO_MESSAGE || error["err_code"] == UNREADABLE {
             Ok(None)
         } else {
             Err(error.to_string())
@@ -249,7 +251,7 @@ impl NodeRun {
                     self.track_if_present(stream, |track| track.read(&read, wall_ns))
                 }
                 Ok(Some(read)) => Err(format!("asked for {sequence}, got {}", read.sequence)),
-                // A message that twice could not be read is not there for whoever asks.
+                // It may twice have failed to be read.
                 Ok(None) => self
                     .track_if_present(stream, |track| track.read_nothing(sequence, wall_ns))
                     .or_else(|wrong| self.unreadable(&wrong)),

@@ -1,60 +1,30 @@
 //! After a start indexes are read when they are needed, a few at a time: one that is read makes
 //! room for the next, however many are asked for at once.
 
+mod support;
+
 use millrace_sim::client::publish;
-use millrace_sim::disk::Knobs;
-use millrace_sim::world::{World, draw_sizes};
+use millrace_sim::world::World;
 use std::collections::BTreeSet;
+use support::{ask, settle, started, stop};
 
 /// More than are read at a time.
 const STREAMS: usize = 12;
-/// Steps within which the server must come to rest.
-const STEPS_MAX: u32 = 2_000_000;
-
-fn settle(world: &mut World) {
-    for _ in 0..STEPS_MAX {
-        world.end_of_turn();
-        let now_ns = world.now.monotonic_ns;
-        let busy = world.deadline().is_some_and(|due_ns| due_ns <= now_ns);
-        if world.disk_step().is_none() {
-            if !busy {
-                return;
-            }
-            world.pass(1_000);
-        }
-    }
-    panic!("the server never comes to rest");
-}
 
 /// A server that was stopped in order and started again, with so many messages in each stream.
 fn restarted(messages: usize) -> World {
-    let mut sizes = draw_sizes(&mut millrace_clock::Random::new(1));
-    // Indexes stay once they are read.
-    sizes.index_idle_ns = None;
-    sizes.memory_bytes = None;
-    let mut world = World::new(1, Knobs::default(), sizes, vec!["answers.>".to_owned()]);
-    world.boot();
-    settle(&mut world);
+    let mut world = started();
     for stream in 0..STREAMS {
         let call = format!("$JS.API.STREAM.CREATE.S{stream}");
         let config = format!(r#"{{"name":"S{stream}","subjects":["s{stream}.>"]}}"#);
-        world.send(&publish(&call, "answers.create", &[], config.as_bytes()));
-        settle(&mut world);
+        ask(&mut world, &call, "answers.create", &config);
         for number in 0..messages {
             let subject = format!("s{stream}.{}", number % 7);
             world.send(&publish(&subject, "answers.publish", &[], b"x"));
         }
         settle(&mut world);
     }
-    assert_eq!(world.received.len(), STREAMS * (1 + messages));
-    world.begin_stop();
-    while !world.finish() {
-        world.end_of_turn();
-        if world.disk_step().is_none() {
-            world.pass(1_000_000);
-        }
-    }
-    world.die(false);
+    stop(&mut world);
     world.boot();
     settle(&mut world);
     assert_eq!(world.replayed_groups(), 0);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use millrace_store::stream::{Filter, Lookup, StoredMessage, StreamStore};
+use millrace_store::stream::{Filter, Lookup, ReadError, StoredMessage, StreamStore};
 use millrace_wire::headers::HeaderBuilder;
 use millrace_wire::json::{Strictness, from_slice};
 
@@ -77,6 +77,8 @@ const MALFORMED_REQUEST: Status = (408, "Malformed Request");
 const BAD_REQUEST: Status = (408, "Bad Request");
 const REQUIRED_API_LEVEL: Status = (412, "Required Api Level");
 const TOO_MANY_RESULTS: Status = (413, "Too Many Results");
+/// Ours: the message is there, and its bytes are not what was written.
+const UNREADABLE: Status = (500, "Message Cannot Be Read");
 
 /// The request from body and subject.
 fn read_request(message: &Message, streams: [Option<&str>; 2]) -> Result<GetRequest, Status> {
@@ -220,6 +222,8 @@ pub(super) struct DirectGet {
     bytes_left: u64,
     /// Sequence of the previous message of this answer.
     previous: u64,
+    /// The first message that was left out because it cannot be read.
+    unreadable: Option<u64>,
 }
 
 impl DirectGet {
@@ -241,6 +245,7 @@ impl DirectGet {
             messages_left,
             bytes_left,
             previous: 0,
+            unreadable: None,
         }
     }
 
@@ -257,10 +262,17 @@ impl DirectGet {
             };
             let message = match store.get(sequence) {
                 Lookup::Loading => return Step::Loading,
-                Lookup::Ready(found) => found.ok(),
+                Lookup::Ready(found) => found,
             };
             self.advance(store);
-            let Some(message) = message else { continue };
+            let message = match message {
+                Ok(message) => message,
+                Err(ReadError::NotFound) => continue,
+                Err(ReadError::Damaged) => {
+                    self.unreadable.get_or_insert(sequence);
+                    continue;
+                }
+            };
             let size =
                 (message.subject.len() + message.headers.len() + message.payload.len()) as u64;
             self.send_batched(&message, out);
@@ -278,8 +290,12 @@ impl DirectGet {
         let message = match store.get(sequence) {
             Lookup::Loading => return Step::Loading,
             Lookup::Ready(Ok(message)) => message,
-            Lookup::Ready(Err(_)) => {
-                self.target.send_status(out, NOT_FOUND.0, NOT_FOUND.1);
+            Lookup::Ready(Err(error)) => {
+                let (code, text) = match error {
+                    ReadError::NotFound => NOT_FOUND,
+                    ReadError::Damaged => UNREADABLE,
+                };
+                self.target.send_status(out, code, text);
                 return Step::Done;
             }
         };
@@ -339,11 +355,19 @@ impl DirectGet {
         self.target.send_message(out, &block, &message.payload);
     }
 
+    /// The end of the answer; it says so if something is missing in it.
     fn send_end(&self, out: &mut dyn Outbound) {
+        let (code, text) = match self.unreadable {
+            None => (204, "EOB"),
+            Some(_) => UNREADABLE,
+        };
         let mut builder = HeaderBuilder::new()
-            .status(204, "EOB")
+            .status(code, text)
             .add("Nats-Num-Pending", self.pending().to_string())
             .add("Nats-Last-Sequence", self.previous.to_string());
+        if let Some(sequence) = self.unreadable {
+            builder = builder.add("Nats-Sequence", sequence.to_string());
+        }
         if let Plan::Chosen { up_to, .. } = self.plan {
             builder = builder.add("Nats-UpTo-Sequence", up_to.to_string());
         }

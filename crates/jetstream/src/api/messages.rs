@@ -2,7 +2,7 @@
 //! wait for the disk as a [`ParkedRead`].
 
 use data_encoding::BASE64;
-use millrace_store::stream::{Filter, Lookup, StoredMessage, StreamStore};
+use millrace_store::stream::{Filter, Lookup, ReadError, StoredMessage, StreamStore};
 use serde::Deserialize;
 
 use super::direct::DirectGet;
@@ -11,7 +11,7 @@ use super::engine::{ApiEngine, ApiTurn};
 use super::request::ApiRequest;
 use super::response::{Body, StoredMessageView};
 use super::streams::Listing;
-use crate::error::ErrorCode;
+use crate::error::{ApiError, ErrorCode};
 use crate::ids::StreamId;
 use crate::model::Timestamp;
 use crate::request::PendingRequest;
@@ -94,8 +94,8 @@ impl ParkedRead {
                     .map(|store| store.get(*sequence));
                 let message = match found {
                     Some(Lookup::Loading) => return Step::Loading,
-                    Some(Lookup::Ready(found)) => found.ok(),
-                    None => None,
+                    Some(Lookup::Ready(found)) => found.map_err(|error| refusal(error, *sequence)),
+                    None => Err(ErrorCode::NoMessageFound.into()),
                 };
                 let subject = pending.message.subject.clone();
                 let Some(call) = ApiRequest::parse(&subject) else {
@@ -104,10 +104,20 @@ impl ParkedRead {
                 let body = message.map(|message| Body::Message {
                     message: view(&message, *no_headers),
                 });
-                let missing = ErrorCode::NoMessageFound.into();
-                answer(engine, turn, pending, call, body.as_ref().ok_or(&missing));
+                answer(engine, turn, pending, call, body.as_ref());
                 Step::Done
             }
+        }
+    }
+}
+
+/// A message that is there and cannot be read is not the same as none: whoever takes it for deleted
+/// would go on without it. The reference says for both that there is no message.
+fn refusal(error: ReadError, sequence: u64) -> ApiError {
+    match error {
+        ReadError::NotFound => ErrorCode::NoMessageFound.into(),
+        ReadError::Damaged => {
+            ErrorCode::StreamGeneralError.with(format!("message {sequence} cannot be read"))
         }
     }
 }

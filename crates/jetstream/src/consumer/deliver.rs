@@ -49,6 +49,9 @@ impl Outgoing<'_> {
     }
 }
 
+/// Why a message ends that is damaged on disk.
+const UNREADABLE: &str = "message cannot be read";
+
 impl Consumer {
     /// Delivers what can be delivered, at most [`DELIVERIES_PER_WAKE_MAX`] messages.
     pub fn wake(&mut self, context: &mut ConsumerContext<'_>) -> Wake {
@@ -161,7 +164,8 @@ impl Consumer {
         let message = match context.store.fetch(sequence) {
             Fetched::Message(message) => message,
             Fetched::Loading => return Step::Loading,
-            Fetched::Gone => return self.skip(context, candidate),
+            Fetched::Gone => return self.skip(context, candidate, ""),
+            Fetched::Unreadable => return self.skip(context, candidate, UNREADABLE),
         };
         let Some(leader) = self.leader.as_deref_mut() else {
             return Step::Declined;
@@ -249,8 +253,14 @@ impl Consumer {
         received
     }
 
-    /// The message is not there (or unreadable): a consumer goes on without it.
-    fn skip(&mut self, context: &mut ConsumerContext<'_>, candidate: Candidate) -> Step {
+    /// The message is not there, or cannot be read: a consumer goes on without it. Who waits for the
+    /// message hears why it does not come, if there is a reason.
+    fn skip(
+        &mut self,
+        context: &mut ConsumerContext<'_>,
+        candidate: Candidate,
+        reason: &str,
+    ) -> Step {
         match candidate {
             Candidate::Again(sequence) => {
                 let lost = self.state.removed(sequence, false);
@@ -263,13 +273,21 @@ impl Consumer {
                         consumer_sequence: slot.consumer_sequence,
                         sequence,
                         deliveries,
-                        reason: String::new(),
+                        reason: reason.to_owned(),
                     });
                 }
             }
             Candidate::New(sequence) => {
                 self.state.pass(sequence);
                 self.turn.delivered = Some(self.state.delivered);
+                if !reason.is_empty() {
+                    context.events.push(ConsumerEvent::Terminated {
+                        consumer_sequence: 0,
+                        sequence,
+                        deliveries: 1,
+                        reason: reason.to_owned(),
+                    });
+                }
             }
         }
         Step::Skipped

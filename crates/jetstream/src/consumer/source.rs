@@ -1,15 +1,17 @@
 //! What a consumer asks of its stream's messages. A trait, so that the visible watermark
 //! (hard-parts 6) is applied in one place: [`VisibleStore`].
 
-use millrace_store::stream::{Filter, Lookup, StoredMessage, StreamStore};
+use millrace_store::stream::{Filter, Lookup, ReadError, StoredMessage, StreamStore};
 
 /// Answer of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// The message.
     Message(StoredMessage),
-    /// Removed or unreadable: skip it.
+    /// Removed: skip it.
     Gone,
+    /// Its bytes are damaged: skip it, and say so.
+    Unreadable,
     /// A disk read is under way; call [`super::Consumer::wake`] again when it is done.
     Loading,
 }
@@ -132,7 +134,8 @@ impl MessageSource for VisibleStore<'_> {
         }
         match self.store.get(sequence) {
             Lookup::Ready(Ok(message)) => Fetched::Message(message),
-            Lookup::Ready(Err(_)) => Fetched::Gone,
+            Lookup::Ready(Err(ReadError::NotFound)) => Fetched::Gone,
+            Lookup::Ready(Err(ReadError::Damaged)) => Fetched::Unreadable,
             Lookup::Loading => Fetched::Loading,
         }
     }
