@@ -240,7 +240,12 @@ fn streams_of_another_account_are_used_through_imports() {
         let push = br#"{"stream_name":"ORDERS","config":{"durable_name":"P","ack_policy":"none","deliver_subject":"deliver.p"}}"#;
         // The message may come before the answer, which a request of its own would then not wait for.
         b.send(b"SUB from.deliver.p 5\r\nSUB made 6\r\n");
-        b.publish("JS.A.API.CONSUMER.DURABLE.CREATE.ORDERS.P", "made", b"", push);
+        b.publish(
+            "JS.A.API.CONSUMER.DURABLE.CREATE.ORDERS.P",
+            "made",
+            b"",
+            push,
+        );
         let (first, second) = (b.read_message(), b.read_message());
         let pushed = if first.text() == "1" { first } else { second };
         assert_eq!(

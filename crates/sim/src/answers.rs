@@ -2,6 +2,7 @@
 
 use crate::client::Received;
 use crate::consumer_track::Delivery;
+use crate::extras::AGAIN;
 use crate::model::{Change, Effect};
 use crate::node_run::{INBOX, NodeRun, Request};
 use crate::track::{Existence, Read};
@@ -61,6 +62,9 @@ fn direct_message(answer: &Received, filter: Option<&str>) -> Read {
 impl NodeRun {
     /// Takes a message that the client got.
     pub(crate) fn take_message(&mut self, message: Received) -> Result<(), String> {
+        if message.subject.starts_with(AGAIN) {
+            return self.take_again(&message);
+        }
         if let Some(delivery) = Delivery::parse(&message.reply) {
             return self.take_delivery(&delivery, &message);
         }
@@ -130,6 +134,7 @@ impl NodeRun {
                         .retain(|open| open.number != batch);
                 }
             }
+            Request::Extra(request) => return self.extra_answered(request, &message, &json),
             Request::Acknowledge {
                 stream,
                 consumer,

@@ -12,6 +12,7 @@ mod damaged;
 pub mod digest;
 pub mod disk;
 mod erasing;
+pub mod extras;
 mod journal_model;
 pub mod journal_run;
 mod losses;

@@ -5,6 +5,7 @@
 use crate::client::{Received, publish};
 use crate::damaged::Damaged;
 use crate::disk::{Counters, Knobs};
+use crate::extras::{AGAIN, Extra, ExtraRequest, Extras};
 use crate::model::Limits;
 use crate::resolve::Seen;
 use crate::track::{Existence, Track};
@@ -46,6 +47,8 @@ pub struct NodePlan {
     pub flips: bool,
     /// All that is on disk is scrubbed again and again.
     pub scrubs: bool,
+    /// What happens by itself.
+    pub extra: Extra,
 }
 
 impl NodePlan {
@@ -58,6 +61,7 @@ impl NodePlan {
         clock_jumps: false,
         flips: false,
         scrubs: false,
+        extra: Extra::None,
     };
 
     /// The faults that belong to a seed: power cuts always, and one other kind in turn.
@@ -65,6 +69,7 @@ impl NodePlan {
     pub fn of_seed(seed: u64) -> Self {
         let mut plan = Self {
             clock_jumps: seed % 3 == 1,
+            extra: Extra::of_seed(seed),
             ..Self::POWER
         };
         match seed % 6 {
@@ -74,6 +79,8 @@ impl NodePlan {
             4 => {
                 let mut random = Random::new(seed).stream(CAPACITY_STREAM);
                 plan.knobs.capacity_bytes = CAPACITY_BYTES_MIN + random.below(CAPACITY_BYTES_MORE);
+                // On a full disk nothing has to happen by itself.
+                plan.extra = Extra::None;
             }
             _ => {}
         }
@@ -110,6 +117,12 @@ pub struct NodeOutcome {
     pub settled: u64,
     /// Messages that nobody wanted and that were not stored.
     pub unwanted: u64,
+    /// Messages that a mirror and a source have, schedules that were due, delete markers, messages
+    /// published again.
+    pub copied: u64,
+    pub scheduled: u64,
+    pub markers: u64,
+    pub republished: u64,
     pub refused: u64,
     pub starts: u64,
     /// Servers that wrote their last checkpoints and ended.
@@ -142,6 +155,10 @@ impl NodeOutcome {
         self.confirmed_acks += other.confirmed_acks;
         self.settled += other.settled;
         self.unwanted += other.unwanted;
+        self.copied += other.copied;
+        self.scheduled += other.scheduled;
+        self.markers += other.markers;
+        self.republished += other.republished;
         self.refused += other.refused;
         self.starts += other.starts;
         self.stops += other.stops;
@@ -169,6 +186,10 @@ impl NodeOutcome {
             ("confirmed acknowledgements", self.confirmed_acks),
             ("messages settled", self.settled),
             ("messages unwanted", self.unwanted),
+            ("messages copied", self.copied),
+            ("schedules", self.scheduled),
+            ("delete markers", self.markers),
+            ("messages published again", self.republished),
             ("refused", self.refused),
             ("stops in order", self.stops),
             ("indexes given back", self.indexes_given_up),
@@ -229,6 +250,7 @@ pub(crate) enum Request {
         consumer: String,
         sequence: u64,
     },
+    Extra(ExtraRequest),
     /// Asked for by the oracle, which waits for it.
     Question,
 }
@@ -253,6 +275,7 @@ pub struct NodeRun {
     /// The last server ended in order: nothing is left to be replayed.
     stopped_in_order: bool,
     pub(crate) damaged: Damaged,
+    pub(crate) extras: Extras,
     /// The server was started and has not come to rest since.
     pub(crate) is_starting: bool,
     /// The server's start looks for room again before long.
@@ -269,7 +292,7 @@ impl NodeRun {
         if plan.scrubs {
             sizes.scrub_interval_ns = Some(SCRUB_INTERVAL_NS);
         }
-        let subscriptions = vec![format!("{INBOX}.>")];
+        let subscriptions = vec![format!("{INBOX}.>"), format!("{AGAIN}>")];
         let names = (0..plan.streams).map(|stream| format!("S{stream}"));
         let seed = random.stream(1).next_u64();
         let mut world = World::new(seed, plan.knobs, sizes, subscriptions);
@@ -291,6 +314,7 @@ impl NodeRun {
             off: false,
             stopped_in_order: false,
             damaged: Damaged::default(),
+            extras: Extras::new(plan.extra, random.stream(5)),
             is_starting: false,
             waits_for_room: false,
             outcome: NodeOutcome::default(),
@@ -326,6 +350,8 @@ impl NodeRun {
         self.drain_consumers()?;
         // Retention at the end: what all have acknowledged is gone, and nothing else.
         self.settle_on_healthy_disk()?;
+        self.world.disk.set_knobs(self.quiet_knobs());
+        self.check_extras()?;
         let counters = self.counters();
         self.outcome.counters = counters;
         self.outcome.indexes_given_up = self.world.indexes_given_up;
@@ -390,6 +416,7 @@ impl NodeRun {
         for _ in 0..self.random.below(5) {
             self.send_something();
         }
+        self.use_extras();
         if self.plan.clock_jumps && self.random.below(25) == 0 {
             let back_ns = self.world.jump_clock();
             for track in &mut self.streams {
@@ -554,7 +581,8 @@ impl NodeRun {
                 self.world.pass(1_000_000);
             }
         }
-        if patience == STEPS_MAX {
+        // On a full disk the last checkpoints may wait for room until somebody makes it.
+        if patience == STEPS_MAX && self.plan.knobs.capacity_bytes == 0 {
             return Err("the server never comes to its end".to_owned());
         }
         Ok(())
