@@ -41,6 +41,7 @@ fn answers<'a>(world: &'a World, subject: &str) -> Vec<&'a Received> {
     all.filter(|message| message.subject == subject).collect()
 }
 
+// proves: JS-STR-12
 #[test]
 fn a_message_that_cannot_be_read_is_not_said_to_be_missing() {
     let mut world = damaged();

@@ -46,6 +46,13 @@ impl Stream {
         Some(now.after_ns(wait_ns).max(self.lead.next_firing_ns))
     }
 
+    /// A schedule is due, or as good as: it needs the index, and the message that is read for it.
+    pub(super) fn fires_soon(&self, now: Now) -> bool {
+        let soon_ns = now.after_ns(FIRING_INTERVAL_NS);
+        self.firing_deadline(now)
+            .is_some_and(|at_ns| at_ns <= soon_ns)
+    }
+
     /// Fires what is due.
     pub(super) fn fire_schedules(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now;

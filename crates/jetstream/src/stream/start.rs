@@ -290,6 +290,7 @@ impl Stream {
             || self.is_behind()
             || !self.lead.is_idle()
             || !self.sweeps.are_done()
+            || self.fires_soon(turn.now)
             || self.consumers.values().any(hungry)
         {
             return false;
