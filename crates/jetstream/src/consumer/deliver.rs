@@ -181,11 +181,10 @@ impl Consumer {
             .num_pending
             .unwrap_or(0)
             .saturating_sub(u64::from(new));
-        let consumer_sequence = self.state.delivered.consumer + 1;
         leader.ack.write(
             deliveries,
             sequence,
-            consumer_sequence,
+            self.state.delivered.consumer + 1,
             message.time_ns,
             num_pending,
         );
