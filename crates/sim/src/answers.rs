@@ -315,7 +315,8 @@ impl NodeRun {
         }
         // What it says is behind it was counted when it was asked.
         let now = self.streams[stream].version;
-        let counted = (version == now).then_some(filter.as_str());
+        let vanishes = self.streams[stream].model.limits.vanishes();
+        let counted = (version == now && !vanishes).then_some(filter.as_str());
         let mut read = direct_message(message, counted);
         read.passed = self.streams[stream].expired_between(start, read.sequence, &filter, wall_ns);
         got.push(read.sequence);

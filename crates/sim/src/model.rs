@@ -30,6 +30,14 @@ pub struct Limits {
     pub description: String,
 }
 
+impl Limits {
+    /// Messages go without being asked to: by their age, or when they are acknowledged.
+    #[must_use]
+    pub fn vanishes(&self) -> bool {
+        self.ttl || self.max_age_ns > 0 || self.retention != Retention::Limits
+    }
+}
+
 /// Which older messages a message replaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rollup {

@@ -2,6 +2,8 @@
 //! would become so long that its end or its replay takes seconds. The journal asks by itself only
 //! when it outgrows its budget.
 
+use millrace_clock::Now;
+
 use super::Stream;
 use crate::shared::Turn;
 
@@ -50,6 +52,19 @@ impl Stream {
         } else {
             rested_ns
         })
+    }
+
+    /// As [`Self::want_checkpoint`], for a reason that is no need: not again right after it failed, for
+    /// want of room most likely.
+    pub(super) fn want_checkpoint_at_leisure(&mut self, turn: &mut Turn<'_>) {
+        if turn.now.monotonic_ns >= self.ahead.tried_ns.saturating_add(REST_NS) {
+            self.want_checkpoint(turn);
+        }
+    }
+
+    /// Messages could not be moved.
+    pub(super) const fn note_tried(&mut self, now: Now) {
+        self.ahead.tried_ns = now.monotonic_ns;
     }
 
     /// Begins a checkpoint if one is due.

@@ -30,8 +30,6 @@ const WIPE_DELAY_NS: u64 = 500_000_000;
 const CHECKPOINT_VERSION: u8 = 2;
 /// The oldest version that is read.
 const CHECKPOINT_VERSION_MIN: u8 = 1;
-/// After a failed flush, until a stream that is idle tries again.
-const FLUSH_RETRY_NS: u64 = 1_000_000_000;
 /// Section: how far sources were read.
 const SOURCE_POSITIONS: u8 = 1;
 /// Section: the timetable of schedules.
@@ -46,8 +44,6 @@ pub(crate) struct CheckpointState {
     pending: Option<Pending>,
     /// Asked for while a flush was under way or a batch was open.
     wanted: bool,
-    /// Messages could not be moved, for want of room most likely: when to try again of one's own accord.
-    retry_ns: u64,
     /// The newest entry applied that changed something, and the newest that a durable checkpoint
     /// covers.
     changed_index: u64,
@@ -187,13 +183,6 @@ impl Stream {
     fn has_ended(&self, shared: &Shared) -> bool {
         let lead = &self.lead;
         shared.stopping && lead.commit.is_none() && lead.is_leader && lead.applied == lead.proposed
-    }
-
-    /// As [`Self::want_checkpoint`], for a reason that is no need: not again right after it failed.
-    pub(super) fn want_checkpoint_at_leisure(&mut self, turn: &mut Turn<'_>) {
-        if turn.now.monotonic_ns >= self.checkpoint.retry_ns {
-            self.want_checkpoint(turn);
-        }
     }
 
     /// A checkpoint is on its way.
@@ -354,7 +343,7 @@ impl Stream {
             }
             StoreEvent::FlushFailed { reason } => {
                 self.checkpoint.pending = None;
-                self.checkpoint.retry_ns = turn.now.after_ns(FLUSH_RETRY_NS);
+                self.note_tried(turn.now);
                 format!("moving messages to segments failed: {reason}")
             }
         };
