@@ -18,6 +18,7 @@ use super::{
     ANSWER_TIMEOUT_NS, ATTEMPT_INTERVAL_NS, FAILURE_DELAY_MAX_NS, FAILURE_DELAY_NS, IndexName,
     SILENCE_NS, SourcePosition, short_hash,
 };
+use crate::consumer::parse_ack_subject;
 use crate::ids::{AccountRef, Endpoint, OriginId, StreamId};
 use crate::io::{Effect, Message};
 use crate::model::{ReportedError, SourceInfo, StreamSource};
@@ -350,6 +351,7 @@ impl Puller {
     ) -> Option<Arrival> {
         let Phase::Pulling {
             attempt,
+            consumer,
             delivered,
             taken,
             silent_at_ns,
@@ -358,6 +360,11 @@ impl Puller {
         else {
             return None;
         };
+        // A consumer of an earlier attempt counts otherwise: what it sends is no next message, and
+        // after a restart of JetStream it may have the same deliver subject.
+        if parse_ack_subject(&message.reply)?.consumer != consumer.as_bytes() {
+            return None;
+        }
         let came = Delivered::parse(&message.reply)?;
         *silent_at_ns = turn.now.after_ns(SILENCE_NS);
         self.heard_ns = Some(turn.now.monotonic_ns);

@@ -199,6 +199,21 @@ fn messages_are_taken_in_order_and_a_gap_begins_anew() {
 }
 
 #[test]
+fn what_the_consumer_of_another_attempt_sends_is_not_taken_for_the_next_message() {
+    let mut bench = Bench::new(source());
+    bench.begin();
+    assert_eq!(bench.deliver("a", 5, 1).map(|(one, _)| one), Some(5));
+    let message = Message {
+        subject: Bytes::from_static(b"a"),
+        reply: Bytes::from_static(b"$JS.ACK.O.OLD.1.7.2.5.0"),
+        ..Message::default()
+    };
+    let taken = bench.with(|puller, turn, place| puller.take(turn, place, message));
+    assert!(taken.is_none() && bench.puller.is_pulling());
+    assert_eq!(bench.deliver("a", 6, 2).map(|(one, _)| one), Some(6));
+}
+
+#[test]
 fn control_messages_are_answered_and_heartbeats_tell_what_is_missing() {
     let mut bench = Bench::new(source());
     bench.begin();
