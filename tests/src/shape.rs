@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// Fields that only the reference or only ours has, and why.
-const DIFFERENCES: [&str; 18] = [
+const DIFFERENCES: [&str; 17] = [
     // Ours says so in fields of its own.
     "millrace",
     // There is no Go runtime and no build of a commit.
@@ -16,7 +16,6 @@ const DIFFERENCES: [&str; 18] = [
     "feature_flags",
     // What makes imports of system services is not shown as imports.
     "imports",
-    "sublist_stats",
     // `is_system` is shown only where it is true.
     "is_system",
     // Present only when measured in time.

@@ -38,6 +38,10 @@ const SHOWN: &[&str] = &[
     "/connz?sort=stop&state=closed",
     "/subsz",
     "/ipqueuesz",
+    "/subsz?subs=1&test=a.x",
+    "/subsz?subs=1&test=b&acc=A",
+    "/subsz?subs=1&test=nobody.here.at.all",
+    "/subsz?acc=nope&subs=1",
     "/healthz?details=1",
     "/healthz?js-server-only=1",
     "/healthz?js-meta-only=1",
@@ -51,6 +55,8 @@ const REFUSED: &[&str] = &[
     "/connz?sort=stop",
     "/subsz?limit=x",
     "/accountz?acc=nope",
+    "/subsz?test=a.*",
+    "/subsz?test=a.*&subs=1",
     "/accstatz?unused=x",
     "/healthz?js-enabled-only=x",
     "/healthz?js-enabled-only=1",
@@ -142,5 +148,77 @@ fn endpoints_answer_as_those_of_the_reference() {
     }
     for path in REFUSED {
         compare(&servers, path);
+    }
+}
+
+const SHARED: &str = "accounts {
+  A { users [{user a, password a}], exports [
+    {stream: \"pub.>\"}, {stream: \"priv.*\", accounts: [B]}, {service: \"svc.*\", accounts: [B]},
+    {service: st, response_type: stream}, {service: ch, response_type: chunked},
+    {service: lat, latency: {sampling: 50, subject: lat.out}} ] }
+  B { users [{user b, password b}], imports [
+    {stream: {account: A, subject: \"pub.>\"}, prefix: x}, {stream: {account: A, subject: \"priv.*\"}, to: \"mine.*\"},
+    {service: {account: A, subject: svc.1}, to: q, share: true}, {service: {account: A, subject: st}} ],
+    mappings: { foo: bar } }
+}
+";
+
+/// What accounts share, value for value. The reference lists it in no order, and among the imports also
+/// the services that every account has of the system account.
+// proves: MON-08
+#[test]
+fn what_accounts_share_is_shown_as_by_the_reference() {
+    let Some(reference) = reference_binary() else {
+        skip("accountz", "the reference binary is not to be had");
+        return;
+    };
+    let servers = [
+        ServerBuilder::binary(reference).config(SHARED).start(),
+        ServerBuilder::millrace().config(SHARED).start(),
+    ];
+    for account in ["A", "B"] {
+        let [expected, found] = servers.each_ref().map(|server| {
+            let shown = json(&get(server, &format!("/accountz?acc={account}")).1).unwrap();
+            let detail = &shown["account_detail"];
+            let list = |name: &str| {
+                let all = detail[name].as_array().cloned().unwrap_or_default();
+                let own = |one: &Value| !one["subject"].as_str().unwrap().starts_with('$');
+                let mut texts: Vec<String> = all
+                    .iter()
+                    .filter(|one| own(one))
+                    .map(ToString::to_string)
+                    .collect();
+                texts.sort();
+                texts
+            };
+            (list("exports"), list("imports"), detail["mappings"].clone())
+        });
+        assert_eq!(found, expected, "{account}");
+    }
+}
+
+/// A message's receivers are counted alike, whatever else the servers subscribe to.
+// proves: MON-07
+#[test]
+fn a_test_subject_finds_those_it_reaches() {
+    for builder in ServerBuilder::both() {
+        let server = builder.config(CONFIG).start();
+        let _clients = [log_in(&server, "a"), log_in(&server, "s")];
+        let found = |query: &str| {
+            let shown = json(&get(&server, &format!("/subsz?subs=1&{query}")).1).unwrap();
+            let list = shown["subscriptions_list"].as_array().cloned();
+            let mut subjects: Vec<String> = list
+                .unwrap_or_default()
+                .iter()
+                .map(|one| format!("{} {}", one["account"], one["subject"]))
+                .collect();
+            subjects.sort();
+            (shown["total"].clone(), subjects)
+        };
+        let both = ["\"A\" \"a.*\"", "\"SYS\" \"a.*\""].map(str::to_owned);
+        assert_eq!(found("test=a.x"), (2.into(), both.to_vec()));
+        assert_eq!(found("test=a.x&acc=A"), (1.into(), vec![both[0].clone()]));
+        assert_eq!(found("test=b&acc=SYS").0, 1);
+        assert_eq!(found("test=a").0, 0);
     }
 }

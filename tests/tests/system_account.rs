@@ -294,3 +294,101 @@ fn the_system_account_hears_who_comes_goes_and_is_refused() {
     }
     assert_eq!(found, expected);
 }
+
+/// What a request's header asks for, on both servers: the same headers, and answers that can be read.
+// proves: SYS-06
+#[test]
+fn answers_are_compressed_as_asked_for() {
+    use std::io::Read as _;
+    for builder in ServerBuilder::both() {
+        let server = builder.config(CONFIG).start();
+        let id = server_id(&server);
+        let mut client = log_in(&server, "s");
+        for (asked, what, expected) in [
+            ("gzip", "VARZ", Some("gzip")),
+            ("snappy", "VARZ", Some("snappy")),
+            ("S2", "CONNZ", Some("snappy")),
+            ("gzip, s2", "VARZ", Some("snappy")),
+            ("zstd", "VARZ", Some("identity")),
+            ("gzip", "IDZ", None),
+            ("gzip", "STATSZ", None),
+        ] {
+            let headers = format!("NATS/1.0\r\nAccept-Encoding: {asked}\r\n\r\n");
+            let subject = format!("$SYS.REQ.SERVER.{id}.{what}");
+            let answer = client.request_with_headers(&subject, headers.as_bytes(), b"");
+            let shown = String::from_utf8_lossy(&answer.headers).into_owned();
+            let named = shown.split("Content-Encoding: ").nth(1).map(str::trim);
+            assert_eq!(named, expected, "{asked} {what}: {shown}");
+            let mut read = Vec::new();
+            match expected {
+                Some("gzip") => {
+                    let mut decoder = flate2::read::GzDecoder::new(answer.payload.as_slice());
+                    decoder.read_to_end(&mut read).unwrap();
+                }
+                Some("snappy") => {
+                    assert!(answer.payload.starts_with(b"\xff\x06\x00\x00sNaPpY"));
+                    let mut decoder = millrace_archive::s2::Decoder::default();
+                    decoder.push(&answer.payload);
+                    while let Some(block) = decoder.next_block().unwrap() {
+                        read.extend_from_slice(&block);
+                    }
+                }
+                _ => read.clone_from(&answer.payload),
+            }
+            let value: Value = serde_json::from_slice(&read).unwrap();
+            assert!(value.to_string().contains(&id), "{asked} {what}: {value}");
+        }
+    }
+}
+
+/// How many would get a message, on both servers.
+// proves: SYS-09
+#[test]
+fn subscribers_are_counted() {
+    for builder in ServerBuilder::both() {
+        let server = builder.config(CONFIG).start();
+        let mut client = log_in(&server, "s");
+        client.send(b"SUB foo 1\r\nSUB foo q 2\r\nSUB foo q 3\r\nSUB foo.* 4\r\n");
+        assert_eq!(client.flush(), b"");
+        let mut other = log_in(&server, "a");
+        other.send(b"SUB foo 1\r\n");
+        assert_eq!(other.flush(), b"");
+        for (asked, expected) in [
+            ("foo", "3"),
+            ("foo q", "2"),
+            ("foo nobody", "0"),
+            ("foo.x", "1"),
+            ("foo.*", "1"),
+            ("nobody", "0"),
+            ("", "0"),
+            ("a b c", "0"),
+        ] {
+            let answer = client.request("$SYS.DEBUG.SUBSCRIBERS", asked.as_bytes());
+            assert_eq!(answer.text(), expected, "{asked:?}");
+        }
+        // Other accounts cannot ask.
+        let answer = other.request("$SYS.DEBUG.SUBSCRIBERS", b"foo");
+        assert!(answer.headers.starts_with(b"NATS/1.0 503"));
+    }
+}
+
+/// Looks inside, over the system account: what both have.
+// proves: SYS-17
+#[test]
+fn insides_are_shown_over_the_system_account() {
+    for builder in ServerBuilder::both() {
+        let server = builder.config(CONFIG).start();
+        let about = |what: &str, options: &str| {
+            let subject = format!("$SYS.REQ.SERVER.<id>.{what}");
+            ask(&server, "s", &subject, options).unwrap()["data"].clone()
+        };
+        assert_eq!(about("RAFTZ", ""), json!({}));
+        assert!(about("IPQUEUESZ", r#"{"all":true}"#).is_object());
+        let memory = about("EXPVARZ", "")["memstats"]["Alloc"].clone();
+        assert!(memory.as_u64().unwrap() > 0);
+        let unnamed = json!({"profile": null, "error": "Profile name not specified"});
+        assert_eq!(about("PROFILEZ", ""), unnamed);
+        let unknown = json!({"profile": null, "error": "Profile \"zzz\" not found"});
+        assert_eq!(about("PROFILEZ", r#"{"name":"zzz"}"#), unknown);
+    }
+}

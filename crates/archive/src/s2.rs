@@ -20,6 +20,8 @@ const CHECKSUM_LENGTH: usize = 4;
 
 /// Bytes that are compressed together.
 const BLOCK_BYTES: usize = 256 << 10;
+/// The same in the older format, whose readers take no more.
+const SNAPPY_BLOCK_BYTES: usize = 64 << 10;
 /// Most bytes that a block of others may stand for.
 const BLOCK_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of a frame with such a block: incompressible bytes grow a little.
@@ -39,6 +41,27 @@ fn checksum(block: &[u8]) -> u32 {
     crc32c::crc32c(block)
         .rotate_right(15)
         .wrapping_add(0xa282_ead8)
+}
+
+/// A whole stream in the older format, which every reader of S2 and of snappy takes.
+#[must_use]
+pub fn snappy_stream(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![KIND_HEAD, MAGIC_SNAPPY.len() as u8, 0, 0];
+    out.extend_from_slice(MAGIC_SNAPPY);
+    for block in data.chunks(SNAPPY_BLOCK_BYTES) {
+        let compressed = minlz::encode_snappy(block);
+        let (kind, content) = if compressed.len() < block.len() {
+            (KIND_COMPRESSED, compressed.as_slice())
+        } else {
+            (KIND_PLAIN, block)
+        };
+        let length = (content.len() + CHECKSUM_LENGTH) as u32;
+        out.push(kind);
+        out.extend_from_slice(&length.to_le_bytes()[..3]);
+        out.extend_from_slice(&checksum(block).to_le_bytes());
+        out.extend_from_slice(content);
+    }
+    out
 }
 
 /// Compresses a stream.

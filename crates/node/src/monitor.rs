@@ -1,6 +1,7 @@
 //! Monitoring answers as functions of the node's state: path and query in, status and body out.
 //! HTTP itself is the host's business. Source: spec core/12 (the reference's monitoring endpoints).
 
+mod account_detail;
 mod connz;
 mod exposition;
 mod healthz;
@@ -9,6 +10,7 @@ mod jsz;
 mod metrics;
 mod others;
 mod query;
+mod subsz;
 mod varz;
 
 use millrace_clock::Now;

@@ -1,4 +1,4 @@
-//! `/connz` and `/subsz`: connections and subscriptions.
+//! `/connz`: connections and their subscriptions.
 
 use millrace_clock::{Now, go_duration};
 use millrace_core::{ConnectionId, ConnectionInfo, SubscriptionInfo};
@@ -8,7 +8,7 @@ use super::{MonitorAnswer, Query, client_type, time_text, uptime_text};
 use crate::node::Node;
 
 /// Connections or subscriptions shown at once unless `limit` says otherwise.
-const DEFAULT_LIMIT: usize = 1024;
+pub(super) const DEFAULT_LIMIT: usize = 1024;
 
 /// How much of a connection's subscriptions is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,11 @@ impl Node {
     }
 
     /// Beside its connection a subscription does not name its account again.
-    fn subscription_value(&self, subscription: &SubscriptionInfo, with_account: bool) -> Value {
+    pub(super) fn subscription_value(
+        &self,
+        subscription: &SubscriptionInfo,
+        with_account: bool,
+    ) -> Value {
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         if with_account {
@@ -184,44 +188,6 @@ impl Node {
         }
         put("cid", json!(subscription.id.0));
         Value::Object(fields)
-    }
-
-    pub(super) fn subsz(&self, now: Now, query: &Query) -> Result<MonitorAnswer, MonitorAnswer> {
-        let with_list = query.flag("subs")?;
-        let (offset, limit) = (
-            query.number("offset", 0)?,
-            query.number("limit", DEFAULT_LIMIT)?,
-        );
-        let mut answer = json!({
-            "server_id": self.broker.identity().server_id,
-            "now": time_text(now.wall_ns),
-            "num_subscriptions": self.broker.subscription_count(),
-            "num_cache": 0,
-            "num_inserts": 0,
-            "num_removes": 0,
-            "num_matches": 0,
-            "cache_hit_rate": 0,
-            "max_fanout": 0,
-            "avg_fanout": 0,
-            "total": 0,
-            "offset": offset,
-            "limit": limit,
-        });
-        if with_list {
-            let mut list: Vec<Value> = Vec::new();
-            for connection in self.broker.connections() {
-                let subscriptions = self.broker.subscriptions_of(connection.id);
-                list.extend(
-                    subscriptions
-                        .iter()
-                        .map(|one| self.subscription_value(one, true)),
-                );
-            }
-            answer["total"] = json!(list.len());
-            let shown: Vec<Value> = list.into_iter().skip(offset).take(limit).collect();
-            answer["subscriptions_list"] = json!(shown);
-        }
-        Ok(MonitorAnswer::json(&answer))
     }
 }
 

@@ -2,7 +2,7 @@
 //! gateways and leaf nodes, and says so.
 
 use millrace_clock::Now;
-use millrace_core::{AccountId, AccountInfo};
+use millrace_core::AccountId;
 use serde_json::{Value, json};
 
 use super::{MonitorAnswer, Query, time_text};
@@ -60,26 +60,6 @@ impl Node {
             }
         }
         Ok(MonitorAnswer::json(&value))
-    }
-
-    fn account_detail(&self, account: &AccountInfo) -> Value {
-        let jetstream = self.engine.as_ref().and_then(|engine| engine.jetstream());
-        let has_jetstream = jetstream.is_some_and(|jetstream| {
-            let mut accounts = jetstream.accounts.values();
-            accounts.any(|one| one.name == account.name)
-        });
-        json!({
-            "account_name": account.name,
-            "update_time": time_text(self.started.wall_ns),
-            "is_system": account.id == AccountId::SYSTEM,
-            "expired": false,
-            "complete": true,
-            "jetstream_enabled": has_jetstream,
-            "leafnode_connections": 0,
-            "client_connections": account.connections,
-            "subscriptions": account.subscriptions,
-            "name_tag": account.name,
-        })
     }
 
     pub(super) fn accstatz(&self, now: Now, query: &Query) -> Result<MonitorAnswer, MonitorAnswer> {

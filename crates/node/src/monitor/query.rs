@@ -44,6 +44,10 @@ impl Query {
                 }
                 ("account", _) => query.set("acc", &text),
                 ("consumer", _) => query.set("consumers", &text),
+                ("direct_consumer", _) => query.set("direct-consumers", &text),
+                ("leader_only", _) => query.set("leader-only", &text),
+                ("stream_leader_only", _) => query.set("stream-leader-only", &text),
+                ("filter", _) => query.set("queues", &text),
                 ("include_unused", _) => query.set("unused", &text),
                 ("state", "0") => query.set("state", "open"),
                 ("state", "1") => query.set("state", "closed"),
@@ -68,7 +72,7 @@ impl Query {
             .unwrap_or_default()
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
             .map(String::as_str)

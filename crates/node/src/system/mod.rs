@@ -4,10 +4,12 @@
 //! only the host knows. What a request shows is the monitoring's; here is only who may ask what.
 
 mod claims;
+mod encoding;
 mod events;
 mod facts;
 mod heartbeat;
 mod request;
+mod subscribers;
 
 use std::collections::VecDeque;
 
@@ -19,6 +21,7 @@ use serde_json::{Value, json};
 use crate::monitor::{HostFacts, Query};
 use crate::node::Node;
 pub use claims::StoreTokens;
+use encoding::Encoding;
 pub(crate) use events::account_statistics;
 use request::{Refusal, Scope, Subject};
 
@@ -27,7 +30,8 @@ const ENDPOINT: EndpointId = EndpointId(u64::MAX);
 /// Requests that may wait for their answers; what is beyond is dropped, as a slow server would.
 const WAITING_MAX: usize = 1024;
 /// Subjects that the system account may ask on.
-const SYSTEM_SUBJECTS: [&[u8]; 4] = [
+const SYSTEM_SUBJECTS: [&[u8]; 5] = [
+    b"$SYS.DEBUG.SUBSCRIBERS",
     b"$SYS.REQ.SERVER.PING",
     b"$SYS.REQ.SERVER.*.*",
     b"$SYS.REQ.ACCOUNT.*.*",
@@ -90,9 +94,9 @@ impl Node {
     pub(crate) fn bind_system(&mut self) {
         for account in self.broker.accounts() {
             let subjects = if account.id == AccountId::SYSTEM {
-                SYSTEM_SUBJECTS
+                &SYSTEM_SUBJECTS[..]
             } else {
-                ACCOUNT_SUBJECTS
+                &ACCOUNT_SUBJECTS[..]
             };
             for subject in subjects {
                 self.broker.bind(account.id, subject, ENDPOINT);
@@ -143,7 +147,9 @@ impl Node {
             let Some(subject) = Subject::read(&delivery.subject) else {
                 continue;
             };
-            if subject.is_about_claims() {
+            if subject.scope == Scope::Subscribers {
+                self.count_subscribers(now, &delivery);
+            } else if subject.is_about_claims() {
                 if let Some(task) = self.claims(now, &subject, &delivery) {
                     return Some(task);
                 }
@@ -153,7 +159,7 @@ impl Node {
                     return Some(HostTask::Reload(ReloadRequest { reply }));
                 }
             } else if let Some(answer) = self.answer(now, facts, &subject, &delivery) {
-                self.publish_system(now, delivery.account, &delivery.reply, &answer);
+                self.reply(now, &delivery, &answer);
             }
         }
         None
@@ -174,11 +180,27 @@ impl Node {
             .publish(now, account, subject, b"", b"", &payload);
     }
 
+    /// Answers a request, compressed if it asks for that and there is something to compress.
+    fn reply(&mut self, now: Now, request: &Delivery, answer: &Value) {
+        let encoding = Encoding::wanted(&request.headers).filter(|_| answer.get("data").is_some());
+        let Some(encoding) = encoding else {
+            return self.publish_system(now, request.account, &request.reply, answer);
+        };
+        if request.reply.is_empty() {
+            return;
+        }
+        let payload = encoding.encode(serde_json::to_vec(answer).unwrap_or_default());
+        let headers = encoding.headers();
+        let (account, reply) = (request.account, &request.reply);
+        self.broker
+            .publish(now, account, reply, b"", headers, &payload);
+    }
+
     fn is_about_us(&self, subject: &Subject<'_>) -> bool {
         match subject.scope {
             Scope::Server(id) => id == self.broker.identity().server_id,
             Scope::AllServers => !subject.is_one_server_only(),
-            Scope::Account(_) | Scope::User | Scope::Claims => true,
+            Scope::Account(_) | Scope::User | Scope::Claims | Scope::Subscribers => true,
         }
     }
 
@@ -206,7 +228,7 @@ impl Node {
         let own = (delivery.account != AccountId::SYSTEM)
             .then(|| self.broker.account_name(delivery.account).to_owned());
         let data = match (subject.scope, subject.what) {
-            (Scope::Claims, _) => return None,
+            (Scope::Claims | Scope::Subscribers, _) => return None,
             (Scope::User, _) => self.user_info(delivery.publisher?),
             (Scope::AllServers | Scope::Server(_), "IDZ") => return Some(self.identity_value()),
             (Scope::AllServers | Scope::Server(_), "STATSZ") => {
@@ -256,6 +278,11 @@ impl Node {
             "GATEWAYZ" => "/gatewayz",
             "LEAFZ" => "/leafz",
             "ACCOUNTZ" => "/accountz",
+            "IPQUEUESZ" => "/ipqueuesz",
+            "EXPVARZ" => "/debug/vars",
+            // Over HTTP that there are none is an error, here it is an empty answer.
+            "RAFTZ" => return Some(Ok(json!({}))),
+            "PROFILEZ" => return Some(Ok(profile_value(query))),
             _ => return None,
         };
         Some(request::shown(what, &self.show(now, facts, path, query)?))
@@ -329,4 +356,13 @@ impl Node {
             "account_name": connection.account_name,
         }))
     }
+}
+
+/// There are no profiles to be had; the words are the reference's for a name that it does not know.
+fn profile_value(query: &Query) -> Value {
+    let error = match query.text("name") {
+        None => "Profile name not specified".to_owned(),
+        Some(name) => format!("Profile {name:?} not found"),
+    };
+    json!({"profile": null, "error": error})
 }

@@ -17,6 +17,8 @@ pub(super) enum Scope<'a> {
     User,
     /// The account tokens of all servers.
     Claims,
+    /// Who would get a message.
+    Subscribers,
 }
 
 /// A request subject taken apart.
@@ -44,6 +46,7 @@ impl<'a> Subject<'a> {
             "SERVER" => Scope::Server(name),
             "ACCOUNT" => Scope::Account(name),
             "USER" if name == "INFO" => Scope::User,
+            "DEBUG" if name == "SUBSCRIBERS" => Scope::Subscribers,
             "CLAIMS" => {
                 return Some(Self {
                     scope: Scope::Claims,
@@ -128,6 +131,7 @@ mod tests {
             ),
             ("$SYS.REQ.USER.INFO", Some((Scope::User, ""))),
             ("$SYS.REQ.CLAIMS.LIST", Some((Scope::Claims, "LIST"))),
+            ("$SYS.DEBUG.SUBSCRIBERS", Some((Scope::Subscribers, ""))),
             (
                 "$SYS.ACCOUNT.A.CLAIMS.UPDATE",
                 Some((Scope::Account("A"), "CLAIMS.UPDATE")),
