@@ -35,8 +35,8 @@ impl Node {
         ] {
             detail[name] = value;
         }
-        let configured = self.options.accounts.iter();
-        let configured = configured.filter(|one| one.name == account.name).last();
+        let mut configured = self.options.accounts.iter();
+        let configured = configured.rfind(|one| one.name == account.name);
         let mappings = match configured {
             Some(configured) => &configured.mappings,
             None if account.id == AccountId::GLOBAL => &self.options.mappings,
