@@ -31,6 +31,8 @@ const FETCH_BYTES: u64 = 1 << 20;
 const RUN_MESSAGES: usize = 4096;
 /// Deleted ranges put into bytes in one step.
 const DELETES_STEP: usize = 2048;
+/// So many flushes are given up because a read fails, before what it would show counts as damaged.
+const READ_FAULTS_MAX: u8 = 3;
 
 /// A flush under way.
 #[derive(Debug)]
@@ -186,14 +188,21 @@ impl StreamStore {
             return;
         };
         flush.waiting -= 1;
-        if let Source::Segment(_) = source {
-            self.rewrite_read(start, result);
-            return;
-        }
         let data = match result {
             Ok(DiskReply::Data(data)) => data,
+            // A fault may pass: what is written now as unreadable would be so for ever.
+            Err(_) if flush.failed.is_some() => return,
+            Err(error) if self.read_faults < READ_FAULTS_MAX => {
+                self.read_faults += 1;
+                flush.failed = Some(error.to_string());
+                return;
+            }
             Ok(_) | Err(_) => Bytes::new(),
         };
+        if let Source::Segment(_) = source {
+            self.rewrite_read(start, data);
+            return;
+        }
         let mut lost = Vec::new();
         for candidate in flush
             .fetch
@@ -402,6 +411,7 @@ impl StreamStore {
             return;
         };
         self.flushed_through = self.flushed_through.max(flush.end);
+        self.read_faults = 0;
         // Ten thousand idle streams must not hold a descriptor each.
         self.io.close_all();
         let content = ManifestContent {

@@ -21,6 +21,8 @@ mod cost_tests;
 #[cfg(test)]
 mod disk_tests;
 mod erase;
+#[cfg(test)]
+mod fault_tests;
 mod filter;
 mod flush;
 #[doc(hidden)]
@@ -101,6 +103,8 @@ pub struct StreamStore {
     prepared: bool,
     /// The number of the last manifest.
     manifests: u64,
+    /// Flushes given up one after the other because something could not be read back.
+    read_faults: u8,
     deletes: Option<segment::manifest::Deletes>,
     /// Files to remove once the manifest with this number is durable.
     retired: Vec<(u64, String)>,
@@ -155,6 +159,7 @@ impl StreamStore {
             appendable: None,
             prepared: false,
             manifests: 0,
+            read_faults: 0,
             deletes: None,
             retired: Vec::new(),
             kept: BTreeSet::new(),

@@ -11,7 +11,6 @@ use super::segment::pack::{self, Content};
 use super::segment::record::{read_record, record_length, segment_name};
 use super::tail::Body;
 use super::{StoredMessage, StreamStore};
-use crate::disk::{DiskError, DiskReply};
 use crate::seal::Keys;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -169,11 +168,7 @@ impl StreamStore {
     }
 
     /// Takes records of the old segment.
-    pub(super) fn rewrite_read(&mut self, start: u64, result: Result<DiskReply, DiskError>) {
-        let data = match result {
-            Ok(DiskReply::Data(data)) => data,
-            Ok(_) | Err(_) => Bytes::new(),
-        };
+    pub(super) fn rewrite_read(&mut self, start: u64, data: Bytes) {
         if let Some(rewrite) = self.flush.as_mut().and_then(|flush| flush.rewrite.as_mut()) {
             rewrite.window = Some((start, data));
         }
