@@ -6,7 +6,7 @@ use millrace_clock::Now;
 use millrace_sim::disk::{Knobs, SimDisk};
 use millrace_store::disk::{DiskOperation, DiskRequest, FileId, Lane, Token};
 use millrace_store::journal::{
-    JournalSettings, Progress, Recovered, Recovery, RecoveryError, RecoverySettings,
+    JournalSettings, Progress, Recovered, Recovery, RecoveryError, RecoverySettings, STORE_VERSION,
 };
 
 fn open(disk: &mut SimDisk, server_id: &str) -> Result<Box<Recovered>, RecoveryError> {
@@ -33,10 +33,10 @@ fn open(disk: &mut SimDisk, server_id: &str) -> Result<Box<Recovered>, RecoveryE
     }
 }
 
-fn with_format(text: &'static str) -> SimDisk {
+fn with_format(text: &str) -> SimDisk {
     let mut disk = SimDisk::new(1, Knobs::default());
     let file = FileId(1);
-    let chunks = vec![Bytes::from_static(text.as_bytes())];
+    let chunks = vec![Bytes::copy_from_slice(text.as_bytes())];
     let operations = [
         DiskOperation::Create {
             file,
@@ -74,12 +74,14 @@ fn a_new_store_keeps_the_first_server_id() {
 
 #[test]
 fn a_newer_format_is_refused_with_a_text_that_says_what_to_do() {
-    let error = open(&mut with_format("millrace store format 2\n"), "X").expect_err("newer");
+    let newer = STORE_VERSION + 1;
+    let text = format!("millrace store format {newer}\n");
+    let error = open(&mut with_format(&text), "X").expect_err("newer");
     assert_eq!(
         error,
         RecoveryError::NewerFormat {
-            found: 2,
-            supported: 1
+            found: newer,
+            supported: STORE_VERSION
         }
     );
     assert!(
