@@ -101,7 +101,7 @@ fn damage_is_told_without_a_reader_and_what_is_whole_is_served() {
     assert!(server.log().contains("damaged on disk"), "{}", server.log());
 
     let mut client = RawClient::ready(&server.address);
-    assert_eq!(get(&mut client, 17)["error"]["err_code"], 10037);
+    assert_eq!(get(&mut client, 17)["error"]["err_code"], 10051);
     for sequence in (1..=MESSAGES).filter(|sequence| ![5, 17].contains(sequence)) {
         assert!(
             get(&mut client, sequence).get("message").is_some(),
