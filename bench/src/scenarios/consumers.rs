@@ -279,10 +279,15 @@ impl Role for Pulling {
     }
 }
 
+/// More than are made in one measurement.
+const SPARSE_CONSUMERS_MAX: u32 = 1_000_000;
+
 /// Consumers one after the other over a stream of which few messages match; the rate is that of
 /// messages of the stream which were passed.
 fn sparse(context: &mut Context<'_>) -> Result<Run, String> {
-    create_stream(context, STREAM, "bench.*", "\"storage\":\"file\"")?;
+    // Consumers of finished replays stay until they were idle for some seconds.
+    let fields = format!("\"storage\":\"file\",\"max_consumers\":{SPARSE_CONSUMERS_MAX}");
+    create_stream(context, STREAM, "bench.*", &fields)?;
     let every = SPARSE_EVERY.min(context.count(SPARSE_EVERY));
     let matching = context.count(SPARSE_STORED).div_ceil(every);
     let frames = (0..every).map(|number| {

@@ -118,8 +118,8 @@ pub struct StreamStore {
     damaged: SequenceSet,
     /// The index lacks messages that the manifest counts.
     is_incomplete: bool,
-    /// Failed a check once; the second time it counts.
-    suspects: BTreeSet<u64>,
+    /// What was tried for messages whose bytes could not be shown yet.
+    suspects: BTreeMap<u64, read::Suspicion>,
     events: Vec<StoreEvent>,
     /// What was purged at once and is not freed yet.
     leftovers: Vec<purge::Leftovers>,
@@ -169,7 +169,7 @@ impl StreamStore {
             scrub_told: BTreeSet::new(),
             damaged: SequenceSet::new(),
             is_incomplete: false,
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             events: Vec::new(),
             leftovers: Vec::new(),
         }

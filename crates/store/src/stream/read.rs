@@ -1,6 +1,6 @@
 //! Reading messages: the tail from memory, else from the journal; sealed ones from segments, both
 //! through the block cache. Every record is checked before it is served. One that fails is read
-//! once more past the cache, then counts as damaged and is told once.
+//! once more past the cache, one that cannot be read some times more; then it counts as damaged and is told once.
 //!
 //! A reader that goes through a file in order finds the next block read: it is asked for when the
 //! reader begins with the one before, so that the disk works while messages are handed out.
@@ -29,6 +29,17 @@ const READ_ONE_BYTES: u64 = 16 << 10;
 const NEAR_BYTES: u64 = 64 << 10;
 /// Reads of one store on their way; further readers wait for one to end.
 const MAX_READS: usize = 32;
+/// So many reads of a message fail before it counts as damaged: what a consumer has passed over is not
+/// delivered later, so a fault that passes must not look like one that stays.
+const FAILED_READS_MAX: u8 = 5;
+
+/// What is held against a message whose bytes could not be shown yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Suspicion {
+    /// It failed its check, and is read past the cache.
+    failed_check: bool,
+    failed_reads: u8,
+}
 
 /// Where the bytes of a message are.
 struct Place {
@@ -72,7 +83,8 @@ impl StreamStore {
             self.suspects.remove(&sequence);
             return Lookup::Ready(Ok(message));
         }
-        if self.suspects.insert(sequence) {
+        let suspicion = self.suspects.entry(sequence).or_default();
+        if !std::mem::replace(&mut suspicion.failed_check, true) {
             // The block may be older than the record (read-ahead in the journal), or the memory bad.
             self.blocks.forget(place.source);
             self.read_block(sequence, &place);
@@ -154,8 +166,10 @@ impl StreamStore {
         if place.is_none_or(|place| place.source != source) {
             return;
         }
-        // Once more, with the file opened anew: it may have been a passing fault.
-        if self.suspects.insert(sequence) {
+        // Again, with the file opened anew: it may have been a passing fault.
+        let suspicion = self.suspects.entry(sequence).or_default();
+        suspicion.failed_reads += 1;
+        if suspicion.failed_reads < FAILED_READS_MAX {
             if let Source::Segment(id) = source {
                 self.io.close_segment(id);
             }
@@ -249,7 +263,7 @@ impl StreamStore {
         let in_order = self
             .blocks
             .is_sequential(place.source, place.offset, NEAR_BYTES);
-        if self.suspects.contains(&sequence) {
+        if self.suspects.contains_key(&sequence) {
             self.ask_for_block(sequence, place, place.length, false);
         } else if in_order {
             self.ask_for_run(sequence, place);
