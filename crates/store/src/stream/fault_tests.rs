@@ -55,3 +55,27 @@ fn a_segment_that_stays_unreadable_does_not_hold_the_stream_up() {
     world.disk.fail_reads = 0;
     assert!(told_damage(&world));
 }
+
+#[test]
+fn a_message_is_read_until_a_fault_has_had_time_to_pass() {
+    let mut world = World::new(MemoryShare::default());
+    for _ in 0..3 {
+        world.append("a", 10);
+    }
+    world.flush_and_settle();
+    world.crash();
+    world.check();
+    world.store.set_share(MemoryShare {
+        tail_bytes: 0,
+        block_bytes: 0,
+    });
+    world.disk.fail_reads = 4;
+    assert!(world.get(1).is_ok());
+    assert_eq!(world.disk.fail_reads, 0);
+    assert!(!told_damage(&world));
+    world.disk.fail_reads = u32::MAX;
+    assert!(world.get(2).is_err());
+    world.disk.fail_reads = 0;
+    assert!(told_damage(&world));
+    assert!(world.get(3).is_ok());
+}
