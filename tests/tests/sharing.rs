@@ -128,12 +128,19 @@ fn accounts(exports: &str, imports: &str, mappings: &str) -> String {
     )
 }
 
+/// Reloads that ended, well or not: the lines before those tell of single options while they change.
+fn reloads(server: &Server) -> usize {
+    let log = server.log();
+    let ends = ["Reloaded server configuration", "Failed to reload"];
+    ends.iter().map(|text| log.matches(text).count()).sum()
+}
+
 fn reload(server: &Server, text: &str) {
-    let before = server.log().matches("eload").count();
+    let before = reloads(server);
     std::fs::write(server.folder().join("server.conf"), text).unwrap();
     server.signal("HUP");
     wait_for("the reload to end", || {
-        (server.log().matches("eload").count() > before).then_some(())
+        (reloads(server) > before).then_some(())
     });
 }
 
