@@ -246,6 +246,14 @@ impl Server {
         self.child.id()
     }
 
+    /// All files below its folder.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        all_files(self.folder(), &mut files);
+        files
+    }
+
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -306,6 +314,17 @@ impl Drop for Server {
         let _ = self.child.wait();
         if !self.keeps_folder && !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all_files(&path, files);
+        } else {
+            files.push(path);
         }
     }
 }

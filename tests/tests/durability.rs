@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use millrace_tests::server::wait_for;
 use millrace_tests::{RawClient, Server, ServerBuilder};
@@ -64,21 +63,9 @@ fn get(client: &mut RawClient, name: &str, sequence: u64) -> Result<String, Valu
     }
 }
 
-fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            all_files(&path, files);
-        } else {
-            files.push(path);
-        }
-    }
-}
-
 /// Changes one bit of these bytes, wherever they stand in files with this ending; gives how often.
 fn hurt(server: &Server, ending: &str, bytes: &str) -> usize {
-    let mut files = Vec::new();
-    all_files(server.folder(), &mut files);
+    let mut files = server.files();
     files.retain(|path| path.to_string_lossy().ends_with(ending));
     let mut hurt = 0;
     for path in files {
@@ -240,8 +227,7 @@ fn a_segment_that_is_cut_short_loses_what_was_behind_and_nothing_before() {
     publish(&mut client, "A", MESSAGES);
     server.signal("TERM");
     assert!(server.wait().success());
-    let mut files = Vec::new();
-    all_files(server.folder(), &mut files);
+    let files = server.files();
     let segment = files
         .iter()
         .find(|path| path.to_string_lossy().ends_with(".seg"))

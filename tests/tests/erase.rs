@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use millrace_tests::server::wait_for;
 use millrace_tests::{RawClient, Server, ServerBuilder};
@@ -62,21 +62,9 @@ fn payload_of(client: &mut RawClient, stream: &str, sequence: u64) -> Option<Str
     Some(String::from_utf8(bytes).unwrap())
 }
 
-fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            all_files(&path, files);
-        } else {
-            files.push(path);
-        }
-    }
-}
-
 /// The files of the store that hold these bytes.
 fn holders(server: &Server, secret: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    all_files(server.folder(), &mut files);
+    let mut files = server.files();
     // It may go while it is looked at.
     files.retain(|path| {
         let content = fs::read(path).unwrap_or_default();

@@ -132,3 +132,18 @@ pub struct DiskCompletion {
     pub token: Token,
     pub result: Result<DiskReply, DiskError>,
 }
+
+/// What [`zeros`] is cut from.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// So many zeros as the chunks of a write; they take no memory of their own.
+pub(crate) fn zeros(length: u64) -> Vec<Bytes> {
+    let mut left = length as usize;
+    let mut chunks = Vec::with_capacity(left.div_ceil(ZEROS.len()));
+    while left > 0 {
+        let chunk = left.min(ZEROS.len());
+        chunks.push(Bytes::from_static(ZEROS.get(..chunk).unwrap_or(&ZEROS)));
+        left -= chunk;
+    }
+    chunks
+}

@@ -5,15 +5,12 @@
 use super::JournalSettings;
 use super::files::{Ids, OpenFile};
 use super::frame::aligned;
-use crate::disk::{DiskOperation, DiskRequest, Lane, Token};
-use bytes::Bytes;
+use crate::disk::{DiskOperation, DiskRequest, Lane, Token, zeros};
 use millrace_clock::Now;
 
 /// Between frames longer than this the disk has no time to spare: what a frame gains from zeros is less
 /// than they cost.
 const FRAME_BYTES_MAX: u64 = 512 << 10;
-
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Zeros on their way to a part of a file that no frame reaches meanwhile.
 #[derive(Debug)]
@@ -141,15 +138,4 @@ impl Filling {
         self.due_ns = now.after_ns(settings.fill_pause_ns);
         Some(Some(done))
     }
-}
-
-fn zeros(length: u64) -> Vec<Bytes> {
-    let mut left = length as usize;
-    let mut chunks = Vec::with_capacity(left.div_ceil(ZEROS.len()));
-    while left > 0 {
-        let chunk = left.min(ZEROS.len());
-        chunks.push(Bytes::from_static(ZEROS.get(..chunk).unwrap_or(&ZEROS)));
-        left -= chunk;
-    }
-    chunks
 }

@@ -6,11 +6,8 @@
 
 use super::io::{Purpose, Source};
 use super::{StoreEvent, StreamStore};
-use crate::disk::{DiskError, DiskOperation};
-use bytes::Bytes;
+use crate::disk::{DiskError, DiskOperation, zeros};
 use std::collections::{BTreeMap, BTreeSet};
-
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Segments that hold erased messages.
 #[derive(Debug, Default)]
@@ -94,7 +91,7 @@ impl StreamStore {
         let write = DiskOperation::Write {
             file,
             offset: 0,
-            chunks: zeros(length),
+            chunks: zeros(u64::from(length)),
         };
         self.io.ask(write, Purpose::Nothing);
         let wipe = Purpose::Wipe { segment: id };
@@ -114,15 +111,4 @@ impl StreamStore {
             });
         }
     }
-}
-
-fn zeros(length: u32) -> Vec<Bytes> {
-    let mut left = length as usize;
-    let mut chunks = Vec::with_capacity(left.div_ceil(ZEROS.len()));
-    while left > 0 {
-        let chunk = left.min(ZEROS.len());
-        chunks.push(Bytes::from_static(ZEROS.get(..chunk).unwrap_or(&ZEROS)));
-        left -= chunk;
-    }
-    chunks
 }
